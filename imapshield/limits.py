@@ -268,12 +268,14 @@ class Limits:
         256 << 10, "Bytes of one APPEND that are kept in memory; a larger one is in a file."
     )
     max_unsent_bytes: int = _memory(
-        64 << 10, "Bytes in the write buffer. Above this, commands wait until the client reads."
+        64 << 10,
+        "Bytes in the write buffer. Above this, commands wait until the client reads. It is 16 KiB until the client was"
+        " sent more than a client can leave unread.",
     )
     fetch_chunk_size: int = _memory(
         256 << 10,
-        "Bytes of message data that one session reads in one turn. Its first turns read an eighth, a quarter and half,"
-        " because the data is in memory until the client reads it.",
+        "Bytes of message data that one session reads in one turn. A session reads an eighth until its client was sent"
+        " more than a client can leave unread, because the data is in memory until the client reads it.",
     )
     max_search_contexts: int = _memory(
         4,

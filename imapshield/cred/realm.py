@@ -6,7 +6,6 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from twisted.cred.error import UnauthorizedLogin
@@ -74,6 +73,20 @@ class MailRoot:
                 raise BadUserName(f"the user name has no {{{field}}}, which --mail-root contains")
             user_name(parts[field].encode())
         return _FIELD.sub(lambda match: parts[match[1]], self.pattern)
+
+
+class _Logout:
+    """Closes an account for one session, once: a second call must not end another session of the user."""
+
+    __slots__ = ("_account",)
+
+    def __init__(self, account: StoreAccount) -> None:
+        self._account: StoreAccount | None = account
+
+    def __call__(self) -> None:
+        account, self._account = self._account, None
+        if account is not None:
+            account.close()
 
 
 @implementer(IRealm)
@@ -168,10 +181,7 @@ class MaildirRealm:
             )
             raise UnauthorizedLogin from None
         account = self._account(user, maildir, index).acquire()
-        # ExitStack.close works once. A second logout must not end another session of the user.
-        logout = ExitStack()
-        logout.callback(account.close)
-        return IAccount, account, logout.close
+        return IAccount, account, _Logout(account)
 
     async def close(self) -> None:
         """Close every store after its pending operations, and then stop the threads."""

@@ -42,6 +42,7 @@ class LongInput:
                 owner.setRawMode()
             return False
         if owner.framer.accept_literal(self._new_sink(event)):
+            owner.write_buffer.set_buffer_size(large=True)
             owner.setRawMode()
         return event.synchronizing
 
@@ -72,6 +73,8 @@ class LongInput:
         """Receive bytes of a literal; returns the bytes after its end, or None if more of the literal is to come."""
         owner = self._owner
         rest = owner.framer.receive_literal(data)
+        if rest is not None:
+            owner.write_buffer.set_buffer_size()
         if rest == b"":
             owner.write_buffer.send_tcp_ack()
         return rest

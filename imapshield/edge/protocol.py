@@ -112,6 +112,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         "_runner",
         "_session",
         "_write_timeout",
+        "account",
         "bytes_in",
         "closed",
         "counted",
@@ -123,6 +124,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         "on_lost",
         "reporter",
         "shared",
+        "state",
         "write_buffer",
     )
 
@@ -159,6 +161,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             counted: this connection, as ``shared.admission`` has counted it. It belongs to `shared`.
         """
         super().__init__(chal, contextFactory, scheduler)
+        self.account, self.state = None, "unauth"
         self.limits = limits = limits or Limits()
         self.reporter = EventReporter(observers)
         self.guard = ConnectionGuard(limits)

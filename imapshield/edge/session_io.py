@@ -37,6 +37,11 @@ class SessionIO(Authentication):
         """Whether the client has not read enough of the output: `drain` before you write more."""
         return self._owner.write_buffer.full
 
+    @property
+    def client_reads(self) -> bool:
+        """Whether the client has read some of what it was sent. Do not hold much for a client that has not."""
+        return self._owner.write_buffer.client_reads
+
     def drain(self) -> Deferred[None]:
         """Let other connections have their turn, and wait while the write buffer is full.
 

@@ -67,6 +67,16 @@ class View:
         synced_modseq: the client was sent every update up to this MODSEQ.
     """
 
+    __slots__ = (
+        "_pending",
+        "_recent",
+        "_reported_recent",
+        "_unapplied",
+        "columns",
+        "synced_modseq",
+        "uids",
+    )
+
     def __init__(self, columns: Columns, recent: Iterable[int] = ()) -> None:
         self.columns = columns
         self.uids: array[int] = columns.uids

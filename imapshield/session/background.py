@@ -18,6 +18,8 @@ class BackgroundSender:
             one would become part of that.
     """
 
+    __slots__ = ("_scheduled", "_send", "_session")
+
     def __init__(self, session: SessionState, send: Callable[[], Awaitable[None]]) -> None:
         self._session = session
         self._send = send

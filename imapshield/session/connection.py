@@ -22,6 +22,10 @@ class Connection(Protocol):
     def full(self) -> bool:
         """Whether the client has not read enough of the output, so that `drain` is due before the next `write`."""
 
+    @property
+    def client_reads(self) -> bool:
+        """Whether the client has read some of what it was sent. Do not hold much for a client that has not."""
+
     def drain(self) -> Awaitable[None]:
         """Wait until the fair queue schedules this connection again and the client has read enough of the output.
 

@@ -231,8 +231,7 @@ class Dispatcher:
         wait = command.name != b"IDLE"
         await session.send_pending_updates(expunge=expunge, uid=uid, own=own, wait=wait)
         if wait or not session.io.full:
-            await session.search_contexts.refresh()
-            await session.new_messages.send()
+            await session.refresh_contexts()
 
     def _after_response(self, then: AfterResponse) -> None:
         session = self.session

@@ -117,12 +117,12 @@ class SearchContexts:
 
     Args:
         session: the session.
-        new_messages: sends the FETCH responses that UPDATE demands for new results (RFC 5465 section 7).
+        new_messages: is also an attribute; sends the FETCH responses that UPDATE demands for new results (RFC 5465 section 7).
     """
 
     def __init__(self, session: SessionState, new_messages: NewMessages) -> None:
         self._session = session
-        self._new_messages = new_messages
+        self.new_messages = new_messages
         self._contexts: dict[bytes, SearchContext] = {}
         self._changed = UidCollection()
         self._arrived = UidCollection()
@@ -131,7 +131,11 @@ class SearchContexts:
         self._background = BackgroundSender(session, self._refresh_in_background)
 
     def clear(self) -> None:
-        """Drop all contexts, because the mailbox is no longer selected."""
+        """Drop all contexts and pending responses, because the mailbox is no longer selected."""
+        self._clear_contexts()
+        self.new_messages.clear()
+
+    def _clear_contexts(self) -> None:
         self._contexts.clear()
         self._generation += 1
         for uids in (self._changed, self._arrived, self._searching):
@@ -141,7 +145,7 @@ class SearchContexts:
         """Stop updating the search with this tag, if there is one."""
         self._contexts.pop(tag, None)
         if not self._contexts:
-            self.clear()
+            self._clear_contexts()
 
     def begin(self, command: SearchOrSort) -> int:
         """Return the MODSEQ at which a search begins, for `keep`.
@@ -234,7 +238,7 @@ class SearchContexts:
         if self.pending:
             self._background.schedule()
         else:
-            self._new_messages.schedule()
+            self.new_messages.schedule()
 
     async def _refresh_in_background(self) -> None:
         session = self._session
@@ -242,7 +246,7 @@ class SearchContexts:
             if not await session.may_send_unsolicited():
                 break
             await self.refresh(background=True)
-        self._new_messages.schedule()
+        self.new_messages.schedule()
 
     async def refresh(self, *, background: bool = False) -> None:
         """Search the changed messages, and send the changes of the results.
@@ -331,7 +335,7 @@ class SearchContexts:
             order = [u for u in order if u in results]
             pairs.append((b"ADDTO", context.add(added, order, numbers)))
             arrived = added.intersection(self._arrived.sorted())
-            self._new_messages.add(arrived, context.command.update_items)
+            self.new_messages.add(arrived, context.command.update_items)
         return _response(context, pairs) if pairs else ()
 
 

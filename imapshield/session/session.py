@@ -10,7 +10,6 @@ Rules
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -32,6 +31,8 @@ from imapshield.wire import encode
 from imapshield.wire.commands.mailboxes import EventGroup
 from imapshield.wire.pieces import PIECE_SIZE
 
+_NO_UIDS: frozenset[int] = frozenset()
+
 
 class Session(SessionState):
     """One client's session.
@@ -46,8 +47,6 @@ class Session(SessionState):
         notify_subscription: the events that the client has subscribed to with NOTIFY SET, or None.
     """
 
-    _own_uids: frozenset[int] = frozenset()
-
     def __init__(
         self,
         io: Connection,
@@ -57,20 +56,20 @@ class Session(SessionState):
     ) -> None:
         super().__init__(io, limits, now)
         self.notify_subscription: NotifySubscription | None = None
+        self._own_uids = _NO_UIDS
+        self._search_contexts: SearchContexts | None = None
         self._specs = specs
         self._background = BackgroundSender(self, self._send_in_background)
 
-    # Made when they are needed: most connections without a login never are any more than that.
-
-    @cached_property
-    def new_messages(self) -> NewMessages:
-        """Sends FETCH responses for new messages."""
-        return NewMessages(self)
-
-    @cached_property
+    @property
     def search_contexts(self) -> SearchContexts:
-        """Sends changes in the results of searches."""
-        return SearchContexts(self, self.new_messages)
+        """Sends changes in the results of searches, and FETCH responses for new messages.
+
+        It is made when the client uses one of these extensions. Most clients never do, and it takes a kilobyte.
+        """
+        if self._search_contexts is None:
+            self._search_contexts = SearchContexts(self, NewMessages(self))
+        return self._search_contexts
 
     def capabilities(self) -> list[bytes]:
         """Return the capabilities of the session in its present state."""
@@ -134,10 +133,10 @@ class Session(SessionState):
         """Leave the selected mailbox, if there is one."""
         if self._mailbox is not None:
             self._mailbox.remove_listener(self._on_change)
-            self.search_contexts.clear()
-            self.new_messages.clear()
+            if self._search_contexts is not None:
+                self._search_contexts.clear()
         self._mailbox = self._view = None
-        self._own_uids = frozenset()
+        self._own_uids = _NO_UIDS
         self.saved_search = ()
         if self.state is State.SELECTED:
             self.state = State.AUTHENTICATED
@@ -164,7 +163,8 @@ class Session(SessionState):
             self._background.schedule()
         elif self._view is not None:
             self._view.on_change(change)
-            self.search_contexts.on_change(change)
+            if self._search_contexts is not None:
+                self._search_contexts.on_change(change)
             self.mailbox_changed = True
             if self.idling or self.notify_subscription is not None:
                 self._background.schedule()
@@ -195,8 +195,17 @@ class Session(SessionState):
         """Send the events of NOTIFY and the changes of search results that became pending during a command soon."""
         if self.notify_subscription is not None:
             self.notify_subscription.schedule()
-        if self._mailbox is not None:
-            self.search_contexts.schedule()
+        self._schedule_contexts()
+
+    def _schedule_contexts(self) -> None:
+        if self._mailbox is not None and self._search_contexts is not None:
+            self._search_contexts.schedule()
+
+    async def refresh_contexts(self) -> None:
+        """Send the changes of search results, and FETCH responses for new messages, before a tagged response."""
+        if self._search_contexts is not None:
+            await self._search_contexts.refresh()
+            await self._search_contexts.new_messages.send()
 
     def cancel_notify(self) -> None:
         """End the subscription, and send no changes of the selected mailbox by other sessions (NOTIFY NONE)."""
@@ -247,7 +256,7 @@ class Session(SessionState):
                 return True
         if self._view is view:
             self.send_synced_modseq()
-            self.search_contexts.schedule()
+            self._schedule_contexts()
         return False
 
     def send_synced_modseq(self) -> None:
@@ -264,7 +273,9 @@ class Session(SessionState):
         """Return the responses to `updates`. They are one unit: between them the client's view and ours differ."""
         parts: list[Iterable[bytes]] = []
         if updates.vanished:
-            parts.append(self.search_contexts.removals(updates.vanished, updates.expunged[::-1]))
+            if self._search_contexts is not None:
+                removals = self._search_contexts.removals(updates.vanished, updates.expunged[::-1])
+                parts.append(removals)
             if self.qresync or self.uid_only:
                 parts.append(encode.vanished(updates.vanished))
             else:
@@ -283,7 +294,8 @@ class Session(SessionState):
     def _add_new_messages(self, last_uid: int) -> None:
         uids = self.view.uids[bisect_right(self.view.uids, last_uid) :]
         others = [uid for uid in uids if uid not in self._own_uids]
-        self._own_uids = frozenset()
-        self.search_contexts.on_exists(uids, others)
-        if self.selected_group is not None:
-            self.new_messages.add(others, self.selected_group.items)
+        self._own_uids = _NO_UIDS
+        if self._search_contexts is not None:
+            self._search_contexts.on_exists(uids, others)
+        if self.selected_group is not None and self.selected_group.items:
+            self.search_contexts.new_messages.add(others, self.selected_group.items)

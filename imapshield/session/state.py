@@ -118,12 +118,13 @@ class SessionState:
         self._progress = 0, 0
 
     def next_chunk_size(self) -> int:
-        """Return how many bytes of message data to read now: few at first, and twice as many each time.
+        """Return how many bytes of message data to read now: few until the client reads, then twice as many each time.
 
         A chunk is in memory until the client reads it. A thousand clients that read nothing would hold 256 MB.
         """
         size = self._chunk_size
-        self._chunk_size = min(2 * size, self.limits.fetch_chunk_size)
+        if self.io.client_reads:
+            self._chunk_size = min(2 * size, self.limits.fetch_chunk_size)
         return size
 
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:

@@ -10,6 +10,8 @@ MAX_PARTS = 16
 class UidCollection:
     """UIDs that are pending for something. Adding the array of a change of the mailbox does not copy it."""
 
+    __slots__ = ("_parts",)
+
     def __init__(self) -> None:
         self._parts: list[Sequence[int]] = []
 

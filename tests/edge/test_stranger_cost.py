@@ -16,26 +16,31 @@ from imapshield.testing.in_process import Client, Server
 CONNECTIONS = 20
 
 
+def cost_of_each(case: SynchronousTestCase, act: Callable[[Client], object]) -> float:
+    """Return the bytes that Python allocates for one connection after `act`; `case` fails if one is reset."""
+    server = Server()
+    clients = [server.connect()]
+    act(clients[0])  # what is allocated once, for all connections
+    server.events.clear()
+    gc.collect()
+    tracemalloc.start()
+    case.addCleanup(tracemalloc.stop)
+    before, _ = tracemalloc.get_traced_memory()
+    for _ in range(CONNECTIONS):
+        clients.append(server.connect())
+        act(clients[-1])
+    server.events.clear()
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    case.assertFalse(any(client.transport.aborted for client in clients))
+    return (after - before) / CONNECTIONS
+
+
 class StrangerCostTests(SynchronousTestCase):
     def cost(self, act: Callable[[Client], object]) -> float:
-        """Return the bytes that Python allocates for one connection after `act`."""
-        server = Server()
-        clients = [server.connect()]
-        act(clients[0])  # what is allocated once, for all connections
-        server.events.clear()
-        gc.collect()
-        tracemalloc.start()
-        self.addCleanup(tracemalloc.stop)
-        before, _ = tracemalloc.get_traced_memory()
-        for _ in range(CONNECTIONS):
-            clients.append(server.connect())
-            act(clients[-1])
-        server.events.clear()
-        gc.collect()
-        after, _ = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        self.assertFalse(any(client.transport.aborted for client in clients))
-        return (after - before) / CONNECTIONS
+        """Return the bytes that Python allocates for one connection after `act`, as `cost_of_each` does."""
+        return cost_of_each(self, act)
 
     def test_each_state_is_within_its_limits(self) -> None:
         """In each state a connection takes at most its own objects and `preauth_held_bytes`."""
@@ -83,3 +88,19 @@ class StrangerCostTests(SynchronousTestCase):
         literals(client)
         counted = client.protocol.framer.memory
         self.assertLess(self.cost(literals) - empty, counted * 1.25)
+
+
+class UserCostTests(SynchronousTestCase):
+    def cost(self, *commands: bytes) -> float:
+        """Return the bytes that Python allocates for the connection of a user that has sent `commands`."""
+
+        def act(client: Client) -> None:
+            for command in (b"LOGIN alice secret", b"SELECT INBOX", *commands):
+                client(b"a " + command)
+
+        return cost_of_each(self, act)
+
+    def test_a_selected_mailbox_costs_a_kilobyte(self) -> None:
+        """A login and a selected mailbox take less than a kilobyte more than a connection without a login."""
+        greeted = cost_of_each(self, lambda _: None)
+        self.assertLess(self.cost(b"NOOP", b"FETCH 1:* FLAGS") - greeted, 1 << 10)

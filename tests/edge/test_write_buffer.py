@@ -6,8 +6,9 @@ import sys
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.edge.write_buffer import UNSENT_IN_KERNEL, Disconnected, WriteBuffer
-from imapshield.testing.in_process import Transport
+from imapshield.edge.write_buffer import UNREAD_BYTES, UNSENT_IN_KERNEL, Disconnected, WriteBuffer
+from imapshield.testing.in_process import Server, Transport
+from imapshield.wire.pieces import PIECE_SIZE
 
 
 class WriteBufferTests(SynchronousTestCase):
@@ -32,8 +33,29 @@ class WriteBufferTests(SynchronousTestCase):
     def test_high_water_mark_is_the_transport_buffer_size(self) -> None:
         """The high-water mark is the transport's buffer size."""
         self.assertEqual(self.transport.bufferSize, 4096)
-        self.write_buffer.set_high_water_mark(65536)
-        self.assertEqual(self.transport.bufferSize, 65536)
+
+    def test_high_water_mark_is_low_until_the_peer_reads(self) -> None:
+        """The buffer is small until the peer was sent more than it can leave unread; then it has its full size."""
+        buffer = self.write_buffer
+        buffer.set_high_water_mark(65536)
+        self.assertEqual((self.transport.bufferSize, buffer.client_reads), (PIECE_SIZE, False))
+        buffer.write(b"x" * UNREAD_BYTES)
+        buffer.pauseProducing()
+        buffer.resumeProducing()
+        self.assertEqual((self.transport.bufferSize, buffer.client_reads), (PIECE_SIZE, False))
+        buffer.write(b"x" * PIECE_SIZE)
+        buffer.pauseProducing()
+        buffer.resumeProducing()
+        self.assertEqual((self.transport.bufferSize, buffer.client_reads), (65536, True))
+
+    def test_literals_are_read_in_large_pieces(self) -> None:
+        """While a literal arrives, much of it is read at once, whether the peer has read anything or not."""
+        client = Server().login()
+        sizes = [client.transport.bufferSize]
+        for data in (b"a APPEND INBOX {20+}\r\n", b"Subject: x\r\n\r\n12", b"3456\r\n"):
+            client.send(data)
+            sizes.append(client.transport.bufferSize)
+        self.assertEqual(sizes, [PIECE_SIZE, 65536, 65536, PIECE_SIZE])
 
     def test_kernel_takes_little_of_a_peer_that_does_not_read(self) -> None:
         """The kernel takes no more data while it holds 64 KiB of unsent data."""

@@ -2,15 +2,19 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.edge.write_buffer import UNREAD_BYTES
 from imapshield.testing.in_process import MAIL, Server
 from tests.session.session_case import session_of
 
 
 class ChunkSizeTests(SynchronousTestCase):
     def test_chunks_grow_while_the_client_reads(self) -> None:
-        """A session reads an eighth of `fetch_chunk_size` first, and twice as much each time up to the limit."""
-        server = Server(fetch_chunk_size=8000)
-        session = session_of(server.login())
+        """A session reads an eighth of `fetch_chunk_size`, and twice as much each time once the client reads."""
+        client = Server(fetch_chunk_size=8000).login()
+        session = session_of(client)
+        self.assertEqual([session.next_chunk_size() for _ in range(3)], [1000, 1000, 1000])
+        client.protocol.write_buffer.bytes_written = UNREAD_BYTES + 1
+        client.protocol.write_buffer.resumeProducing()
         self.assertEqual(
             [session.next_chunk_size() for _ in range(5)], [1000, 2000, 4000, 8000, 8000]
         )
