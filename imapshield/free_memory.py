@@ -5,8 +5,8 @@ each sent half of a long ID: of 72 MB, 72 MB stayed with the process when they h
 Giving 135 MB back took 50 ms, and looking in vain takes less than 1 ms.
 
 The objects of a connection refer to each other, so that only Python's garbage collector frees them, which an idle
-server does not start. A collection after 2,000 connections takes some 100 ms. So it is done once, when a minute has
-passed without another peak.
+server does not start. A collection after 2,000 connections takes some 100 ms. So it is done once, when some seconds
+have passed without another peak; if more connections are left than have ended, when a minute has passed.
 
 Not everything that takes memory is counted for a connection: calls of the store, sorting, objects in cycles. So the
 memory of the process is compared with what is counted, too (on Linux). If it has grown much more since the last
@@ -25,10 +25,19 @@ FREED_BYTES = 8 << 20
 """Or how many bytes must have been released that were held for connections: half of what one user may hold."""
 
 UNCOUNTED_BYTES = 32 << 20
-"""Or how many bytes more than are counted the process must have taken since then, in two calls one after the other."""
+"""Or how many bytes more than are counted the process must have taken since then, in `ABOVE_CALLS` calls."""
 
-CALLS = 6
-"""How often memory is then given back, before the last time after a garbage collection."""
+CHECK_SECONDS = 1.0
+"""Seconds between two calls of `FreeMemory.check`."""
+
+CALLS = 60
+"""How often memory is then given back, the last time after a garbage collection."""
+
+SOON_CALLS = 3
+"""The same, if at least as many connections have ended as are left: the collection does not take long."""
+
+ABOVE_CALLS = 20
+"""Calls one after the other in which the process must have taken `UNCOUNTED_BYTES` more."""
 
 
 def resident() -> int | None:
@@ -74,12 +83,13 @@ class FreeMemory:
         self._calls_left = 0
 
     def check(self) -> None:
-        """Give memory back if there is probably much. Call this every few seconds."""
+        """Give memory back if there is probably much. Call this every `CHECK_SECONDS`."""
         connections, held = self._measure()
         peak_connections, peak_held = self._peak
-        if peak_connections - connections >= ENDED_CONNECTIONS or peak_held - held >= FREED_BYTES:
+        ended = peak_connections - connections
+        if ended >= ENDED_CONNECTIONS or peak_held - held >= FREED_BYTES:
             self._peak = connections, held
-            self._calls_left = CALLS
+            self._calls_left = SOON_CALLS if ended >= connections else CALLS
         else:
             self._peak = max(peak_connections, connections), max(peak_held, held)
         if self._calls_left:
@@ -102,6 +112,6 @@ class FreeMemory:
         least = self._uncounted = min(uncounted, self._uncounted or uncounted)
         self._calls_since_collection += 1
         self._calls_above = self._calls_above + 1 if uncounted - least >= UNCOUNTED_BYTES else 0
-        if self._calls_above >= 2 and self._calls_since_collection >= CALLS:
+        if self._calls_above >= ABOVE_CALLS and self._calls_since_collection >= CALLS:
             self._give_back(collect=True)
             self._uncounted, self._calls_above = (self._resident() or resident) - held, 0

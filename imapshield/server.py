@@ -13,6 +13,7 @@ from twisted.cred import strcred
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.portal import Portal
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from imapshield.config import DEFAULT_LISTEN, ConfigError, Settings
@@ -26,7 +27,7 @@ from imapshield.edge.gate import Gate
 from imapshield.edge.proxy import Proxies
 from imapshield.endpoints import is_proxied, server_endpoint
 from imapshield.first_run import FirstRunFolder
-from imapshield.free_memory import FreeMemory
+from imapshield.free_memory import CHECK_SECONDS, FreeMemory
 from imapshield.guard.networks import NetworkSet
 from imapshield.guard.process_guard import ProcessGuard
 from imapshield.guard.shares import files_for
@@ -71,11 +72,14 @@ def make_server(settings: Settings, reactor: Any) -> IService:
     state.on_unban = admission.unbanned
     ban_command = _ban_command(settings, admission, state, reactor)
     free_memory = FreeMemory(lambda: (len(factory.connections), shared.memory_budget.memory))
+    memory_loop = LoopingCall(free_memory.check)
+    memory_loop.clock = reactor
 
     def load_state() -> None:
         _log_start(settings, path)
         state.start()
         _keep_decoys(state, checkers)
+        memory_loop.start(CHECK_SECONDS, now=False)
 
     def close_off(text: str, port: Any) -> None:
         port_proxies = proxies.everyone() if is_proxied(text) else proxies
@@ -84,10 +88,10 @@ def make_server(settings: Settings, reactor: Any) -> IService:
     def periodic() -> None:
         admission.report_refused()
         log.summarize()
-        free_memory.check()
 
     on_stop = [checker.close for checker in checkers if hasattr(checker, "close")]
     on_stop += [ban_command.stop] if ban_command is not None else []
+    on_stop += [lambda: memory_loop.running and memory_loop.stop()]
     on_stop += [realm.close, state.stop, admission.report_refused]
     on_stop += [lambda: log.summarize(everything=True)]
     return ShieldService(

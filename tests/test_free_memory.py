@@ -3,9 +3,11 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.free_memory import (
+    ABOVE_CALLS,
     CALLS,
     ENDED_CONNECTIONS,
     FREED_BYTES,
+    SOON_CALLS,
     UNCOUNTED_BYTES,
     FreeMemory,
     resident,
@@ -41,6 +43,14 @@ class FreeMemoryTests(SynchronousTestCase):
         self.assertEqual(len(self.trims), CALLS)
         self.assertEqual(self.collections, [CALLS - 1])
 
+    def test_garbage_is_collected_soon_when_few_connections_are_left(self) -> None:
+        """If more connections have ended than are left, memory is given back, with a collection, some seconds later."""
+        self.check(1000, 0)
+        for _ in range(CALLS):
+            self.check(ENDED_CONNECTIONS, 0)
+        self.assertEqual(len(self.trims), SOON_CALLS)
+        self.assertEqual(self.collections, [SOON_CALLS - 1])
+
     def test_nothing_is_collected_while_the_flood_goes_on(self) -> None:
         """While connections keep coming and ending, no garbage collection delays the other clients."""
         for _ in range(5 * CALLS):
@@ -68,10 +78,10 @@ class FreeMemoryTests(SynchronousTestCase):
     def test_process_that_takes_much_more_than_is_counted(self) -> None:
         """Garbage is collected once when the process has grown by much that is not counted."""
         self.assertEqual(self.checks(CALLS, 50_000_000), 0)
-        self.assertEqual(self.checks(1, 50_000_000 + UNCOUNTED_BYTES), 0)
+        self.assertEqual(self.checks(ABOVE_CALLS - 1, 50_000_000 + UNCOUNTED_BYTES), 0)
         self.assertEqual(self.checks(1, 50_000_000 + UNCOUNTED_BYTES), 1)
         # It did not help, so this is what the process needs.
-        self.assertEqual(self.checks(50, 50_000_000 + UNCOUNTED_BYTES), 1)
+        self.assertEqual(self.checks(5 * CALLS, 50_000_000 + UNCOUNTED_BYTES), 1)
         self.assertEqual(len(self.trims), 1)
 
     def test_steady_growth_collects_once_a_minute(self) -> None:

@@ -36,6 +36,9 @@ _PARENTHESIS = re.compile(rb"[()]")
 
 _ACCEPTED = Accepted()
 
+_UNPACKED_COMMANDS = 8
+"""Waiting commands that are not packed, so that a client with few of them costs no more time."""
+
 
 class ConnectionGuard:
     """Applies `limits` to one connection.
@@ -50,7 +53,7 @@ class ConnectionGuard:
         self.limits = limits
         self.authenticated = False
         self.line_expected = False
-        self._backlog: list[RawCommand] = []  # a deque takes 700 bytes even if it is empty
+        self._backlog: list[RawCommand | bytes] = []  # a deque takes 700 bytes even if it is empty
         self._backlog_bytes = self.memory = 0
         self._running: RawCommand | None = None
         self._incomplete = False  # a command has begun to arrive and is not complete
@@ -151,7 +154,8 @@ class ConnectionGuard:
         rejection = command.rejection or self._check_nesting(texts)
         if rejection is not None and rejection is not command.rejection:
             command = command.rejected(rejection)
-        self._backlog.append(command)
+        few = len(self._backlog) < _UNPACKED_COMMANDS
+        self._backlog.append(command if few else command.packed())
         self._backlog_bytes += _size(command)
         self.memory += command.memory
         if rejection is None and traits_of(command.name).suspends_input:
@@ -240,7 +244,7 @@ class ConnectionGuard:
         """Take the next command off the backlog; None if the backlog is empty or a command is running."""
         if self._running is not None or not self._backlog or self._final is not None:
             return None
-        self._running = self._backlog.pop(0)
+        self._running = RawCommand.unpacked(self._backlog.pop(0))
         self._backlog_bytes -= _size(self._running)
         self._update_full()
         return self._running
@@ -320,7 +324,8 @@ class ConnectionGuard:
     def discard(self) -> None:
         """Drop the backlog, because the connection has ended."""
         for command in self._backlog:
-            command.close()
+            if isinstance(command, RawCommand):
+                command.close()
         self._backlog.clear()
         self._backlog_bytes = 0
         self.memory = self._running.memory if self._running is not None else 0

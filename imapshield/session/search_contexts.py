@@ -117,7 +117,10 @@ class SearchContexts:
 
     Args:
         session: the session.
-        new_messages: is also an attribute; sends the FETCH responses that UPDATE demands for new results (RFC 5465 section 7).
+        new_messages: sends the FETCH responses that UPDATE demands for new results (RFC 5465 section 7).
+
+    Attributes:
+        new_messages: as above.
     """
 
     def __init__(self, session: SessionState, new_messages: NewMessages) -> None:

@@ -58,6 +58,23 @@ class RawCommand(NamedTuple):
         """Close the literals of this command."""
         _close_literals(self.parts)
 
+    def packed(self) -> "RawCommand | bytes":
+        """Return the line of a command without literals, which takes a fifth of the memory; see `unpacked`.
+
+        Other commands are returned as they are.
+        """
+        if self.rejection is not None or self.tag is None or len(self.parts) != 1:
+            return self
+        return b"%b %b" % (self.tag, self.parts[0])
+
+    @classmethod
+    def unpacked(cls, packed: "RawCommand | bytes") -> "RawCommand":
+        """Return the command of which `packed` returned this."""
+        if isinstance(packed, RawCommand):
+            return packed
+        tag, _, text = packed.partition(b" ")
+        return cls(tag, _name_of(text), (text,), len(packed) + 2)
+
     @property
     def memory(self) -> int:
         """About how many bytes of memory the command takes, without literals in a `Spool`, which counts them itself."""
@@ -72,6 +89,12 @@ class RawCommand(NamedTuple):
         """Whether the name of the command follows the word UID."""
         first = self.parts[0] if self.parts else b""
         return isinstance(first, bytes) and first[:4].upper() == b"UID "
+
+
+def _name_of(text: bytes) -> bytes:
+    """Return the name of the command whose text begins with `text`, as in `RawCommand`."""
+    name = _NAME.match(text)
+    return name[0].upper().removeprefix(b"UID ") if name else b""
 
 
 def _close_literals(parts: Iterable[bytes | LiteralData]) -> None:
@@ -188,8 +211,7 @@ class Framer:
                 self._rejection = BadCommand("Expected a tag and a space before the command name")
             else:
                 line = rest
-                name = _NAME.match(line)
-                self._name = name[0].upper().removeprefix(b"UID ") if name else b""
+                self._name = _name_of(line)
         # Only the end is searched: searching all of it took most of the time that a long line costs.
         literal = _LITERAL.search(line, max(0, len(line) - _ANNOUNCEMENT_SIZE))
         if literal is None:

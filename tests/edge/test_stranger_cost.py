@@ -104,3 +104,15 @@ class UserCostTests(SynchronousTestCase):
         """A login and a selected mailbox take less than a kilobyte more than a connection without a login."""
         greeted = cost_of_each(self, lambda _: None)
         self.assertLess(self.cost(b"NOOP", b"FETCH 1:* FLAGS") - greeted, 1 << 10)
+
+    def test_waiting_commands_take_little_more_than_their_lines(self) -> None:
+        """A user with a full backlog, who reads nothing, takes less than 120 bytes for each command and its line."""
+
+        def act(client: Client) -> None:
+            client(b"a LOGIN alice secret")
+            client.protocol.write_buffer.pauseProducing()
+            for number in range(99):
+                client.send(b"a%d NOOP\r\n" % number)
+
+        greeted = cost_of_each(self, lambda _: None)
+        self.assertLess(cost_of_each(self, act) - greeted, 120 * 99)

@@ -55,6 +55,26 @@ class FramerTests(SynchronousTestCase):
         assert isinstance(command, RawCommand)
         self.assertEqual(command.parts, (b"LOGIN ", MemoryLiteral(b"alice"), b" x"))
 
+    @given(st.lists(st.binary(max_size=30), max_size=5))
+    @settings(LAWS)
+    def test_packed_commands_are_unpacked_unchanged(self, lines: list[bytes]) -> None:
+        """Every command is the same after it was packed; one without literals is packed as its line."""
+        plain = [
+            b"a1 uid fetch 1 FLAGS",
+            b"b NOOP",
+            b"c  x",
+            b"a LOGIN {1+}",
+            b"d x {0+}",
+            b" x",
+            b"*",
+        ]
+        for line in [*plain, *lines]:
+            for command in feed(Framer(), [line + b"\r\n", b"x\r\n"]):
+                self.assertEqual(RawCommand.unpacked(command.packed()), command)
+        command = RawCommand.unpacked(b"a1 uid fetch 1 FLAGS")
+        self.assertEqual(command, RawCommand(b"a1", b"FETCH", (b"uid fetch 1 FLAGS",), 22))
+        self.assertEqual(command.packed(), b"a1 uid fetch 1 FLAGS")
+
     def test_empty_literal_is_complete_at_once(self) -> None:
         """An empty literal is complete at once."""
         framer = Framer()
