@@ -36,7 +36,7 @@ _PARENTHESIS = re.compile(rb"[()]")
 
 _ACCEPTED = Accepted()
 
-_UNPACKED_COMMANDS = 8
+_UNPACKED_COMMANDS = 4
 """Waiting commands that are not packed, so that a client with few of them costs no more time."""
 
 
