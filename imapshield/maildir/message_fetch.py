@@ -38,7 +38,11 @@ READ_STEP = 32
 is small, and small enough not to read far beyond the budget, which some tens of messages use up."""
 
 MAX_STRING_SIZE = 256 << 10
-"""Bytes of the largest string that is not returned as a `Blob`."""
+"""Bytes of the largest string that is not returned as a `Blob`, whatever the budget."""
+
+_SMALL_STRINGS = 4
+"""A fourth of these bytes is the same for the smallest budgets, which a client has that has not read anything yet. A
+thousand such clients that fetch one message of 200 KB would otherwise hold 200 MB."""
 
 _READ_DIVISOR = 8
 """Bytes that are read from files for one byte of the budget. BODYSTRUCTURE has some hundred bytes, and takes as long as
@@ -54,7 +58,8 @@ def fetch(
     account: AccountState, key: int, uids: Sequence[int], items: Sequence[FetchItem], budget: int
 ) -> FetchResult:
     """Answer step by step until the budget is used up; `IStore.fetch` describes the arguments."""
-    chunk = _FetchChunk(account, key, items)
+    max_string_size = min(MAX_STRING_SIZE, max(budget, MAX_STRING_SIZE // _SMALL_STRINGS))
+    chunk = _FetchChunk(account, key, items, max_string_size)
     for start in range(0, len(uids), chunk.step_size):
         budget = chunk.fetch_step(uids[start : start + chunk.step_size], budget)
         if budget <= 0:
@@ -66,13 +71,16 @@ def fetch(
 class _FetchChunk:
     """One `FetchResult` while it is built."""
 
-    def __init__(self, account: AccountState, key: int, items: Sequence[FetchItem]) -> None:
+    def __init__(
+        self, account: AccountState, key: int, items: Sequence[FetchItem], max_string_size: int
+    ) -> None:
         self._account = account
         self._index = account.index
         self._cache = cache = account.cache
         self._message_files = MessageFiles(account.folder(key))
         self._key = key
         self._items = items
+        self._max_string_size = max_string_size
         # The id of each item in the cache, None for an item that is not cached.
         names = map(item_name, items)
         self._ids = [None if name is None else cache.item_id(name) for name in names]
@@ -131,7 +139,7 @@ class _FetchChunk:
     ) -> list[bytes | Blob] | None:
         """Return the answers for one message, None if its file was removed."""
         message = MessageFile._make(row[:5])
-        if self._is_bare_body and message.physical <= MAX_STRING_SIZE // 2:
+        if self._is_bare_body and message.physical <= self._max_string_size // 2:
             return self._body(message)
         return self._values(message, row[5], row[6], cached)
 
@@ -148,7 +156,7 @@ class _FetchChunk:
         finally:
             os.close(fd)
         # Only a compressed file, or one that has grown, can be that large here.
-        if len(octets) > MAX_STRING_SIZE:
+        if len(octets) > self._max_string_size:
             return [Blob(message.uid, self._items[0], len(octets))]
         return [strings.literal(octets)]
 
@@ -171,7 +179,7 @@ class _FetchChunk:
                             return None
                         reader = MessageReader(self._message_files, message, fd)
                         found = MessageStrings(self._account, reader)
-                    value = _read_item(found, item)
+                    value = _read_item(found, item, self._max_string_size)
                     if item_id and type(value) is bytes and len(value) <= MAX_ANSWER_SIZE:
                         self._new_answers.append((value, message.uid, item_id))
                 values.append(value)
@@ -187,19 +195,22 @@ class _FetchChunk:
         self._cache.add(self._key, self._new_answers, self._message_files.measured)
 
 
-def _read_item(message: MessageStrings, item: FetchItem) -> bytes | Blob:
+def _read_item(message: MessageStrings, item: FetchItem, max_size: int) -> bytes | Blob:
     """Return the answer to `item` from the message's file."""
     if isinstance(item, BodySection) or (isinstance(item, Binary) and not item.size_only):
-        return _read_string(message, item)
+        return _read_string(message, item, max_size)
     if item == Attribute(b"ENVELOPE"):
         return message.reader.head().value(item)
     return message.reader.whole().value(item)
 
 
-def _read_string(message: MessageStrings, item: BodySection | Binary) -> bytes | Blob:
+def _read_string(
+    message: MessageStrings, item: BodySection | Binary, max_size: int
+) -> bytes | Blob:
+    """Return the answer to `item`, as a `Blob` if it has more bytes than `max_size`."""
     string = message.string(item)
     if isinstance(string, Range):
-        is_large = string.size > MAX_STRING_SIZE
+        is_large = string.size > max_size
         # The client is sent the size of a large string before the string is read. So here its last byte is read: if the
         # file is damaged, this raises; if another program has truncated it, it is read as it is now.
         expected = 1 if is_large else string.size
@@ -212,7 +223,7 @@ def _read_string(message: MessageStrings, item: BodySection | Binary) -> bytes |
         octets = string
     if octets is None:
         return strings.NIL
-    if len(octets) > MAX_STRING_SIZE:
+    if len(octets) > max_size:
         return Blob(message.reader.message.uid, item, len(octets))
     return strings.literal(octets, binary=isinstance(item, Binary))
 

@@ -136,6 +136,22 @@ class PieceTestCase(DiskTestCase):
         return None if value == strings.NIL else value.partition(b"\r\n")[2]
 
 
+class BudgetTests(PieceTestCase):
+    def test_small_budget(self) -> None:
+        """With a small budget, a message of 100 KB is streamed, and one of 60 KB is not; with a large one, neither."""
+        uids = [
+            self.add(b"Subject: x\r\n\r\n" + b"x" * size, "appended") for size in (60_000, 100_000)
+        ]
+        kinds = []
+        for budget in (32 << 10, BUDGET):
+            for uid in uids:
+                found = self.store.fetch(
+                    self.key, [uid], [BodySection(Section(), peek=True)], budget
+                )
+                kinds.append(type(found.columns[0][0]))
+        self.assertEqual(kinds, [bytes, Blob, bytes, bytes])
+
+
 class RandomPieceTests(PieceTestCase):
     def setUp(self) -> None:
         super().setUp()
