@@ -85,14 +85,17 @@ def make_server(settings: Settings, reactor: Any) -> IService:
         port_proxies = proxies.everyone() if is_proxied(text) else proxies
         Gate.close_off(port, admission, shared.fair_queue, port_proxies)
 
+    def stop_memory_loop() -> None:
+        if memory_loop.running:
+            memory_loop.stop()
+
     def periodic() -> None:
         admission.report_refused()
         log.summarize()
 
     on_stop = [checker.close for checker in checkers if hasattr(checker, "close")]
     on_stop += [ban_command.stop] if ban_command is not None else []
-    on_stop += [lambda: memory_loop.running and memory_loop.stop()]
-    on_stop += [realm.close, state.stop, admission.report_refused]
+    on_stop += [stop_memory_loop, realm.close, state.stop, admission.report_refused]
     on_stop += [lambda: log.summarize(everything=True)]
     return ShieldService(
         endpoints,

@@ -63,9 +63,11 @@ class RawCommand(NamedTuple):
 
         Other commands are returned as they are.
         """
-        if self.rejection is not None or self.tag is None or len(self.parts) != 1:
-            return self
-        return b"%b %b" % (self.tag, self.parts[0])
+        if self.rejection is None and self.tag is not None and len(self.parts) == 1:
+            (text,) = self.parts
+            if isinstance(text, bytes):
+                return b"%b %b" % (self.tag, text)
+        return self
 
     @classmethod
     def unpacked(cls, packed: "RawCommand | bytes") -> "RawCommand":
