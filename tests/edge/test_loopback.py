@@ -22,6 +22,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from imapshield.edge import write_buffer as write_buffer_module
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.write_buffer import WriteBuffer
 from imapshield.events import (
@@ -350,8 +351,10 @@ class UnsentBytesTests(LoopbackCase):
 
         def pause_producing(write_buffer: WriteBuffer) -> None:
             pause(write_buffer)
-            full.set()
+            if write_buffer.client_reads:
+                full.set()
 
+        self.patch(write_buffer_module, "UNREAD_BYTES", 0)  # the buffer soon has its full size
         self.patch(WriteBuffer, "_pass_on", measured_pass_on)
         self.patch(WriteBuffer, "pauseProducing", pause_producing)
         content = MemoryLiteral(MAIL + b"x" * (1 << 20))
@@ -369,6 +372,7 @@ class UnsentBytesTests(LoopbackCase):
         for connect in (self.peer, self.tls_peer, self.starttls_peer):
             peaks.clear()
             await self.client(script, connect)
+            await deferLater(reactor, 0.1)  # until the fair queue has rested
             self.assertGreater(max(peaks), PIECE_SIZE)
             # TLS adds 22 bytes to each record.
             self.assertLessEqual(max(peaks), 4096 + 2 * PIECE_SIZE + 200)
