@@ -17,7 +17,7 @@ class BoundedTableTests(SynchronousTestCase):
     )
     def test_drops_the_lowest_score(self, size: int, steps: list[tuple[int, int]]) -> None:
         """A full table drops the key with the lowest score, if scores only grow; a negative growth removes a key."""
-        table: BoundedTable[int, float] = BoundedTable(size, float)
+        table: BoundedTable[int, float] = BoundedTable(size, lambda value: value / 3)
         model: dict[int, float] = {}
         for key, growth in steps:
             if growth < 0:
@@ -58,6 +58,12 @@ class BoundedTableTests(SynchronousTestCase):
             table.put(key, value)
         self.assertEqual([table.put("c", 6.0), table.put("d", 7.0)], ["a", "b"])
         self.assertEqual(sorted(table), ["c", "d"])
+
+    def test_keys_are_not_compared(self) -> None:
+        """Keys of any type have a place; of those with the same score the oldest is dropped."""
+        table: BoundedTable[object, float] = BoundedTable(3, float)
+        keys = ["text", None, b"bytes", 4]
+        self.assertEqual([table.put(key, 1.0) for key in keys], [None, None, None, "text"])
 
     def test_a_score_that_falls(self) -> None:
         """A key whose score has fallen is dropped at the latest when its former score is the lowest."""
