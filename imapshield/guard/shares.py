@@ -239,7 +239,7 @@ class ConnectionShares:
         """
         if connection.evicted:
             return (), LimitReached("max_preauth_per_address", self._max_per_address, 0)
-        held = self._users.get(user, 0)
+        held = self._users[user]
         reached = self._refuse_user(held)
         if reached is not None:
             return (), reached

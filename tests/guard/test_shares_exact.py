@@ -144,6 +144,61 @@ class ExactShareTests(SynchronousTestCase):
         reached = LimitReached("max_connections_per_user", 1, 2)
         self.assertEqual(shares.login(second, "alice"), ((), reached))
 
+    def log_in(self, shares: ConnectionShares, user: str) -> LimitReached | None:
+        """Log `user` in on a new connection; return the limit that refuses it."""
+        connection = shares.connect("192.0.2.1")[0]
+        assert connection is not None
+        reached = shares.login(connection, user)[1]
+        if reached is not None:
+            shares.close(connection)
+        return reached
+
+    def test_a_user_may_have_half_of_what_others_leave(self) -> None:
+        """A user may have half of the connections that all others leave free, the own ones included."""
+        shares = ConnectionShares(Limits(max_connections=10))
+        for n in range(4):
+            self.assertIsNone(self.log_in(shares, f"user{n}"))
+        reached = LimitReached("max_connections_per_user", 3, 4, binding="max_connections")
+        self.assertEqual([self.log_in(shares, "alice") for _ in range(4)], [None] * 3 + [reached])
+
+    def test_a_user_may_have_half_of_the_files_that_others_leave(self) -> None:
+        """The same is true of descriptors, of which each account takes four, and each connection two."""
+        for others, most in ((0, 6), (1, 5), (2, 3)):
+            shares = ConnectionShares(
+                Limits(), open_files=64 + 40
+            )  # 30 without those of idle accounts
+            for n in range(others):
+                self.assertIsNone(self.log_in(shares, f"user{n}"))
+            self.assertEqual([self.log_in(shares, "alice") for _ in range(most)], [None] * most)
+            reached = LimitReached("max_connections_per_user", most, most + 1, binding="open_files")
+            self.assertEqual(self.log_in(shares, "alice"), reached)
+
+    def test_login_of_an_evicted_connection(self) -> None:
+        """A connection that is to make room cannot log in any more."""
+        shares = ConnectionShares(Limits(max_preauth_per_address=1))
+        first = shares.connect("192.0.2.1")[0]
+        assert first is not None
+        shares.connect("192.0.2.1")
+        expected = ((), LimitReached("max_preauth_per_address", 1, 0))
+        self.assertEqual(shares.login(first, "alice"), expected)
+
+    def test_the_largest_address(self) -> None:
+        """The address with most logins is known, and none when all of them have ended."""
+        shares = ConnectionShares(Limits())
+        held = []
+        for address in ("192.0.2.1", "192.0.2.2", "192.0.2.2", "192.0.2.1", "192.0.2.2"):
+            connection = shares.connect(address)[0]
+            assert connection is not None
+            shares.login(connection, "alice")
+            held.append(connection)
+        self.assertEqual(shares.largest_address(), "192.0.2.2")
+        shares.logout(held.pop())
+        shares.close(held.pop(1))
+        self.assertEqual(shares.largest_address(), "192.0.2.1")
+        for connection in held:
+            shares.close(connection)
+        self.assertEqual(shares.largest_address(), "")
+
     def test_a_reported_share_evicts_nobody(self) -> None:
         """A share that is only reported evicts nobody, and names the connection that it would evict."""
         limits = Limits(
