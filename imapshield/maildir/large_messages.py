@@ -9,7 +9,7 @@ account, so that one user's downloads do not make those of another one start aga
 
 import tempfile
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from contextlib import suppress
 from threading import Lock
 
@@ -17,7 +17,7 @@ from imapshield.maildir import files
 from imapshield.maildir.message_layout import Layout, LayoutKey, Source
 
 MAX_LAYOUT_BYTES = 16 << 20
-"""Bytes of memory of all layouts. That of a message of 24 MB has 14 KB, and 350 bytes for each part."""
+"""Bytes of memory of all layouts. That of a message of 24 MB has 14 KB, and 250 bytes for each part."""
 
 MAX_TEMPORARY_FILES = 2
 """Temporary files of one account: the content of a compressed message, and a part of it that is decoded."""
@@ -29,15 +29,20 @@ UNUSED_SECONDS = 60.0
 class TemporaryFile:
     """Bytes in a temporary file, which is closed when nobody refers to it any more.
 
+    Args:
+        content: the bytes, in chunks.
+
     Raises:
         OSError: the file cannot be written. Then it is closed already.
     """
 
-    def __init__(self, octets: bytes) -> None:
+    def __init__(self, content: Iterable[bytes]) -> None:
         # Without a buffer, because the descriptor is used.
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it is closed below
-        files.write_all(self._file.fileno(), octets)
-        self.size = len(octets)
+        self.size = 0
+        for octets in content:
+            files.write_all(self._file.fileno(), octets)
+            self.size += len(octets)
 
     def read(self, start: int, size: int) -> bytes:
         """Return `size` bytes from `start`, fewer only at the end."""

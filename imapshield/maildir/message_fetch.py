@@ -197,11 +197,18 @@ class _FetchChunk:
 
 def _read_item(message: MessageStrings, item: FetchItem, max_size: int) -> bytes | Blob:
     """Return the answer to `item` from the message's file."""
-    if isinstance(item, BodySection) or (isinstance(item, Binary) and not item.size_only):
+    if isinstance(item, Binary) and item.size_only:
+        string = message.string(item)
+        size = string.size if isinstance(string, Range) else len(string or b"")
+        return b"%d" % size
+    if isinstance(item, BodySection | Binary):
         return _read_string(message, item, max_size)
     if item == Attribute(b"ENVELOPE"):
         return message.reader.head().value(item)
-    return message.reader.whole().value(item)
+    value = message.reader.whole().value(item)
+    if isinstance(item, Attribute):
+        message.keep_layout()
+    return value
 
 
 def _read_string(

@@ -4,9 +4,11 @@ Positions of parts are those on the wire. `LineMap` finds them in a file whose l
 """
 
 import os
+import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from threading import Lock
 from typing import Final, NamedTuple, Protocol
 
 from imapshield.maildir import files
@@ -23,7 +25,8 @@ WHOLE_SECONDS = 1.0
 """How long after its last change a file may change again and have the same ctime: a tick of the kernel's clock is up to
 10 ms, and some file systems store whole seconds."""
 
-_PART_BYTES = 350
+_BLOCK_STEPS = 16
+_PART_BYTES = 250
 _LAYOUT_BYTES = 700
 
 
@@ -107,45 +110,64 @@ class Range(NamedTuple):
 class LineMap:
     """Where on the wire the bytes of a file are, if a CR is inserted before every LF that has none.
 
-    Attributes:
-        size: the size on the wire.
+    The file is read as far as it is asked for. Several threads may use the same map, with descriptors of the same file.
+
+    Args:
+        file_size: the size of the file.
     """
 
-    __slots__ = ("_positions", "size")
-
-    def __init__(self, fd: int, size: int) -> None:
-        """Read the first `size` bytes of a file."""
-        positions = array("Q")
-        position, ends_in_cr = 0, False
-        for offset in range(0, size, STEP):
-            positions.append(position)
-            octets = files.read_range(fd, offset, min(STEP, size - offset))
-            position += wire_size(octets)
-            if ends_in_cr and octets.startswith(b"\n"):
-                position -= 1
-            ends_in_cr = octets.endswith(b"\r")
-        positions.append(position)
-        self._positions = positions
-        self.size = position
+    def __init__(self, file_size: int) -> None:
+        self._file_size = file_size
+        self._lock = Lock()
+        self._positions = array("Q", [0])
+        self._ends_in_cr = False
 
     @property
     def memory(self) -> int:
-        """The bytes of memory that it takes."""
-        return len(self._positions) * self._positions.itemsize
+        """The bytes of memory that it takes when all of the file was read."""
+        return (self._file_size // STEP + 2) * self._positions.itemsize
+
+    @property
+    def octets_read(self) -> int:
+        """The bytes of the file that were read until now, or a few more."""
+        return (len(self._positions) - 1) * STEP
+
+    def measure(self, fd: int) -> int:
+        """Return the size of the message on the wire."""
+        with self._lock:
+            self._extend(fd, sys.maxsize)
+            return self._positions[-1]
 
     def read(self, fd: int, start: int, size: int) -> bytes:
-        """Return a range of the wire form, read from the same file; fewer bytes only at the end."""
-        end = min(start + size, self.size)
-        if start >= end:
-            return b""
-        first = bisect_right(self._positions, start) - 1
-        last = bisect_left(self._positions, end)
+        """Return a range of the wire form, fewer bytes only at the end."""
+        end = start + size
+        with self._lock:
+            self._extend(fd, end)
+            first = bisect_right(self._positions, start) - 1
+            last = bisect_left(self._positions, end)
+            skipped = start - self._positions[first]
         # One byte more shows whether an LF at the beginning has a CR.
         before = 1 if first else 0
         offset = first * STEP - before
         octets = files.read_range(fd, offset, last * STEP - offset)
-        skipped = len(to_wire(octets[:before])) + start - self._positions[first]
-        return to_wire(octets)[skipped : skipped + end - start]
+        skipped += len(to_wire(octets[:before]))
+        return to_wire(octets)[skipped : skipped + size]
+
+    def _extend(self, fd: int, end: int) -> None:
+        """Read the file until `end`, which is a position on the wire."""
+        positions = self._positions
+        while positions[-1] < end:
+            offset = (len(positions) - 1) * STEP
+            octets = files.read_range(fd, offset, _BLOCK_STEPS * STEP)
+            for start in range(0, len(octets), STEP):
+                step = octets[start : start + STEP]
+                size = wire_size(step)
+                if self._ends_in_cr and step.startswith(b"\n"):
+                    size -= 1
+                self._ends_in_cr = step.endswith(b"\r")
+                positions.append(positions[-1] + size)
+            if len(octets) < _BLOCK_STEPS * STEP:
+                break
 
 
 class LineMapSource(NamedTuple):

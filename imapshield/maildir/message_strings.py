@@ -6,8 +6,9 @@ the whole.
 """
 
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from imapshield.maildir import filename
 from imapshield.maildir.account_state import AccountState
@@ -27,8 +28,7 @@ from imapshield.maildir.message_layout import (
     positions,
 )
 from imapshield.message import section, transfer_encoding
-from imapshield.message.mime_tree import Part
-from imapshield.wire.commands.fetch import Binary, BodySection
+from imapshield.wire.commands.fetch import Binary, BodySection, Section
 
 LARGE_SIZE = 64 << 10
 """Bytes of a message above which its layout is used. To read, convert and parse that takes 0.2 ms."""
@@ -44,14 +44,12 @@ class MessageStrings:
     Args:
         account: the account, which keeps the layout and temporary files.
         reader: the message.
-
-    Attributes:
-        octets_scanned: the bytes of the file that were read to find its line ends.
     """
 
     account: AccountState
     reader: MessageReader
-    octets_scanned: int = field(default=0, init=False)
+    _line_map: LineMap | None = field(default=None, init=False)
+    _octets_known: int = field(default=0, init=False)
     _index_key: LayoutKey = field(init=False)
     _key: LayoutKey = field(init=False)
 
@@ -84,8 +82,8 @@ class MessageStrings:
                 return reader.whole().content(item)
         if max(message.size or 0, message.physical) <= LARGE_SIZE:
             return reader.whole().content(item)
-        layout = self._layout()
-        if layout is None or (layout.is_compressed and not in_pieces):
+        layout = self._layout(needs_parts=isinstance(item, Binary) or item.section != Section())
+        if layout is None:
             return reader.whole().content(item)
         return self._located(layout, item, in_pieces)
 
@@ -101,17 +99,30 @@ class MessageStrings:
         string = self.string(item, in_pieces=True)
         if not isinstance(string, bytes):
             return string
-        return Range(self._temporary(item, lambda: string), 0, len(string))
+        return Range(self._temporary(item, lambda: (string,)), 0, len(string))
 
-    def _layout(self) -> Layout | None:
-        """Return the layout of the message, None if its file is too large."""
+    @property
+    def octets_scanned(self) -> int:
+        """The bytes of the file that were read to find its line ends."""
+        return 0 if self._line_map is None else self._line_map.octets_read - self._octets_known
+
+    def keep_layout(self) -> None:
+        """Keep the layout of a large message that was read whole and parsed, because its parts will be fetched next."""
+        message = self.reader.message
+        if max(message.size or 0, message.physical) > LARGE_SIZE:
+            self._layout(needs_parts=True)
+
+    def _layout(self, needs_parts: bool) -> Layout | None:
+        """Return the layout of the message, None if its file is too large or was changed while it was read."""
         reader, message, key = self.reader, self.reader.message, self._key
         layout = self.account.large_messages.layout(key)
-        if layout is None:
-            layout = self._new_layout()
+        if layout is None or (needs_parts and layout.part is None):
+            layout = self._new_layout(layout, needs_parts)
             if layout is None:
                 return None
             self._keep(layout)
+        if self._line_map is None and layout.line_map is not None:
+            self._line_map, self._octets_known = layout.line_map, layout.line_map.octets_read
         self._key = key._replace(wire_size=layout.size)
         if (layout.size, key.state.size) != (message.size, message.physical):
             reader.message_files.measured.append(
@@ -119,19 +130,35 @@ class MessageStrings:
             )
         return layout
 
-    def _new_layout(self) -> Layout | None:
-        fd, (state, wire_size, may_be_compressed) = self.reader.fd, self._key
-        if may_be_compressed and is_compressed(
-            os.pread(fd, _MAGIC_SIZE, 0), self.reader.message.name, state.size
+    def _new_layout(self, known: Layout | None, needs_parts: bool) -> Layout | None:
+        """Return a layout.
+
+        Args:
+            known: the layout without parts, if it is known.
+            needs_parts: whether it must have the parts. Then the message is read whole.
+        """
+        reader, fd, state = self.reader, self.reader.fd, self._key.state
+        layout = known
+        if layout is not None:
+            pass
+        elif self._key.may_be_compressed and is_compressed(
+            os.pread(fd, _MAGIC_SIZE, 0), reader.message.name, state.size
         ):
-            return Layout(len(self.reader.whole().data), is_compressed=True)
-        if wire_size == state.size:
-            return Layout(state.size)
-        if state.size > MAX_MESSAGE_SIZE:
+            layout = Layout(len(reader.whole().data), is_compressed=True)
+        elif self._key.wire_size == state.size:
+            layout = Layout(state.size)
+        elif state.size > MAX_MESSAGE_SIZE:
             return None
-        self.octets_scanned += state.size
-        line_map = LineMap(fd, state.size)
-        return Layout(line_map.size, line_map=line_map)
+        else:
+            self._line_map = line_map = LineMap(state.size)
+            size = len(reader.whole().data) if needs_parts else line_map.measure(fd)
+            layout = Layout(size, line_map=line_map)
+        if not needs_parts:
+            return layout
+        whole = reader.whole()
+        if len(whole.data) != layout.size:
+            return None
+        return replace(layout, part=positions(whole.part))
 
     def _keep(self, layout: Layout) -> None:
         if self._is_unchanged():
@@ -150,45 +177,49 @@ class MessageStrings:
         self, layout: Layout, item: BodySection | Binary, in_pieces: bool
     ) -> Range | bytes | None:
         """Return the string that `item` asks for, from a layout."""
-        start, end, encoding = 0, layout.size, b"binary"
-        if isinstance(item, Binary) or item.section.path or item.section.text:
-            part = self._part(layout)
-            if part is None:
-                return self.reader.whole().content(item)
+        found: tuple[int, int, bytes] | None
+        if isinstance(item, BodySection) and item.section == Section():
+            found = 0, layout.size, b"binary"
+        else:
+            assert layout.part is not None
             if isinstance(item, Binary):
-                found = section.binary_range(part, item.path)
+                found = section.binary_range(layout.part, item.path)
             else:
-                found = section.plain_range(part, item.section)
-            if found is None:
-                return None
-            start, end, encoding = found
-        source = self._source(layout)
-        if encoding not in transfer_encoding.IDENTITY:
-
-            def decode() -> bytes:
-                return transfer_encoding.decode(source.read(start, end - start), encoding)
-
-            if end - start <= LARGE_SIZE or not in_pieces:
-                decoded = decode()
-                return decoded[_slice(item.partial)]
-            file = self._temporary((start, end, encoding), decode)
-            source, start, end = file, 0, file.size
+                found = section.plain_range(layout.part, item.section)
+        if found is None:
+            return None
+        start, end, encoding = found
+        is_encoded = encoding not in transfer_encoding.IDENTITY
+        if is_encoded and end - start > LARGE_SIZE:
+            return self._decoded(found, item, in_pieces)
+        source = self._source(layout, in_pieces)
+        if is_encoded:
+            octets = transfer_encoding.decode(source.read(start, end - start), encoding)
+            source, start, end = MemorySource(octets), 0, len(octets)
         return Range(source, *_partial_range(start, end, item.partial))
 
-    def _part(self, layout: Layout) -> Part | None:
-        """Return the positions of the parts, None if the file has changed."""
-        if layout.part is None:
-            whole = self.reader.whole()
-            if len(whole.data) != layout.size:
-                return None
-            layout = replace(layout, part=positions(whole.part))
-            self._keep(layout)
-        return layout.part
+    def _decoded(
+        self, encoded: tuple[int, int, bytes], item: BodySection | Binary, in_pieces: bool
+    ) -> Range | bytes | None:
+        """Return the decoded string of a large part, which is as `section.binary_range` returns it."""
+        source: TemporaryFile | MemorySource | None = self._kept_file(encoded)
+        if source is None:
+            start, end, encoding = encoded
+            data = self.reader.whole().data
+            if len(data) != self._key.wire_size:  # the file was changed while it was read
+                return self.reader.whole().content(item)
+            decode = partial(transfer_encoding.decoded_chunks, data, encoding, start, end)
+            source = (
+                self._temporary(encoded, decode) if in_pieces else MemorySource(b"".join(decode()))
+            )
+        return Range(source, *_partial_range(0, source.size, item.partial))
 
-    def _source(self, layout: Layout) -> Source:
+    def _source(self, layout: Layout, in_pieces: bool) -> Source:
         """Return what the message is read from, as on the wire."""
         if layout.is_compressed:
-            return self._temporary(None, lambda: self.reader.whole().data)
+            if in_pieces:
+                return self._temporary(None, lambda: (self.reader.whole().data,))
+            return MemorySource(self.reader.whole().data)
         if layout.line_map is not None:
             return LineMapSource(self.reader.fd, layout.line_map)
         return FileSource(self.reader.fd)
@@ -198,22 +229,21 @@ class MessageStrings:
         return account.large_messages.file(account, (self._key, name), account.now())
 
     def _temporary(
-        self, name: Hashable, content: Callable[[], bytes]
+        self, name: Hashable, content: Callable[[], Iterable[bytes]]
     ) -> TemporaryFile | MemorySource:
         """Return a temporary file with some content of the message; memory if there is no space for the file.
 
         Args:
             name: identifies the content within the message.
-            content: returns the content, if it was not kept.
+            content: returns the content in chunks, if it was not kept.
         """
         file = self._kept_file(name)
         if file is not None:
             return file
-        octets = content()
         try:
-            file = TemporaryFile(octets)
+            file = TemporaryFile(content())
         except OSError:
-            return MemorySource(octets)
+            return MemorySource(b"".join(content()))
         if self._is_unchanged():
             account = self.account
             account.large_messages.add_file(account, (self._key, name), file, account.now())
@@ -226,7 +256,3 @@ def _partial_range(start: int, end: int, partial: tuple[int, int] | None) -> tup
         return start, end - start
     offset, size = partial
     return start + offset, max(0, min(size, end - start - offset))
-
-
-def _slice(partial: tuple[int, int] | None) -> slice:
-    return slice(None) if partial is None else slice(partial[0], sum(partial))

@@ -24,7 +24,7 @@ from imapshield.maildir import large_messages, message_fetch, message_layout, me
 from imapshield.maildir.large_messages import LargeMessages, TemporaryFile
 from imapshield.maildir.message_layout import FileState, Layout, LayoutKey, LineMap
 from imapshield.wire import strings
-from imapshield.wire.commands.fetch import Binary, BodySection, Section
+from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, Section
 from tests.maildir.disk import DiskTestCase, failing
 
 BUDGET = 1 << 24
@@ -193,10 +193,11 @@ class RandomPieceTests(PieceTestCase):
         """A `LineMap` has the size of the message on the wire, and reads any range of it."""
         with tempfile.TemporaryFile(buffering=0) as file:
             file.write(content)
-            line_map = LineMap(file.fileno(), len(content))
-            wire = on_wire(content)
-            self.assertEqual(line_map.size, len(wire))
-            self.assertEqual(line_map.read(file.fileno(), start, size), wire[start : start + size])
+            fd, line_map, wire = file.fileno(), LineMap(len(content)), on_wire(content)
+            for _ in range(2):
+                self.assertEqual(line_map.read(fd, start, size), wire[start : start + size])
+                self.assertEqual(line_map.measure(fd), len(wire))
+            self.assertLessEqual(len(content), line_map.octets_read)
 
 
 class CostTests(PieceTestCase):
@@ -263,10 +264,23 @@ class CostTests(PieceTestCase):
 
     def test_first_piece_of_the_message_needs_no_copy_of_it(self) -> None:
         """A piece of BODY[] of a file with LF line ends never has the whole file in memory."""
-        uid = self.add(big_message(ENCODED))
+        message = big_message(ENCODED)
+        uid = self.add(message)
         with self.counted() as sizes:
             self.value(uid, BodySection(Section(), partial=PIECE))
-        self.assertLess(max(sizes), PIECE[1] + 2 * message_layout.STEP + 2)
+        self.assertLess(max(sizes), len(message) // 2)
+
+    def test_first_piece_after_bodystructure_costs_a_piece(self) -> None:
+        """After BODYSTRUCTURE, the first piece of a part reads the file only up to the end of the piece."""
+        message = big_message(ENCODED)
+        for kind in ("delivered", "appended"):
+            content = on_wire(message) if kind == "appended" else message
+            uid = self.add(content, kind)
+            self.store.fetch(self.key, [uid], [Attribute(b"BODYSTRUCTURE")], BUDGET)
+            with self.counted() as sizes:
+                self.value(uid, BodySection(Section((2,)), partial=(10_000, 1000)))
+            block = message_layout._BLOCK_STEPS * message_layout.STEP
+            self.assertLess(sum(sizes), block + 2 * message_layout.STEP + 2)
 
     def test_unmeasured_message_is_measured(self) -> None:
         """A piece of a message whose size is not known adds the size to the index."""
@@ -341,8 +355,8 @@ class ChangedFileTests(PieceTestCase):
         file = self.path("cur", self.cur()[1])
         scan = LineMap.__init__
 
-        def changing(line_map: LineMap, *args: int) -> None:
-            scan(line_map, *args)
+        def changing(line_map: LineMap, size: int) -> None:
+            scan(line_map, size)
             self.let_clock_tick()
             os.utime(file)
 
@@ -437,7 +451,7 @@ class TemporaryFileTests(PieceTestCase):
 
     def test_closed_while_it_is_used(self) -> None:
         """A file that another thread drops stays open until it is no longer used."""
-        file = TemporaryFile(b"content")
+        file = TemporaryFile([b"con", b"tent"])
         self.large.add_file(self.account, "x", file, 0.0)
         used = self.large.file(self.account, "x", 0.0)
         del file
