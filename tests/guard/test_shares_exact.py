@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.guard.shares import ConnectionShares, files_for, level_factor
+from imapshield.guard.shares import Connection, ConnectionShares, files_for, level_factor
 from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
 
@@ -159,7 +159,12 @@ class ExactShareTests(SynchronousTestCase):
         for n in range(4):
             self.assertIsNone(self.log_in(shares, f"user{n}"))
         reached = LimitReached("max_connections_per_user", 3, 4, binding="max_connections")
-        self.assertEqual([self.log_in(shares, "alice") for _ in range(4)], [None] * 3 + [reached])
+        found = [self.log_in(shares, "alice") for _ in range(4)]
+        self.assertEqual(repr(found), repr([None] * 3 + [reached]))
+        for n in range(2):
+            self.assertIsNone(self.log_in(shares, f"late{n}"))
+        reached = LimitReached("max_connections_per_user", 2, 4, binding="max_connections")
+        self.assertEqual(self.log_in(shares, "alice"), reached)
 
     def test_a_user_may_have_half_of_the_files_that_others_leave(self) -> None:
         """The same is true of descriptors, of which each account takes four, and each connection two."""
@@ -171,7 +176,22 @@ class ExactShareTests(SynchronousTestCase):
                 self.assertIsNone(self.log_in(shares, f"user{n}"))
             self.assertEqual([self.log_in(shares, "alice") for _ in range(most)], [None] * most)
             reached = LimitReached("max_connections_per_user", most, most + 1, binding="open_files")
-            self.assertEqual(self.log_in(shares, "alice"), reached)
+            self.assertEqual(repr(self.log_in(shares, "alice")), repr(reached))
+
+    def test_files_are_free_again(self) -> None:
+        """A closed connection frees its two files, and the last one of a user those of the account, too."""
+        shares = ConnectionShares(Limits(), open_files=1000)
+        held = []
+        for user in ("alice", "alice", "bob"):
+            connection = shares.connect("192.0.2.1")[0]
+            assert connection is not None
+            shares.login(connection, user)
+            held.append(connection)
+        used = [shares._used_files()]
+        for connection in held:
+            shares.close(connection)
+            used.append(shares._used_files())
+        self.assertEqual(used, [14, 12, 6, 0])
 
     def test_login_of_an_evicted_connection(self) -> None:
         """A connection that is to make room cannot log in any more."""
@@ -185,19 +205,22 @@ class ExactShareTests(SynchronousTestCase):
     def test_the_largest_address(self) -> None:
         """The address with most logins is known, and none when all of them have ended."""
         shares = ConnectionShares(Limits())
-        held = []
-        for address in ("192.0.2.1", "192.0.2.2", "192.0.2.2", "192.0.2.1", "192.0.2.2"):
+        one, other = "192.0.2.1", "192.0.2.2"
+        held: dict[str, list[Connection]] = {one: [], other: []}
+        for address in (one, other, one, other, one, one):
             connection = shares.connect(address)[0]
             assert connection is not None
             shares.login(connection, "alice")
-            held.append(connection)
-        self.assertEqual(shares.largest_address(), "192.0.2.2")
-        shares.logout(held.pop())
-        shares.close(held.pop(1))
-        self.assertEqual(shares.largest_address(), "192.0.2.1")
-        for connection in held:
-            shares.close(connection)
-        self.assertEqual(shares.largest_address(), "")
+            held[address].append(connection)
+        self.assertEqual(shares.largest_address(), one)
+        shares.close(held[one].pop())
+        self.assertEqual(shares.largest_address(), one)
+        for _ in range(2):
+            shares.logout(held[one].pop())
+        self.assertEqual(shares.largest_address(), other)
+        for address, largest in ((one, other), (other, other), (other, "")):
+            shares.close(held[address].pop())
+            self.assertEqual(shares.largest_address(), largest)
 
     def test_a_reported_share_evicts_nobody(self) -> None:
         """A share that is only reported evicts nobody, and names the connection that it would evict."""
