@@ -24,7 +24,9 @@ SEPARATORS = "/.^_|:~-"
 _TOML_TYPES: dict[str, type] = {
     **dict.fromkeys(("mail-root", "index-root", "separator", "prefix"), str),
     **dict.fromkeys(("certificate", "key", "backlog", "state", "ban-command"), str),
-    **dict.fromkeys(("strict-backlog", "report-only", "verbose", "follow-symlinks"), bool),
+    **dict.fromkeys(
+        ("strict-backlog", "report-only", "verbose", "follow-symlinks", "no-text-index"), bool
+    ),
     **dict.fromkeys(("listen", "auth", "limit", "report-only-limit", "proxy", "trust"), list),
 }
 _TYPE_NAMES = {str: "a string", bool: "true or false", list: "a list of strings"}
@@ -46,6 +48,7 @@ class Settings:
         mail_root: the directory or pattern of the users' Maildirs; None selects the first-run folder.
         index_root: the directory or pattern of the users' indexes; None keeps each in its Maildir.
         follow_symlinks: whether the folders of a Maildir may be symbolic links.
+        no_text_index: whether SEARCH reads all messages, without an index of their text.
         separator: the character between the levels of mailbox names, as clients see them.
         prefix: what all mailbox names except INBOX begin with, as clients see them; it ends with the separator, or is
             empty.
@@ -65,6 +68,7 @@ class Settings:
     mail_root: str | None = None
     index_root: str | None = None
     follow_symlinks: bool = False
+    no_text_index: bool = False
     separator: str = "/"
     prefix: str = ""
     auth: tuple[str, ...] = ()
@@ -99,6 +103,7 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         mail_root=options.get("mail-root"),
         index_root=options.get("index-root"),
         follow_symlinks=options.get("follow-symlinks", False),
+        no_text_index=options.get("no-text-index", False),
         separator=options.get("separator", "/"),
         prefix=options.get("prefix", ""),
         auth=tuple(options.get("auth", ())),

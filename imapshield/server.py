@@ -246,6 +246,7 @@ def _realm(settings: Settings, mail_root: str, reactor: Any) -> Any:
         quota=(limits.quota_bytes or None, limits.quota_messages or None),
         index_root=index_root,
         follow_symlinks=settings.follow_symlinks,
+        has_text_index=not settings.no_text_index,
         separator=settings.separator,
         prefix=settings.prefix,
     )

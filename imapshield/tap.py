@@ -61,6 +61,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["strict-backlog", None, "Reset above the backlog after login, too, instead of pausing"],
         ["report-only", None, "Log which connections the limits would reset, but reset none"],
         ["follow-symlinks", None, "Show folders that are symbolic links to directories"],
+        ["no-text-index", None, "Do not index the text of messages; SEARCH TEXT and BODY read all"],
         ["verbose", None, "Also log connections that never log in"],
     ]
     settings = Settings()

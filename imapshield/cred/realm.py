@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sqlite3
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -16,11 +17,13 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import Interface, implementer
 
+from imapshield.cred.text_indexing import TextIndexing
 from imapshield.cred.users import BadUserName, user_name
 from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
 from imapshield.mailbox.storage import ChangeNotifier, IStore
 from imapshield.mailbox.store_account import StoreAccount
 from imapshield.mailbox.values import Namespace
+from imapshield.maildir import text_index_file
 from imapshield.maildir.index_database import FIRST_BUSY_SECONDS
 from imapshield.maildir.large_messages import LargeMessages
 from imapshield.maildir.store import MaildirStore
@@ -106,6 +109,7 @@ class MaildirRealm:
         index_root: a directory or a pattern, in which each user's index gets a directory of its own; by default it is
             in the Maildir.
         follow_symlinks: whether the folders of a Maildir may be symbolic links to directories.
+        has_text_index: whether the text of messages is indexed for SEARCH TEXT and BODY (`maildir.text_index`).
         separator: the character between the levels of mailbox names, as clients see them. Stores always use ``/``.
         prefix: what all mailbox names except INBOX begin with, as clients see them, such as ``INBOX.``; it ends with
             the separator, or is empty. The names of the store do not have it.
@@ -129,12 +133,15 @@ class MaildirRealm:
         quota: tuple[int | None, int | None] = (None, None),
         index_root: str | None = None,
         follow_symlinks: bool = False,
+        has_text_index: bool = True,
         separator: str = "/",
         prefix: str = "",
     ) -> None:
         self.mail_root = MailRoot(mail_root)
         self.index_root = None if index_root is None else MailRoot(index_root)
         self._follow_symlinks = follow_symlinks
+        self._has_text_index = has_text_index and open_store is None
+        self._text_indexing = TextIndexing(reactor)
         self._notifier: ChangeNotifier = change_notifier or DirectoryWatcher(
             reactor, self._run_in_thread
         )
@@ -187,6 +194,7 @@ class MaildirRealm:
         """Close every store after its pending operations, and then stop the threads."""
         if not self._closed:
             self._closed = True
+            self._text_indexing.stop()
             if isinstance(self._notifier, DirectoryWatcher):
                 self._notifier.stop()
             if self._started:
@@ -206,6 +214,7 @@ class MaildirRealm:
                 on_idle=self._account_idle,
                 optional_interfaces=self._optional_interfaces,
                 namespace=self._namespace,
+                on_text_added=self._text_indexing.add if self._has_text_index else None,
             )
         return account
 
@@ -237,6 +246,13 @@ class MaildirRealm:
     def _start(self) -> None:
         if not self._started:
             self._started = True
+            if self._has_text_index and not text_index_file.is_available():
+                self._has_text_index = False
+                self._log.warn(
+                    "SQLite {version} has no FTS5 with trigrams: SEARCH TEXT and BODY read all messages; install"
+                    " SQLite 3.34 or later",
+                    version=sqlite3.sqlite_version,
+                )
             self._pool.start()
             self._reactor.addSystemEventTrigger("after", "shutdown", self._stop_pool)
 
@@ -244,6 +260,7 @@ class MaildirRealm:
         """Stop the threads if `close` was not called, so that they do not keep the process alive after the reactor."""
         if not self._closed:
             self._closed = True
+            self._text_indexing.stop()
             self._pool.stop()
 
     def _open_account(self, path: str, index: str | None) -> IStore:
@@ -263,5 +280,6 @@ class MaildirRealm:
             follow_symlinks=self._follow_symlinks,
             first_busy_seconds=FIRST_BUSY_SECONDS,
             large_messages=self._large_messages,
+            has_text_index=self._has_text_index,
         )
         return store

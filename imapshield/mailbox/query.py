@@ -27,7 +27,8 @@ MESSAGES_PER_CALL = 1000
 """Messages per call of the store, for a key that it answers from its cache: some milliseconds of work."""
 
 MESSAGE_BODIES_PER_CALL = 50
-"""Messages per call of the store, for a key that makes it read whole messages."""
+"""Messages per call of the store that measures them. A search for text gets a whole block: the store knows how many of
+them it has to read."""
 
 MESSAGES_PER_BLOCK = 10_000
 """Messages that are compared with all keys before the following ones."""
@@ -270,7 +271,7 @@ class Query:
                 await self.pause(self._done + stop, self._total)
 
     async def _from_store(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
-        count = MESSAGE_BODIES_PER_CALL if isinstance(key, search.TextKey) else MESSAGES_PER_CALL
+        count = MESSAGES_PER_BLOCK if isinstance(key, search.TextKey) else MESSAGES_PER_CALL
         found: list[int] = []
         done = 0
         while done < len(uids):

@@ -305,6 +305,9 @@ class IStore(Interface):
     def search(key: int, uids: Sequence[int], search_key: SearchKey) -> values.SearchResult:
         """Find those of `uids` that match one search key (RFC 9051 section 6.4.4).
 
+        The store may stop early (`SearchResult.examined`). It should if it reads messages: for a `TextKey` there are up
+        to `query.MESSAGES_PER_BLOCK` of them.
+
         Args:
             key: the mailbox.
             uids: the messages to search, distinct and ascending.
@@ -323,6 +326,23 @@ class IStore(Interface):
 
     def close() -> None:
         """Release all resources. The store is not used afterwards."""
+
+
+class ITextIndexStore(Interface):
+    """A store with an index of the text of messages, for SEARCH TEXT and BODY. It provides this interface beside
+    `IStore`."""
+
+    def index_text(key: int) -> bool:
+        """Index some messages of a mailbox that are not indexed, which takes some hundredths of a second.
+
+        Called in the background. A search is right whether or not a message is indexed.
+
+        Args:
+            key: the mailbox.
+
+        Returns:
+            whether to call it again.
+        """
 
 
 class IQuotaStore(Interface):

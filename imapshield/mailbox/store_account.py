@@ -50,6 +50,8 @@ class StoreAccount:
         optional_interfaces: the optional interfaces (`IQuota`, `IMetadata`) that this account provides. The store must
             provide the store interface that belongs to each (`IQuotaStore`, `IMetadataStore`).
         namespace: the separator and the prefix of mailbox names, as clients see them.
+        on_text_added: called with the account when messages of an open mailbox may not be indexed: `index_text` is then
+            to be called until it returns False. The store must provide `ITextIndexStore`.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class StoreAccount:
         on_idle: Callable[[StoreAccount], object] | None = None,
         optional_interfaces: Iterable[type[Interface]] = (),
         namespace: values.Namespace = values.DEFAULT_NAMESPACE,
+        on_text_added: Callable[[StoreAccount], object] | None = None,
     ) -> None:
         directlyProvides(self, *optional_interfaces)
         self.user = user
@@ -73,6 +76,7 @@ class StoreAccount:
         self._open_store = open_store
         self._worker = worker
         self._on_idle = on_idle
+        self._on_text_added = on_text_added
         self._store: IStore | None = None
         self._open: dict[int, StoreMailbox] = {}
         self._opening: dict[int, StoreMailbox] = {}  # opened by the worker, before its caller knows
@@ -234,6 +238,25 @@ class StoreAccount:
             self.notify_listeners("messages", name)
         return result
 
+    def text_added(self) -> None:
+        """Note that an open mailbox has messages whose text is not indexed."""
+        if self._on_text_added is not None:
+            self._on_text_added(self)
+
+    async def index_text(self) -> bool:
+        """Let the store index the text of some messages of an open mailbox; return whether there is more to do."""
+        waiting = [mailbox for mailbox in self._open.values() if not mailbox.is_text_indexed]
+        if not waiting:
+            return False
+        mailbox = waiting[-1]
+        mailbox.is_text_indexed = True  # unless messages arrive meanwhile
+        try:
+            if await self.run(lambda store: store.index_text(mailbox.key)):  # type: ignore[attr-defined]
+                mailbox.is_text_indexed = False
+        except StoreError:
+            return len(waiting) > 1  # the next command that uses the mailbox reports it
+        return True
+
     def stored_part(self, mailbox: IMailbox, uid: int, item: FetchItem, size: int) -> LiteralData:
         return StoredPart(self, cast("StoreMailbox", mailbox).key, uid, item, size)
 
@@ -273,6 +296,8 @@ class StoreAccount:
         self._open[key] = mailbox
         mailbox.name = name
         self._drop_unused_mailboxes()
+        if not mailbox.is_text_indexed:
+            self.text_added()
         return mailbox, frozenset(recent)
 
     def _drop_unused_mailboxes(self) -> None:

@@ -45,6 +45,9 @@ class MailboxOwner(Protocol):
     def notify_listeners(self, kind: str, name: str) -> None:
         """Report an `AccountEvent` to the account's listeners."""
 
+    def text_added(self) -> None:
+        """Note that an open mailbox has messages whose text is not indexed."""
+
     def forget_mailbox(self, mailbox: "StoreMailbox") -> None:
         """Drop an open mailbox, because the store no longer has it."""
 
@@ -59,6 +62,7 @@ class StoreMailbox:
 
     Attributes:
         recent_at_opening: the UIDs that are \Recent to the session that has opened the mailbox.
+        is_text_indexed: whether the store has indexed the text of its messages (`ITextIndexStore`).
     """
 
     def __init__(self, account: MailboxOwner, opened: values.OpenedMailbox) -> None:
@@ -68,6 +72,7 @@ class StoreMailbox:
         self.columns = Columns()
         self.recent_at_opening = self.columns.apply(opened.delta).recent
         self.deleted = False
+        self.is_text_indexed = False
         self.key = opened.key
         self._account = account
         self._listeners: dict[Listener, bool] = {}
@@ -139,6 +144,9 @@ class StoreMailbox:
         claimer = None if claimed_by_caller else next(claimers, None)
         if not any(change):
             return ()
+        if change.added:
+            self.is_text_indexed = False
+            self._account.text_added()
         without_recent = Change(change.added, change.changed, change.vanished)
         if any(without_recent):
             kind = "messages" if change.added or change.vanished else "flags"

@@ -19,6 +19,8 @@ from imapshield.maildir.open_folders import Folder, OpenFolders
 from imapshield.maildir.other_servers import SeenLists
 from imapshield.maildir.paths import CUR, NEW
 from imapshield.maildir.staging import Staging
+from imapshield.maildir.text_index import TextIndex
+from imapshield.maildir.text_rows import MailboxRows
 
 FULL_DISK_SECONDS = 60
 """A full disk is logged once in this time for each account, because the log may be on the same disk."""
@@ -30,6 +32,8 @@ class AccountState:
     Attributes:
         folders: the folders of the Maildir.
         index: the SQLite index.
+        text_index: the index of the text of messages.
+        text_rows: what is known of the text index, by mailbox.
         keywords: the keywords of each mailbox.
         staging: inserts new messages.
         cache: cached answers to FETCH and SEARCH.
@@ -54,6 +58,7 @@ class AccountState:
         follow_symlinks: bool = False,
         first_busy_seconds: float | None = None,
         large_messages: LargeMessages | None = None,
+        has_text_index: bool = True,
     ) -> None:
         self.now = now
         self.log_warning = log_warning
@@ -65,6 +70,8 @@ class AccountState:
         self.index = Index(
             self._index_path, now, log_warning, first_busy_seconds=first_busy_seconds
         )
+        self.text_index = TextIndex(self._index_path, has_text_index, log_warning)
+        self.text_rows: dict[int, MailboxRows] = {}
         self.keywords = MailboxKeywords(self.index, self.folders)
         self.staging = Staging(self.index, self.folders, log_warning)
         self.cache = FetchCache(self.index, now)
@@ -101,16 +108,18 @@ class AccountState:
         """
         was_replaced = self.folders.ensure_open()
         if was_replaced:
+            self.text_index.close(is_moved=True)
             self.index.close()
             self.keywords.clear_cache()
         is_inside = self._index_path == self.folders.root
         directory = self._index_directory()
         # An index outside the Maildir is for its owner's eyes only, whatever mode the directory has.
         owner = Ownership.of(os.fstat(directory))._replace(mode=0o700)
-        if self.index.ensure_open(
-            directory, self.folders.owner if is_inside else owner, self._has_mail
-        ):
+        owner = self.folders.owner if is_inside else owner
+        self.text_index.set_directory(directory, owner)
+        if self.index.ensure_open(directory, owner, self._has_mail):
             self._is_prepared = False
+            self.text_rows.clear()
         is_prepared, self._is_prepared = self._is_prepared and not was_replaced, True
         return not is_prepared
 
@@ -147,6 +156,7 @@ class AccountState:
     def close(self) -> None:
         """Close all files."""
         self.large_messages.close(self)
+        self.text_index.close()
         self.index.close()
         self.folders.close()
         self._close_index_directory()

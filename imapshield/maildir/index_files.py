@@ -56,6 +56,7 @@ class IndexFiles:
 
     Args:
         directory_path: the path of the directory. SQLite opens files by path.
+        name: the name of the database.
 
     Attributes:
         path: the path of the database.
@@ -64,8 +65,9 @@ class IndexFiles:
         identity: the inode of the database and the inode's generation, as `create` found them.
     """
 
-    def __init__(self, directory_path: bytes) -> None:
-        self.path = directory_path + b"/" + INDEX_FILE
+    def __init__(self, directory_path: bytes, name: bytes = INDEX_FILE) -> None:
+        self.path = directory_path + b"/" + name
+        self._name = name
         self.directory = -1
         self.owner = Ownership(-1, -1, 0o700)
         # The file must not be opened to read its identity while SQLite has it open: to close any descriptor of a file
@@ -83,11 +85,11 @@ class IndexFiles:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         is_new = False
         try:
-            fd = os.open(INDEX_FILE, flags | os.O_EXCL, 0o600, dir_fd=self.directory)
+            fd = os.open(self._name, flags | os.O_EXCL, 0o600, dir_fd=self.directory)
             is_new = True
         except FileExistsError:
             with naming_errors(self.path):
-                fd = os.open(INDEX_FILE, flags, dir_fd=self.directory)
+                fd = os.open(self._name, flags, dir_fd=self.directory)
         except OSError as error:
             error.filename = self.path
             raise
@@ -111,7 +113,7 @@ class IndexFiles:
         section 1.3). The log of the older version is complete only if it was closed; it is given too if it is one.
         """
         for suffix, is_own in ((b"", _is_index_header), (b"-wal", _is_log_header)):
-            entry = Entry(self.directory, INDEX_FILE + suffix)
+            entry = Entry(self.directory, self._name + suffix)
             with suppress(FileNotFoundError):
                 opened = os.dup(fd) if not suffix else files.open_message(entry)
                 try:
@@ -121,7 +123,7 @@ class IndexFiles:
                         self.owner.give(opened, self.owner.mode & 0o666)
                 finally:
                     os.close(opened)
-        shared_memory = Entry(self.directory, INDEX_FILE + b"-shm")
+        shared_memory = Entry(self.directory, self._name + b"-shm")
         with suppress(FileNotFoundError):
             if files.status(shared_memory).st_uid == 0:
                 files.remove(shared_memory)  # SQLite builds it again
@@ -171,8 +173,8 @@ class IndexFiles:
         during the call. A log that the restored backup does not contain belongs to the old file and is removed. It is
         recognized by equal mtime and ctime; programs that restore a file set its mtime back.
         """
-        database = Entry(self.directory, INDEX_FILE)
-        away = Entry(self.directory, INDEX_FILE + b".%b" % secrets.token_hex(8).encode())
+        database = Entry(self.directory, self._name)
+        away = Entry(self.directory, self._name + b".%b" % secrets.token_hex(8).encode())
         is_there = False
         with suppress(FileNotFoundError):
             files.rename(database, away)
@@ -180,7 +182,7 @@ class IndexFiles:
         close()
         if is_there:
             files.rename(away, database)
-        log = Entry(self.directory, INDEX_FILE + b"-wal")
+        log = Entry(self.directory, self._name + b"-wal")
         with suppress(FileNotFoundError):
             status = files.status(log)
             if status.st_mtime_ns == status.st_ctime_ns:
@@ -200,7 +202,7 @@ class IndexFiles:
         """
         for suffix in (b"-journal", b"-wal", b"-shm"):
             with suppress(FileNotFoundError):
-                status = files.status(Entry(self.directory, INDEX_FILE + suffix))
+                status = files.status(Entry(self.directory, self._name + suffix))
                 if not stat.S_ISREG(status.st_mode):
                     raise StoreIOError
 
@@ -226,7 +228,7 @@ class IndexFiles:
         """
         for suffix in (b"", b"-wal"):
             with suppress(FileNotFoundError):
-                fd = files.open_message(Entry(self.directory, INDEX_FILE + suffix))
+                fd = files.open_message(Entry(self.directory, self._name + suffix))
                 try:
                     while os.read(fd, 1 << 20):
                         pass
@@ -261,13 +263,29 @@ class IndexFiles:
         with naming_errors(self.path):
             os.fsync(self.directory)
 
+    def remove_all(self) -> None:
+        """Remove the database and the other files of SQLite."""
+        for suffix in (b"", b"-wal", b"-shm", b"-journal"):
+            files.remove(Entry(self.directory, self._name + suffix))
+
+    def status(self, suffix: bytes = b"") -> os.stat_result | None:
+        """Return the status of the database, or of the file with its name and `suffix`; None if it does not exist."""
+        with suppress(FileNotFoundError):
+            return files.status(Entry(self.directory, self._name + suffix))
+        return None
+
+    def set_mtime(self, mtime: int) -> None:
+        """Set the mtime of the closed database, in nanoseconds."""
+        with suppress(OSError):
+            os.utime(self._name, ns=(mtime, mtime), dir_fd=self.directory, follow_symlinks=False)
+
     def move_aside(self, now: int) -> bytes:
         """Rename a corrupt database and its log; return the new path."""
-        aside = b"%b.broken-%d" % (INDEX_FILE, now)
+        aside = b"%b.broken-%d" % (self._name, now)
         for suffix in (b"", b"-wal", b"-shm"):
             with suppress(FileNotFoundError):
                 files.rename(
-                    Entry(self.directory, INDEX_FILE + suffix),
+                    Entry(self.directory, self._name + suffix),
                     Entry(self.directory, aside + suffix),
                 )
         return os.path.dirname(self.path) + b"/" + aside

@@ -19,6 +19,7 @@ from imapshield.mailbox.message_items import (
 )
 from imapshield.mailbox.request import check_wanted
 from imapshield.mailbox.values import SearchResult
+from imapshield.maildir import text_search
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE
 from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles, MessageReader
@@ -55,6 +56,9 @@ MAX_BODY_BYTES = 4 << 20
 MAX_HEADER_BYTES = 1 << 20
 """Bytes of whole messages, or of headers, that one call reads, besides the last message: some hundredths of a second
 for genuine mail. Other calls of the account run before the next one."""
+
+MAX_MESSAGES_READ = 50
+"""Whole messages that one call reads."""
 
 _OPERATORS = {b"BEFORE": "<", b"ON": "=", b"SINCE": ">="}
 
@@ -109,6 +113,9 @@ class _Search:
                 part = MessageReader.head
             case TextKey():
                 part = MessageReader.whole
+                uids, self.stopped_at = text_search.candidates(
+                    self.account, self.mailbox, uids, self.key, MAX_MESSAGES_READ
+                )
             case _:
                 raise AssertionError(self.key)
         answers = self._read(uids, part, self._matches)

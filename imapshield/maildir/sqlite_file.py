@@ -7,7 +7,11 @@ BUSY_SECONDS = 10.0
 
 
 def connect(
-    path: str, *, exclusive: bool = False, seconds: float = BUSY_SECONDS
+    path: str,
+    *,
+    exclusive: bool = False,
+    seconds: float = BUSY_SECONDS,
+    incremental_vacuum: bool = False,
 ) -> sqlite3.Connection:
     """Open a database, with all files that SQLite needs for it.
 
@@ -17,6 +21,7 @@ def connect(
             processes map the pages, so whoever may write into the directory could truncate it, which ends a process
             that reads a page.
         seconds: how long to wait for the lock.
+        incremental_vacuum: whether a new file can be made smaller step by step.
     """
     db = sqlite3.connect(
         path,
@@ -29,6 +34,8 @@ def connect(
         db.execute("PRAGMA trusted_schema = OFF")
         if exclusive:
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        if incremental_vacuum:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA cache_size = -1024")  # KiB; a thousand accounts may be open

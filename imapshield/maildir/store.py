@@ -10,6 +10,7 @@ Each method of the store is a function of another module. These modules explain 
 `append_copy`            the order of steps in which a crash loses no message
 `recovery`               what a power failure undoes, and how it is done again
 `staging`                several messages that are stored together
+`text_index`             how SEARCH finds text without reading every message
 `watch`                  inotify, and why it is only a hint
 `account_state`          what all operations share
 =======================  ==============================================================================================
@@ -37,6 +38,7 @@ from imapshield.maildir import (
     recovery,
     subscription_file,
     sync,
+    text_search,
 )
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.entry import store_error
@@ -114,6 +116,7 @@ class MaildirStore:
         first_busy_seconds: seconds to wait for the lock of the index before a method raises `IndexLocked`, if it has
             done nothing yet; by default it waits `BUSY_SECONDS`. The caller repeats the call later.
         large_messages: what all stores of the server keep of large messages; by default, this store keeps its own.
+        has_text_index: whether there is an index of the text of messages (`text_index`).
     """
 
     def __init__(
@@ -128,6 +131,7 @@ class MaildirStore:
         follow_symlinks: bool = False,
         first_busy_seconds: float | None = None,
         large_messages: LargeMessages | None = None,
+        has_text_index: bool = True,
     ) -> None:
         self._account = AccountState(
             root,
@@ -139,6 +143,7 @@ class MaildirStore:
             follow_symlinks=follow_symlinks,
             first_busy_seconds=first_busy_seconds,
             large_messages=large_messages,
+            has_text_index=has_text_index,
         )
 
     mailboxes = _operation(folders.mailboxes)
@@ -170,6 +175,7 @@ class MaildirStore:
     fetch = _operation(message_fetch.fetch)
     read = _operation(message_fetch.read)
     search = _operation(message_search.search)
+    index_text = _operation(text_search.index_text)
 
     def close(self) -> None:
         self._account.close()

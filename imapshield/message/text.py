@@ -41,8 +41,22 @@ def searchable_texts(part: Part, data: bytes, headers: bool) -> Iterator[Iterabl
     for child in part.walk():
         if headers:
             yield _header_texts(child, data)
-        if child.kind.startswith((b"text/", b"message/")) and child.embedded is None:
+        if _is_searched(child):
             yield _body_text(child, data, child.end)
+
+
+def header_texts(part: Part, data: bytes) -> Iterator[Iterable[str]]:
+    """Yield the decoded header of every part, each in pieces."""
+    return (_header_texts(child, data) for child in part.walk())
+
+
+def body_texts(part: Part, data: bytes) -> Iterator[Iterable[str]]:
+    """Yield the decoded text of every text part, each in pieces."""
+    return (_body_text(child, data, child.end) for child in part.walk() if _is_searched(child))
+
+
+def _is_searched(part: Part) -> bool:
+    return part.kind.startswith((b"text/", b"message/")) and part.embedded is None
 
 
 def _header_texts(part: Part, data: bytes) -> Iterator[str]:

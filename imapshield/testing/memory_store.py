@@ -22,6 +22,7 @@ from imapshield.errors import (
 )
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.message_items import MessageItems
+from imapshield.mailbox.query import MESSAGE_BODIES_PER_CALL
 from imapshield.mailbox.storage import IMetadataStore, IQuotaStore, IStore
 from imapshield.mailbox.values import (
     MAX_METADATA_ENTRIES,
@@ -41,7 +42,7 @@ from imapshield.mailbox.values import (
 )
 from imapshield.testing.memory_mailbox import MemoryMailbox, StoredMessage
 from imapshield.wire.commands.fetch import FetchItem
-from imapshield.wire.commands.search import SearchKey
+from imapshield.wire.commands.search import SearchKey, TextKey
 from imapshield.wire.flags import flag_list
 from imapshield.wire.names import parent_names
 
@@ -342,13 +343,14 @@ class MemoryStore:
     def search(self, key: int, uids: Sequence[int], search_key: SearchKey) -> SearchResult:
         matching: list[int] = []
         unreadable: list[int] = []
-        for message in self._by_key(key).existing(uids):
+        part = uids[:MESSAGE_BODIES_PER_CALL] if isinstance(search_key, TextKey) else uids
+        for message in self._by_key(key).existing(part):
             try:
                 if message.matches(self._content(message), search_key):
                     matching.append(message.uid)
             except Exception:
                 unreadable.append(message.uid)
-        return SearchResult(matching, unreadable)
+        return SearchResult(matching, unreadable, None if part is uids else len(part))
 
     def watch_paths(self, key: int) -> Sequence[str]:
         self._by_key(key)

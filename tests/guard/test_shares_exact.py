@@ -22,7 +22,7 @@ class ExactShareTests(SynchronousTestCase):
         strangers."""
         shares = ConnectionShares(Limits(), open_files=1066)
         found = shares.max_connections, shares.max_strangers, shares.max_idle_accounts
-        self.assertEqual(found, (752, 376, 62))
+        self.assertEqual(found, (752, 376, 35))
         shares.set_open_files(None)
         found = shares.max_connections, shares.max_strangers, shares.max_idle_accounts
         limits = Limits()
@@ -39,7 +39,7 @@ class ExactShareTests(SynchronousTestCase):
         self.assertEqual(found, (1, 1, 0))
         shares.set_open_files(1065)
         found = shares.max_connections, shares.max_strangers, shares.max_idle_accounts
-        self.assertEqual(repr(found), "(751, 375, 62)")
+        self.assertEqual(repr(found), "(751, 375, 35)")
         self.assertEqual(ConnectionShares(Limits(max_connections=9)).max_connections, 9)
 
     def test_files_that_are_asked_for(self) -> None:
@@ -60,19 +60,19 @@ class ExactShareTests(SynchronousTestCase):
             self.assertEqual((reached.value, reached.observed), (share, share + 1), most)
 
     def test_files_are_counted(self) -> None:
-        """A login takes two descriptors and its account four; the next connection without any left is refused."""
-        shares = ConnectionShares(Limits(), open_files=64 + 16)
+        """A login takes two descriptors and its account seven; the next connection without any left is refused."""
+        shares = ConnectionShares(Limits(), open_files=64 + 24)
         for user in ("alice", "bob"):
             connection, _, _ = shares.connect("192.0.2.1")
             assert connection is not None
             self.assertEqual(shares.login(connection, user), ([], None))
         self.assertEqual(
-            shares.connect("192.0.2.1"), (None, [], LimitReached("open_files", 80, 13))
+            shares.connect("192.0.2.1"), (None, [], LimitReached("open_files", 88, 19))
         )
 
     def test_an_account_counts_once(self) -> None:
         """Several connections of one user share the descriptors of the account."""
-        shares = ConnectionShares(Limits(), open_files=64 + 16)
+        shares = ConnectionShares(Limits(), open_files=64 + 20)
         self.patch(shares, "_refuse_user", lambda _: None)
         held = []
         for _ in range(4):
@@ -80,7 +80,7 @@ class ExactShareTests(SynchronousTestCase):
             assert connection is not None
             held.append(connection)
             self.assertEqual(shares.login(connection, "alice"), ([], None))
-        self.assertEqual(shares.connect("192.0.2.1")[2], LimitReached("open_files", 80, 13))
+        self.assertEqual(shares.connect("192.0.2.1")[2], LimitReached("open_files", 84, 16))
         shares.close(held[0])
         self.assertIsNone(shares.connect("192.0.2.1")[2])
 
@@ -95,14 +95,14 @@ class ExactShareTests(SynchronousTestCase):
         self.assertRaises((AttributeError, TypeError), setattr, eviction, "only_reported", True)
 
     def test_files_add_up(self) -> None:
-        """Three connections of one user take three sockets, three files for messages, and four for the account."""
-        shares = ConnectionShares(Limits(), open_files=64 + 13)
+        """Three connections of one user take three sockets, three files for messages, and seven for the account."""
+        shares = ConnectionShares(Limits(), open_files=64 + 17)
         self.patch(shares, "_refuse_user", lambda _: None)
         for _ in range(3):
             connection, _, _ = shares.connect("192.0.2.1")
             assert connection is not None
             self.assertEqual(shares.login(connection, "alice"), ([], None))
-        self.assertEqual(shares.connect("192.0.2.1")[2], LimitReached("open_files", 77, 11))
+        self.assertEqual(shares.connect("192.0.2.1")[2], LimitReached("open_files", 81, 14))
 
     def test_report_only_evicts_what_does_not_fit(self) -> None:
         """In report-only mode, too, a connection is evicted for the number of all connections."""
@@ -121,7 +121,7 @@ class ExactShareTests(SynchronousTestCase):
         connection, _, _ = shares.connect("192.0.2.1")
         assert connection is not None
         evictions, reached = shares.login(connection, "alice")
-        self.assertEqual((evictions, reached), ([], LimitReached("open_files", 70, 6)))
+        self.assertEqual((evictions, reached), ([], LimitReached("open_files", 70, 9)))
         self.assertEqual((shares.strangers, connection.logged_in), (1, False))
 
     def test_sockets_of_evicted_connections(self) -> None:

@@ -12,6 +12,7 @@ from imapshield.mailbox.columns import UNKNOWN_SIZE
 from imapshield.mailbox.query import Query
 from imapshield.mailbox.values import NewMessage, SearchResult
 from imapshield.mailbox.view import View
+from imapshield.testing import memory_store
 from imapshield.testing.in_process import NOW, MemoryRealm
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.commands.search import (
@@ -193,7 +194,7 @@ class QueryTests(SynchronousTestCase):
         async def pause(done: int, total: int) -> None:
             pauses.append((done, total))
 
-        self.patch(query, "MESSAGE_BODIES_PER_CALL", 2)
+        self.patch(memory_store, "MESSAGE_BODIES_PER_CALL", 2)
         self.assertEqual(self.found(TextKey("alpha"), pause=pause), [1, 2])
         self.assertEqual(len(pauses), 1)
 

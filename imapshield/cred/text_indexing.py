@@ -1,0 +1,82 @@
+"""Indexes the text of messages in the background, for all accounts of a server.
+
+Rules
+-----
+* One call of one account runs at a time, and accounts take turns. A call is short, and other calls of the account run
+  before the next one.
+* It pauses after each call for half of the time that the call took. So all accounts together use at most two thirds
+  of a thread.
+* An account without a session is left alone, until its next session.
+"""
+
+from collections import OrderedDict
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from imapshield.mailbox.store_account import StoreAccount
+
+FIRST_DELAY = 0.5
+"""Seconds until the indexing of new messages begins. A client that has just logged in is served first, and messages
+that arrive together are indexed together."""
+
+MIN_PAUSE = 0.002
+MAX_PAUSE = 1.0
+"""Seconds of the shortest and of the longest pause between two calls."""
+
+
+class TextIndexing:
+    """The accounts that have messages to index.
+
+    Args:
+        reactor: an `IReactorTime`.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._waiting: OrderedDict[StoreAccount, None] = OrderedDict()
+        self._is_running = self._is_stopped = False
+        self._delayed_call: Any = None
+
+    def add(self, account: StoreAccount) -> None:
+        """Index the messages of an account soon."""
+        self._waiting.setdefault(account)
+        self._continue(FIRST_DELAY)
+
+    def stop(self) -> None:
+        """Begin no more calls."""
+        self._is_stopped = True
+        self._waiting.clear()
+        if self._delayed_call is not None:
+            self._delayed_call.cancel()
+            self._delayed_call = None
+
+    def _continue(self, delay: float) -> None:
+        is_idle = self._delayed_call is None and not self._is_running
+        if self._waiting and is_idle and not self._is_stopped:
+            self._delayed_call = self._reactor.callLater(delay, self._start)
+
+    def _start(self) -> None:
+        self._delayed_call = None
+        self._is_running = True
+        account, _ = self._waiting.popitem(last=False)
+        started_at = self._reactor.seconds()
+        step = Deferred.fromCoroutine(self._step(account))
+        step.addErrback(
+            lambda failure: self._log.failure(
+                "cannot index the mail of {user}", failure=failure, user=account.user
+            )
+        )
+        step.addBoth(self._ended, started_at)
+
+    async def _step(self, account: StoreAccount) -> None:
+        if account.sessions and await account.index_text():
+            self._waiting.setdefault(account)
+
+    def _ended(self, _: object, started_at: float) -> None:
+        self._is_running = False
+        pause = (self._reactor.seconds() - started_at) / 2
+        self._continue(min(max(pause, MIN_PAUSE), MAX_PAUSE))

@@ -1,0 +1,210 @@
+"""The text index of one account: a SQLite database that tells which messages may contain a text.
+
+It lies beside the index as ``imapshield.search``, and can be deleted at any time. It holds trigrams
+(`message.trigrams`) in a table of SQLite's FTS5. That table is contentless and has ``detail=none``: it answers which
+rows have all of some trigrams, and neither where nor next to each other. So it only selects candidates, and
+`message_search` reads these.
+
+Rules
+-----
+* A message is known by its EMAILID. That is random, belongs to the content, and is the same for all copies, whatever
+  happens to UIDs, UIDVALIDITYs and names. So a row stays right if either database is restored from a backup or built
+  again.
+* A message counts as indexed when the transaction with its row is committed; until then it is read.
+* Rows are never removed, because SQLite cannot (3.43 can), and their numbers are never used again. The rows of expunged
+  messages are no candidates, because no message leads to them. If most rows are such, the file is built again.
+* Without the index, SEARCH reads all messages (`text_index_file` says when that is).
+
+The eight messages of a group have the rows 9n to 9n+7, and share the row 9n+8 for the rest of their headers.
+"""
+
+import json
+import sqlite3
+from array import array
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
+
+from imapshield.maildir.sqlite_file import corrupt_error
+from imapshield.maildir.text_index_file import GROUP, ROWS_PER_GROUP, TextIndexFile
+from imapshield.message.trigrams import IndexTexts
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+UNKNOWN: Final = -1
+"""In place of a row: the message is not indexed."""
+
+NOT_INDEXED: Final = 0
+"""In place of a row: the message has too much text. It is always a candidate."""
+
+MAX_ROW: Final = (1 << 31) - 1 - ROWS_PER_GROUP
+MERGE_PAGES = 250
+"""Pages of 4 KiB that are merged in one transaction: some hundredths of a second."""
+
+MERGE_FRACTION = 4
+MERGE_ROWS = 1000
+"""The trees are merged when a quarter of the messages, and a thousand, were added since the last time."""
+
+
+def _without_errors(
+    method: Callable[Concatenate["TextIndex", P], R],
+) -> Callable[Concatenate["TextIndex", P], R | None]:
+    """Return a method that returns None if SQLite raises an error, after reacting to it."""
+
+    @wraps(method)
+    def wrapped(index: "TextIndex", /, *args: P.args, **kwargs: P.kwargs) -> R | None:
+        try:
+            return method(index, *args, **kwargs)
+        except sqlite3.Error as error:
+            index._fail(error)
+        except (TypeError, ValueError, OverflowError):  # values that the file should not have
+            index._fail(corrupt_error())
+        return None
+
+    return wrapped
+
+
+class _Candidates(NamedTuple):
+    """A result of `TextIndex.candidates`, and what it depends on."""
+
+    generation: int
+    trigrams: Sequence[str]
+    shared: bool
+    low: int
+    high: int
+    rows: set[int]
+
+
+class TextIndex(TextIndexFile):
+    """The text index of one account. `TextIndexFile` describes the arguments.
+
+    `ensure_open` has opened it. The methods return None if they fail. Then it is closed, or another process has it
+    locked.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._candidates: _Candidates | None = None
+        self._is_merging = False
+
+    @_without_errors
+    def rows(self, ids: Sequence[int]) -> list[tuple[int, int]]:
+        """Return the row of each message and the size that its file had; (`UNKNOWN`, 0) if it has none.
+
+        Args:
+            ids: the EMAILIDs as numbers.
+        """
+        rows, sizes = self._open_db.execute(
+            "SELECT json_group_array(ifnull(row, -1)), json_group_array(ifnull(size, 0))"
+            " FROM json_each(?) AS wanted LEFT JOIN message ON message.id = wanted.value",
+            (str(list(ids)),),
+        ).fetchone()
+        return list(zip(array("i", json.loads(rows)), json.loads(sizes), strict=True))
+
+    @_without_errors
+    def candidates(self, trigrams: Sequence[str], low: int, high: int, shared: bool) -> set[int]:
+        """Return the rows of the messages that have all these trigrams.
+
+        The last result is kept until `forget_candidates` is called. It stays right, because rows do not change.
+
+        Args:
+            trigrams: the trigrams; none of them contains a quotation mark.
+            low: the lowest row to look at.
+            high: the highest row to look at.
+            shared: whether to search headers too.
+        """
+        last = self._candidates
+        wanted = self.generation, trigrams, shared
+        if last is not None and last[:3] == wanted and last.low <= low and high <= last.high:
+            return last.rows
+        query = " AND ".join([f'"{trigram}"' for trigram in trigrams])
+        (found,) = self._open_db.execute(
+            "SELECT json_group_array(rowid) FROM text WHERE text MATCH ? AND rowid BETWEEN ? AND ?",
+            (query, low - low % ROWS_PER_GROUP, high - high % ROWS_PER_GROUP + GROUP),
+        ).fetchone()
+        rows = set(json.loads(found))
+        if shared:
+            for row in [row for row in rows if row % ROWS_PER_GROUP == GROUP]:
+                rows.update(range(row - GROUP, row))
+        self._candidates = _Candidates(self.generation, trigrams, shared, low, high, rows)
+        return rows
+
+    def forget_candidates(self) -> None:
+        """Free the memory of the last result of `candidates`."""
+        self._candidates = None
+
+    @_without_errors
+    def add(self, messages: Sequence[tuple[int, int, IndexTexts | None]]) -> list[int]:
+        """Add messages in one transaction; return their rows.
+
+        Args:
+            messages: the EMAILID as a number, the size of the file, and the texts of each.
+        """
+        db = self._write()
+        (first,) = db.execute("SELECT next_row FROM state").fetchone()
+        if not ROWS_PER_GROUP <= first <= MAX_ROW - 2 * len(messages) or first % ROWS_PER_GROUP:
+            raise sqlite3.DatabaseError("no rows left")
+        rows: list[int] = []
+        shared: list[str] = []
+        next_row = first
+        for _, _, texts in messages:
+            if texts is None:
+                rows.append(NOT_INDEXED)
+                continue
+            rows.append(next_row + len(shared))
+            db.execute("INSERT INTO text (rowid, body) VALUES (?, ?)", (rows[-1], texts.own))
+            shared.append(texts.shared)
+            if len(shared) == GROUP:
+                next_row = self._end_group(next_row, shared)
+        if shared:
+            next_row = self._end_group(next_row, shared)
+        db.executemany(
+            "INSERT OR REPLACE INTO message VALUES (?, ?, ?)",
+            [(number, row, size) for row, (number, size, _) in zip(rows, messages, strict=True)],
+        )
+        db.execute("UPDATE state SET next_row = ?", (next_row,))
+        db.execute("COMMIT")
+        return rows
+
+    def _end_group(self, row: int, shared: list[str]) -> int:
+        text = "\n".join(shared)
+        self._open_db.execute("INSERT INTO text (rowid, body) VALUES (?, ?)", (row + GROUP, text))
+        shared.clear()
+        return row + ROWS_PER_GROUP
+
+    @_without_errors
+    def merge(self) -> bool:
+        """Bring some pages of the file into a better order, if much was added since it was in order.
+
+        Each transaction adds a tree of its own, and FTS5 merges them only as far as searches need it. One tree takes a
+        quarter less space.
+
+        Returns:
+            whether there is more to do.
+        """
+        db = self._open_db
+        next_row, merged_row = db.execute("SELECT next_row, merged_row FROM state").fetchone()
+        if next_row - merged_row <= merged_row // MERGE_FRACTION + MERGE_ROWS:
+            self._is_merging = False
+            return self._shrink()
+        pages = MERGE_PAGES if self._is_merging else -MERGE_PAGES
+        self._is_merging = True
+        before = db.total_changes
+        self._write()
+        db.execute("INSERT INTO text (text, rank) VALUES ('merge', ?)", (pages,))
+        if db.total_changes - before < 2:  # as the documentation of FTS5 says
+            db.execute("UPDATE state SET merged_row = next_row")
+        db.execute("COMMIT")
+        return True
+
+    def _shrink(self) -> bool:
+        """Return some free pages to the file system if there are many; return whether there is more to do."""
+        db = self._open_db
+        (free,) = db.execute("PRAGMA freelist_count").fetchone()
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        if free * 50 <= pages:
+            return False
+        self._has_written = True
+        db.execute(f"PRAGMA incremental_vacuum({MERGE_PAGES})").fetchall()
+        return True

@@ -1,0 +1,147 @@
+"""Which messages of a mailbox may contain a text, and the indexing of those that the text index does not have."""
+
+import os
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import islice
+
+from imapshield.maildir.account_state import AccountState
+from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles, MessageReader
+from imapshield.maildir.text_index_file import GROUP
+from imapshield.maildir.text_rows import UNREADABLE, MailboxRows, email_number
+from imapshield.maildir.unreadable import log_unreadable
+from imapshield.message.pauses import pause_point
+from imapshield.message.text import normalize
+from imapshield.message.trigrams import IndexTexts, index_texts, trigrams
+from imapshield.wire.commands.search import TextKey
+
+STEP_SECONDS = 0.03
+"""Seconds after which a step of the indexing reads no more messages. To store what it has read takes about as long."""
+
+MESSAGES_PER_STEP = 8 * GROUP
+"""Messages that one step indexes at most."""
+
+MAX_MAILBOXES = 8
+"""Mailboxes whose rows are kept in memory, as many as `store_account.MAX_UNUSED_MAILBOXES`."""
+
+
+def candidates(
+    account: AccountState, key: int, uids: Sequence[int], search_key: TextKey, count: int
+) -> tuple[Sequence[int], int | None]:
+    """Return the first of `uids` that may match, and the first of the others that may match too; None if none may.
+
+    Args:
+        account: the account.
+        key: the mailbox.
+        uids: the messages, ascending; at least one.
+        search_key: the text.
+        count: how many messages to return at most.
+    """
+    # Without the index, all may match.
+    everything = uids[:count], uids[count] if count < len(uids) else None
+    wanted = trigrams(normalize(search_key.text))
+    if wanted is None or not account.text_index.ensure_open():
+        return everything
+    known = _rows(account, key)
+    if not known.load(uids[-1]):
+        return everything
+    stop = bisect_right(uids, known.known_to)
+    stopped_at = uids[stop] if stop < len(uids) else None
+    if stopped_at is not None:
+        uids = uids[:stop]
+    if not uids:
+        return uids, stopped_at
+    rows = known.of(uids)
+    found: set[int] | None = set()
+    if max(rows) > 0:
+        low, high = max(min(rows), 0), max(rows)
+        found = account.text_index.candidates(wanted, low, high, search_key.headers)
+    if found is None:
+        return everything
+    may_match = (uid for uid, row in zip(uids, rows, strict=True) if row <= 0 or row in found)
+    chosen = list(islice(may_match, count + 1))
+    if len(chosen) > count:
+        stopped_at = chosen.pop()
+    else:
+        account.text_index.forget_candidates()
+    return chosen, stopped_at
+
+
+def _rows(account: AccountState, key: int) -> MailboxRows:
+    known = account.text_rows.pop(key, None) or MailboxRows(account.index, account.text_index, key)
+    account.text_rows[key] = known
+    if len(account.text_rows) > MAX_MAILBOXES:
+        del account.text_rows[next(iter(account.text_rows))]
+    return known
+
+
+def index_text(account: AccountState, key: int) -> bool:
+    """Index some messages of a mailbox; `ITextIndexStore.index_text` describes the arguments."""
+    if not account.text_index.ensure_open(create=True):
+        return False
+    uidnext = account.index.mailbox(key).uidnext
+    known = _rows(account, key)
+    if not known.load(uidnext - 1):
+        return False
+    uids = known.unknown(MESSAGES_PER_STEP)
+    if len(uids) < GROUP:
+        return known.known_to < uidnext - 1 or bool(account.text_index.merge())
+    step = _Step(account, key)
+    step.read(uids)
+    rows = account.text_index.add(step.texts)
+    if rows is None:
+        return False
+    known.set(step.uids, rows)
+    known.set(step.unreadable, [UNREADABLE] * len(step.unreadable))
+    return True
+
+
+class _Step:
+    """The messages that one step indexes.
+
+    Attributes:
+        uids: the messages that were read.
+        texts: what `TextIndex.add` takes, for each of `uids`.
+        unreadable: the messages that could not be read, or have gone.
+    """
+
+    def __init__(self, account: AccountState, key: int) -> None:
+        self.uids: list[int] = []
+        self.texts: list[tuple[int, int, IndexTexts | None]] = []
+        self.unreadable: list[int] = []
+        self._account = account
+        self._key = key
+        self._files = MessageFiles(account.folder(key))
+
+    def read(self, uids: Sequence[int]) -> None:
+        """Read messages, until that has taken `STEP_SECONDS`."""
+        account, key = self._account, self._key
+        until = time.monotonic() + STEP_SECONDS
+        rows = account.index.message_rows(f"{FILE_COLUMNS}, hex(email_id)", key, uids)
+        found = {row[0] for row in rows}
+        self.unreadable += [uid for uid in uids if uid not in found]
+        for *columns, email_id in rows:
+            pause_point()
+            message = MessageFile._make(columns)
+            try:
+                self._read(message, email_number(email_id))
+            except Exception as error:
+                log_unreadable(account, self._files.path(message), error)
+                self.unreadable.append(message.uid)
+            if time.monotonic() > until:
+                break
+        account.cache.add(key, [], self._files.measured)
+
+    def _read(self, message: MessageFile, number: int) -> None:
+        fd = self._files.open(message) if number else None
+        if fd is None:
+            self.unreadable.append(message.uid)
+            return
+        try:
+            items = MessageReader(self._files, message, fd).whole()
+            texts = index_texts(items.part, items.data)
+            self.texts.append((number, os.fstat(fd).st_size, texts))
+            self.uids.append(message.uid)
+        finally:
+            os.close(fd)

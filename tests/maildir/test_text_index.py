@@ -1,0 +1,504 @@
+"""SEARCH TEXT and BODY find the same messages with the text index, without it, and whatever happened to it."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+from contextlib import closing
+from typing import Any
+from unittest import mock
+
+from imapshield.mailbox.message_items import MessageItems
+from imapshield.mailbox.values import NewMessage
+from imapshield.maildir import text_index, text_index_file, text_search
+from imapshield.message import text, trigrams
+from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.commands.search import TextKey
+from tests.maildir.disk import DiskTestCase, counting_calls, opened_messages
+from tests.maildir.test_answer_version import message
+from tests.message import mails
+
+FILE = "imapshield.search"
+LANGUAGES = (
+    b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + text.encode()
+    for text in (
+        "Größe und Straße, Äpfel für Österreich; Łódź, İstanbul, ﬁnal e\u0301té 12345 67890",
+        "日本語のテキスト。東京都の天気は晴れです。",
+        "한국어 텍스트 검색, 한글 자모",
+        "Русский текст, поиск по буквам",
+        "عربي نص للبحث   with   many   spaces\t\ttabs",
+    )
+)
+ENCODED = (
+    (
+        b"Subject: =?utf-8?b?R3LDvMOfZSBhdXMgS8O2bG4=?= and =?iso-8859-1?q?M=FCnchen?=\r\n"
+        b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+        b"R3LDvMOfZSBhdXMgZGVtIGvDvGhsZW4gS8O8Y2hlbg==\r\n"
+    ),
+    (
+        b"Content-Type: text/html; charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+        b"<p>Gr=FC=DFe f=FCr=\r\n alle</p>\r\n"
+    ),
+)
+CONTENTS = [*mails.ALL, *LANGUAGES, *ENCODED, *map(message, range(150))]
+
+
+def normalized_texts(content: bytes, headers: bool) -> list[str]:
+    """Return the texts that SEARCH compares, normalized."""
+    part = MessageItems(content).part
+    found = text.searchable_texts(part, content, headers)
+    return [text.normalize("".join(pieces)) for pieces in found]
+
+
+class TextIndexTestCase(DiskTestCase):
+    def add(self, *contents: bytes, name: str = "INBOX") -> list[int]:
+        new = [NewMessage((), None, MemoryLiteral(content)) for content in contents]
+        return list(self.store.append(name, new).uids)
+
+    def add_many(self, count: int = 16, name: str = "INBOX") -> list[int]:
+        """Add messages; message i has the words number{i}, sender{i} and field{i}, with a letter in place of i."""
+        contents = [
+            b"From: sender%c <a@b>\r\nX-Other: field%c\r\n\r\nnumber%c text\r\n" % (i, i, i)
+            for i in range(ord("a"), ord("a") + count)
+        ]
+        return self.add(*contents, name=name)
+
+    def index(self, name: str = "INBOX", **options: Any) -> None:
+        """Index a mailbox completely."""
+        key = self.store.mailbox_key(name)
+        for _ in range(1000):
+            if not self.store.index_text(key):
+                return
+        self.fail("the indexing does not end")
+
+    def reopen(self, **options: Any) -> None:
+        self.store.close()
+        self.store = self.open_store(**options)
+
+    def search(self, wanted: str, name: str = "INBOX", headers: bool = True) -> list[int]:
+        """Return all UIDs that match."""
+        key = self.store.mailbox_key(name)
+        rest = [row.uid for row in self.store.open(name, False).delta.rows]
+        found: list[int] = []
+        while rest:
+            result = self.store.search(key, rest, TextKey(wanted, headers))
+            found += result.matching
+            rest = [] if result.examined is None else rest[result.examined :]
+        return found
+
+    def read_by(self, wanted: str, name: str = "INBOX", headers: bool = True) -> int:
+        """Return how many files a search reads."""
+        with counting_calls("open") as calls:
+            self.search(wanted, name, headers)
+        return len(set(opened_messages(calls)))
+
+
+class ResultTests(TextIndexTestCase):
+    def test_results_are_those_of_a_scan(self) -> None:
+        """For 2,000 random texts, the candidates contain every message that has the text, and SEARCH returns these."""
+        self.store.append("INBOX", [NewMessage((), None, MemoryLiteral(c)) for c in CONTENTS])
+        self.index()
+        uids = [row.uid for row in self.store.open("INBOX", False).delta.rows]
+        key = self.store.mailbox_key("INBOX")
+        known = {
+            headers: [normalized_texts(c, headers) for c in CONTENTS] for headers in (True, False)
+        }
+        choose = random.Random("needles")
+        narrowed = 0
+        for number in range(2000):
+            headers = choose.random() < 0.7
+            wanted = self.random_needle(choose, known[headers])
+            needle = text.normalize(wanted)
+            expected = [
+                uid
+                for uid, texts in zip(uids, known[headers], strict=True)
+                if any(needle in searched for searched in texts)
+            ]
+            search_key = TextKey(wanted, headers)
+            account = self.store._account
+            account.folders.folder("INBOX")
+            found, rest = text_search.candidates(account, key, uids, search_key, len(uids))
+            self.assertIsNone(rest)
+            self.assertEqual(set(expected) - set(found), set(), wanted)
+            narrowed += len(found) < len(uids)
+            if number % 20 == 0:
+                self.assertEqual(self.search(wanted, headers=headers), expected, wanted)
+        self.assertGreater(narrowed, 1000)
+
+    def random_needle(self, choose: random.Random, known: list[list[str]]) -> str:
+        """Return one to 40 characters: mostly a piece of a message, with other case or one wrong character."""
+        texts = choose.choice(known)
+        searched = choose.choice(texts or [""])
+        length = choose.randint(1, 40)
+        start = choose.randrange(len(searched) + 1)
+        piece = searched[start : start + length] or choose.choice(("xyz", "ß", "\0\0\0", "日本"))
+        if choose.random() < 0.8:
+            piece = max(piece.split("\n"), key=len) or "xyz"
+        change = choose.random()
+        if change < 0.3:
+            piece = piece.upper()
+        elif change < 0.4:
+            at = choose.randrange(len(piece))
+            piece = piece[:at] + choose.choice("aé0 -\n") + piece[at + 1 :]
+        return piece
+
+    def test_only_candidates_are_read(self) -> None:
+        """A search reads the messages that have the text, and those that share a row of rare header fields."""
+        uids = self.add_many(24)
+        self.index()
+        self.assertEqual(self.read_by("numberh"), 1)
+        self.assertEqual(self.read_by("senderh"), 1)
+        self.assertEqual(self.read_by("fieldh"), text_index_file.GROUP)
+        self.assertEqual(self.read_by("fieldh", headers=False), 0)
+        self.assertEqual(self.read_by("nowhere"), 0)
+        self.assertEqual(self.search("FIELDH "), [])
+        self.assertEqual(self.search("FIELDH"), [uids[7]])
+
+    def test_short_texts_are_searched_in_all_messages(self) -> None:
+        """The index cannot answer texts of less than three characters, or of several lines."""
+        uids = self.add_many()
+        self.index()
+        for wanted in ("rd", "<", "", "\r\nX-Other: fieldd"):
+            self.assertEqual(self.read_by(wanted), 16)
+        self.assertEqual(self.search("\r\nX-Other: fieldd"), [uids[3]])
+
+    def test_messages_that_are_not_indexed_are_read(self) -> None:
+        """Messages that arrived after the last indexing are found, and so are all without any."""
+        uids = self.add_many()
+        self.assertEqual(self.search("numberf"), [uids[5]])
+        self.assertFalse(os.path.exists(self.path(FILE)))
+        self.index()
+        (uid,) = self.add(b"\r\nnumberf again")
+        self.assertEqual(self.search("numberf"), [uids[5], uid])
+        self.assertEqual(self.read_by("nowhere"), 1)
+        self.add_many(7)
+        self.index()
+        self.assertEqual(self.read_by("nowhere"), 0)
+
+    def test_large_messages_are_always_read(self) -> None:
+        """A message with too much text is not indexed, and is read by each search; it is not tried again."""
+        self.patch(trigrams, "MAX_INDEXED_TEXT", 1000)
+        uids = self.add_many(15)
+        (large,) = self.add(b"\r\n" + b"words " * 300 + b"needle")
+        self.index()
+        self.reopen()
+        with counting_calls("open") as calls:
+            self.index()
+        self.assertEqual(opened_messages(calls), [])
+        self.assertEqual(self.search("needle"), [large])
+        self.assertEqual(self.search("numberd"), [uids[3]])
+        self.assertEqual(self.read_by("numberd"), 2)
+
+    def test_many_messages_take_several_calls(self) -> None:
+        """A call reads a limited number of candidates, and looks up a limited number of messages."""
+        with (
+            mock.patch("imapshield.maildir.message_search.MAX_MESSAGES_READ", 3),
+            mock.patch("imapshield.maildir.text_rows.MESSAGES_PER_LOOK", 5),
+        ):
+            uids = self.add_many(26)
+            self.index()
+            self.reopen()
+            self.assertEqual(self.search("number"), uids)
+
+            key = self.store.mailbox_key("INBOX")
+            result = self.store.search(key, uids, TextKey("number", True))
+            self.assertEqual((result.matching, result.examined), (uids[:3], 3))
+
+
+class ChangeTests(TextIndexTestCase):
+    def test_expunged_messages_are_not_found(self) -> None:
+        """Rows of expunged messages stay, and lead to no message. New messages get new rows."""
+        uids = self.add_many()
+        self.index()
+        key = self.store.mailbox_key("INBOX")
+        self.store.store_flags(key, uids[:8], b"+", [b"\\Deleted"], None, 0)
+        self.store.expunge(key, None, 0)
+        new = self.add_many(8)
+        self.index()
+        self.assertEqual(self.search("numberd"), [new[3]])
+        self.assertEqual(self.search("numbern"), [uids[13]])
+        self.assertEqual(self.read_by("numberd"), 1)
+
+    def test_copies_and_renames_keep_their_rows(self) -> None:
+        """Messages that are copied or moved, and mailboxes that are renamed, need not be indexed again."""
+        uids = self.add_many()
+        self.index()
+        self.store.create("A", [])
+        key = self.store.mailbox_key("INBOX")
+        self.store.copy(key, uids[:8], "A", False, 0)
+        self.store.copy(key, uids[8:], "A", True, 0)
+        self.store.rename("A", "B/C")
+        self.assertEqual(self.search("numberm", "B/C"), [13])
+        self.assertEqual(self.read_by("numberm", "B/C"), 1)
+        self.assertEqual(self.search("numberm"), [])
+        self.store.delete("B/C")
+        self.store.create("B/C", [])
+        self.assertEqual(self.search("numberm", "B/C"), [])
+
+    def test_other_programs(self) -> None:
+        """Mail that another program delivers, moves or removes is found where it is."""
+        self.add_many()
+        self.index()
+        self.store.create("A", [])
+        self.deliver(b"\r\nnumberd delivered")
+        os.rename(self.path("cur", self.cur()[3]), self.path(".A", "cur", self.cur()[3]))
+        os.unlink(self.path("cur", self.cur()[0]))
+        self.let_mtimes_age()
+        self.assertEqual(self.search("numberd"), [17])
+        self.assertEqual(len(self.search("numberd", "A")), 1)
+        self.assertEqual(self.search("numbera"), [])
+
+    def test_changed_size_is_noticed(self) -> None:
+        """A message whose file has another size than when it was indexed is read, and indexed again."""
+        uids = self.add_many()
+        self.index()
+        with open(self.path("cur", self.cur()[3]), "ab") as file:
+            file.write(b"more words\r\n")
+        key = self.store.mailbox_key("INBOX")
+        self.assertEqual(
+            self.store.search(key, [uids[3]], TextKey("numberd", True)).matching, [uids[3]]
+        )
+        self.reopen()
+        self.assertEqual(self.search("more words"), [uids[3]])
+        self.add_many(7)
+        self.index()
+        self.assertEqual(self.search("more words"), [uids[3]])
+        self.assertEqual(self.read_by("nowhere"), 0)
+
+    def test_two_processes(self) -> None:
+        """Two processes use the same index; each finds what the other has added."""
+        uids = self.add_many()
+        other = self.open_store()
+        self.index()
+        key = other.mailbox_key("INBOX")
+        search_key = TextKey("numberd", True)
+        self.assertEqual(other.search(key, uids, search_key).matching, [uids[3]])
+        self.add_many()
+        while other.index_text(key):
+            pass
+        self.assertEqual(self.search("numberd"), [uids[3], uids[3] + 16])
+        other.close()
+        self.assertEqual(self.read_by("nowhere"), 0)
+        self.reopen()
+        self.assertEqual(self.read_by("nowhere"), 0)
+
+    def test_index_that_is_locked(self) -> None:
+        """While another process writes, searches use the index, and the indexing waits."""
+        uids = self.add_many()
+        self.index()
+        self.patch(text_index_file, "BUSY_SECONDS", 0.0)
+        self.reopen()
+        self.assertEqual(self.search("numberd"), [uids[3]])
+        self.add_many(9)
+        with closing(sqlite3.connect(self.path(FILE), isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            self.index()
+            self.assertEqual(self.search("numberd"), [uids[3], uids[3] + 16])
+        self.index()
+        self.assertEqual(self.read_by("nowhere"), 0)
+        self.assertEqual(self.warnings, [])
+
+    def test_index_is_put_in_order(self) -> None:
+        """After many additions the trees of FTS5 are merged, and free pages are returned; nothing is lost."""
+        self.patch(text_index, "MERGE_ROWS", 0)
+        self.patch(text_index, "MERGE_FRACTION", 1 << 30)
+        self.patch(text_index, "MERGE_PAGES", 2)
+        self.patch(text_search, "MESSAGES_PER_STEP", 8)
+        for start in range(0, len(CONTENTS), 40):
+            self.add(*CONTENTS[start : start + 40])
+            self.index()
+        with closing(sqlite3.connect(self.path(FILE))) as db:
+            (segments,) = db.execute("SELECT count(DISTINCT segid) FROM text_idx").fetchone()
+            (free,) = db.execute("PRAGMA freelist_count").fetchone()
+            (pages,) = db.execute("PRAGMA page_count").fetchone()
+        self.assertEqual(segments, 1)
+        self.assertLessEqual(free * 50, pages)
+        uids = [row.uid for row in self.store.open("INBOX", False).delta.rows]
+        for uid, content in zip(uids, CONTENTS, strict=True):
+            for searched in normalized_texts(content, True)[:2]:
+                wanted = searched[:40].partition("\n")[0]
+                self.assertIn(uid, self.search(wanted))
+
+
+class FileTests(TextIndexTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.uids = self.add_many()
+
+    def check(self, *, is_built_again: bool = True) -> None:
+        """Check that searches are right, and that after the next indexing they read only candidates."""
+        self.assertEqual(self.search("numberd"), [self.uids[3]])
+        self.assertEqual(self.search("nowhere"), [])
+        if is_built_again:
+            self.index()
+            self.index()
+            self.assertEqual(self.search("numberd"), [self.uids[3]])
+            self.assertEqual(self.read_by("nowhere"), 0)
+
+    def test_closed_index_is_used_again(self) -> None:
+        """An index that nobody has changed is used again."""
+        self.index()
+        for _ in range(3):
+            self.reopen()
+            self.assertEqual(self.read_by("nowhere"), 0)
+            self.assertEqual(self.read_by("numberd"), 1)
+
+    def test_deleted_index(self) -> None:
+        """The file and its log can be deleted at any time, together or alone, also while they are open."""
+        for is_open in (True, False):
+            for suffixes in (("",), ("", "-wal", "-shm"), ("-wal",), ("-shm",)):
+                self.index()
+                self.assertEqual(self.search("numberd"), [self.uids[3]])
+                if not is_open:
+                    self.store.close()
+                for suffix in suffixes:
+                    if os.path.exists(self.path(FILE + suffix)):
+                        os.unlink(self.path(FILE + suffix))
+                self.store = self.store if is_open else self.open_store()
+                self.check()
+        self.assertEqual(self.warnings, [])
+
+    def test_damaged_index(self) -> None:
+        """A file with other content, of any kind, is built again; the mail is not touched."""
+        self.index()
+        self.store.close()
+        with open(self.path(FILE), "rb") as file:
+            content = file.read()
+        choose = random.Random("damage")
+        for number in range(40):
+            damaged = bytearray(content)
+            kind = number % 4
+            if kind == 0:
+                damaged = damaged[: choose.randrange(len(damaged))]
+            elif kind == 1:
+                damaged = bytearray(choose.randbytes(choose.randrange(10_000)))
+            else:
+                at, size = choose.randrange(len(damaged)), choose.choice((1, 100, 5000))
+                size = min(size, len(damaged) - at)
+                damaged[at : at + size] = choose.randbytes(size) if kind == 2 else bytes(size)
+            with open(self.path(FILE), "wb") as file:
+                file.write(damaged)
+            self.store = self.open_store()
+            self.check()
+            self.store.close()
+
+    def test_index_that_is_damaged_while_it_is_open(self) -> None:
+        """An error of SQLite makes SEARCH read all messages, and the file is built again, with one line in the log."""
+        self.index()
+        self.reopen()
+        self.assertEqual(self.read_by("nowhere"), 0)
+        db = self.store._account.text_index._db
+        assert db is not None
+        db.execute("DROP TABLE text_idx")
+        self.check()
+        self.assertEqual(len(self.warnings), 1)
+        self.assertIn("is damaged", self.warnings[0])
+
+    def test_index_that_is_damaged_again_and_again(self) -> None:
+        """If the file is damaged each time, the index is given up until the account is opened again."""
+        for _ in range(6):
+            self.index()
+            db = self.store._account.text_index._db
+            if db is not None:
+                db.execute("UPDATE message SET row = 'x'")
+            self.store._account.text_rows.clear()
+            self.assertEqual(self.search("numberd"), [self.uids[3]])
+        self.assertIn("cannot be used", self.warnings.pop())
+        self.assertEqual(len(self.warnings), text_index_file.MAX_REBUILDS)
+        self.reopen()
+        self.check()
+
+    def test_outdated_index(self) -> None:
+        """An index of another version, or with another schema, is built again."""
+        for statement in (
+            "UPDATE state SET version = 'older'",
+            "DELETE FROM state",
+            "CREATE TABLE other (a)",
+            "DROP TABLE message",
+            "DROP TABLE text",
+            "UPDATE state SET closed = 'x'",
+        ):
+            self.index()
+            self.store.close()
+            status = os.stat(self.path(FILE))
+            with closing(sqlite3.connect(self.path(FILE))) as db, db:
+                db.execute(statement)
+            os.utime(self.path(FILE), ns=(status.st_mtime_ns, status.st_mtime_ns))
+            self.store = self.open_store()
+            self.check()
+        self.assertEqual(self.warnings, [])
+
+    def test_copied_index(self) -> None:
+        """A file that was copied or restored is built again: it may have been copied while it was written."""
+        self.index()
+        self.store.close()
+        path = self.path(FILE)
+        os.rename(path, path + ".old")
+        with open(path + ".old", "rb") as source, open(path, "wb") as target:
+            target.write(source.read())
+        times = os.stat(path + ".old").st_mtime_ns
+        os.utime(path, ns=(times, times))
+        self.store = self.open_store()
+        self.assertEqual(self.read_by("nowhere"), 16)
+        self.check()
+
+    def test_crash(self) -> None:
+        """What was committed before a crash is used after it."""
+        self.index()
+        self.addCleanup(self.store.close)
+        self.store = self.open_store()
+        self.assertEqual(self.read_by("nowhere"), 0)
+
+    def test_no_file(self) -> None:
+        """A directory, or a link to nothing, in place of the file makes SEARCH read all messages."""
+        for plant in (os.mkdir, lambda path: os.symlink("/nonexistent/x", path)):
+            self.store.close()
+            plant(self.path(FILE))
+            self.store = self.open_store()
+            self.index()
+            self.check(is_built_again=False)
+            self.assertIn("cannot be used", self.warnings.pop())
+            (os.rmdir if os.path.isdir(self.path(FILE)) else os.unlink)(self.path(FILE))
+        self.assertEqual(self.warnings, [])
+
+    def test_full_disk(self) -> None:
+        """A full disk ends the indexing, with one line in the log, and searches stay right."""
+        self.index()
+        uids = self.add(*CONTENTS, b"\r\nnumberd again")
+        db = self.store._account.text_index._db
+        assert db is not None
+        db.execute("PRAGMA max_page_count = 1")
+        self.index()
+        self.index()
+        self.assertEqual(self.search("numberd"), [self.uids[3], uids[-1]])
+        self.assertEqual(len(self.warnings), 1)
+        self.assertIn("full", self.warnings[0])
+
+    def test_disabled(self) -> None:
+        """Without the option, there is no file, and an existing one is not used."""
+        self.reopen(has_text_index=False)
+        self.index()
+        self.assertFalse(os.path.exists(self.path(FILE)))
+        self.assertEqual(self.search("numberd"), [self.uids[3]])
+
+    def test_no_fts5(self) -> None:
+        """With an SQLite that has no FTS5, there is no file, and SEARCH reads all messages."""
+        self.patch(text_index_file, "_SCHEMA", ("CREATE VIRTUAL TABLE text USING fts6 (x)",))
+        text_index_file._expected_schema.cache_clear()
+        self.addCleanup(text_index_file._expected_schema.cache_clear)
+        self.assertFalse(text_index_file.is_available())
+        self.index()
+        self.assertFalse(os.path.exists(self.path(FILE)))
+        self.assertEqual(self.search("numberd"), [self.uids[3]])
+
+    def test_unreadable_message(self) -> None:
+        """A message that cannot be read is not indexed, and does not stop the indexing of others."""
+        name = self.cur()[3]
+        os.rename(self.path("cur", name), self.path("kept"))
+        os.symlink("/nonexistent", self.path("cur", name))
+        self.index()
+        self.assertEqual(self.search("numbere"), [self.uids[4]])
+        os.unlink(self.path("cur", name))
+        os.rename(self.path("kept"), self.path("cur", name))
+        self.assertEqual(self.search("numberd"), [self.uids[3]])
