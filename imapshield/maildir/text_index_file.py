@@ -114,7 +114,7 @@ class TextIndexFile:
             return False
         try:
             if self._db is not None and not self._files.is_unchanged():
-                self._rebuild()
+                self.close()
             if self._db is None and (create or self._files.status() is not None):
                 self._open()
         except (OSError, StoreIOError) as error:

@@ -78,9 +78,9 @@ def _rows(account: AccountState, key: int) -> MailboxRows:
 
 def index_text(account: AccountState, key: int) -> bool:
     """Index some messages of a mailbox; `ITextIndexStore.index_text` describes the arguments."""
-    if not account.text_index.ensure_open(create=True):
-        return False
     uidnext = account.index.mailbox(key).uidnext
+    if not account.text_index.ensure_open(create=uidnext > GROUP):
+        return False
     known = _rows(account, key)
     if not known.load(uidnext - 1):
         return False

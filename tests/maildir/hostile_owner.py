@@ -43,7 +43,8 @@ class HostileOwnerTestCase(DiskTestCase):
                 file.write(SECRET)
             os.utime(os.path.join(self.outside, name), (1, 1))
         other = self.open_store(os.path.join(self.outside, "other"))
-        other.append("INBOX", [NewMessage((), None, MemoryLiteral(SECRET))])
+        other.append("INBOX", [NewMessage((), None, MemoryLiteral(SECRET))] * 9)
+        other.index_text(other.mailbox_key("INBOX"))
         other.close()
         os.chmod(self.outside, 0o700)
         os.mkdir(self.root)
@@ -131,6 +132,7 @@ class HostileOwnerTestCase(DiskTestCase):
         key = self.store.mailbox_key(name)
         uids = [row.uid for row in self.store.open(name, True).delta.rows]
         return (
+            self.store.index_text(key),
             self.store.fetch(key, uids, [WHOLE], BUDGET),
             self.store.search(key, uids, TextKey("tangerine")),
             self.store.sizes(key, uids),

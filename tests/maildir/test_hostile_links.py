@@ -7,6 +7,7 @@ import shutil
 from unittest import mock
 
 from imapshield.errors import StoreError
+from imapshield.maildir import text_search
 from imapshield.maildir.index_files import IndexFiles
 from tests.maildir.hostile_owner import IS_ROOT, HostileOwnerTestCase
 
@@ -93,6 +94,35 @@ class SymbolicLinkTests(HostileOwnerTestCase):
                 self.store = self.open_store()
                 self.check_outside(suffix, works="")
                 os.unlink(self.path("imapshield.sqlite" + suffix))
+
+    def test_text_index(self) -> None:
+        """Neither the text index nor another file of SQLite is opened, written or removed through a link."""
+        self.patch(text_search, "GROUP", 1)
+        links = [("", "other/imapshield.search"), ("", "secret"), ("", "missing")]
+        if IS_ROOT:  # otherwise the owner of the Maildir could write these files himself
+            links += [("-wal", "secret"), ("-shm", "missing"), ("-journal", "secret")]
+        for suffix, target in links:
+            path = self.path("imapshield.search" + suffix)
+            self.store.close()
+            self.plant(target, "imapshield.search" + suffix)
+            self.store = self.open_store()
+            self.check_outside(suffix)
+            if os.path.lexists(path):
+                os.unlink(path)
+
+    def test_text_index_is_no_file(self) -> None:
+        """A FIFO or a directory in place of a file of the text index does not block a thread, and is not used."""
+        self.patch(text_search, "GROUP", 1)
+        for suffix, make in (("", os.mkfifo), ("", os.mkdir), ("-wal", os.mkfifo)):
+            path = self.path("imapshield.search" + suffix)
+            self.store.close()
+            if os.path.lexists(path):
+                os.unlink(path)
+            make(path)
+            self.store = self.open_store()
+            self.check_outside(suffix)
+            if os.path.lexists(path):
+                (os.rmdir if os.path.isdir(path) else os.unlink)(path)
 
     def test_index_that_becomes_a_link_while_it_is_opened(self) -> None:
         """SQLite opens the index with the rights of the owner, so a link that was made at the last moment is no use."""
