@@ -167,8 +167,8 @@ class ExactShareTests(SynchronousTestCase):
         self.assertEqual(self.log_in(shares, "alice"), reached)
 
     def test_a_user_may_have_half_of_the_files_that_others_leave(self) -> None:
-        """The same is true of descriptors, of which each account takes four, and each connection two."""
-        for others, most in ((0, 6), (1, 5), (2, 3)):
+        """The same is true of descriptors, of which each account takes seven, and each connection two."""
+        for others, most in ((0, 5), (1, 3), (2, 1)):
             shares = ConnectionShares(
                 Limits(), open_files=64 + 40
             )  # 30 without those of idle accounts
