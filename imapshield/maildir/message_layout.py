@@ -185,13 +185,13 @@ class Layout:
     """The layout of one message.
 
     Attributes:
-        size: the size of the message on the wire.
+        size: the size of the message on the wire, None if it was not needed.
         is_compressed: whether its file must be decompressed.
         line_map: for a file to which CRs are added.
         part: the positions of its parts (`positions`), None if they were not needed.
     """
 
-    size: int
+    size: int | None
     is_compressed: bool = False
     line_map: LineMap | None = None
     part: Part | None = None

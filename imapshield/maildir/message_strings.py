@@ -82,7 +82,11 @@ class MessageStrings:
                 return reader.whole().content(item)
         if max(message.size or 0, message.physical) <= LARGE_SIZE:
             return reader.whole().content(item)
-        layout = self._layout(needs_parts=isinstance(item, Binary) or item.section != Section())
+        layout = self._layout(
+            needs_parts=not _is_message(item),
+            # The beginning of a message can be read without the rest.
+            needs_size=item.partial is None or item.partial[1] > LARGE_SIZE,
+        )
         if layout is None:
             return reader.whole().content(item)
         return self._located(layout, item, in_pieces)
@@ -110,60 +114,71 @@ class MessageStrings:
         """Keep the layout of a large message that was read whole and parsed, because its parts will be fetched next."""
         message = self.reader.message
         if max(message.size or 0, message.physical) > LARGE_SIZE:
-            self._layout(needs_parts=True)
+            self._layout(needs_parts=True, needs_size=True)
 
-    def _layout(self, needs_parts: bool) -> Layout | None:
+    def _layout(self, needs_parts: bool, needs_size: bool) -> Layout | None:
         """Return the layout of the message, None if its file is too large or was changed while it was read."""
         reader, message, key = self.reader, self.reader.message, self._key
         layout = self.account.large_messages.layout(key)
-        if layout is None or (needs_parts and layout.part is None):
-            layout = self._new_layout(layout, needs_parts)
+        if layout is not None and layout.line_map is not None and self._line_map is None:
+            self._line_map, self._octets_known = layout.line_map, layout.line_map.octets_read
+        if (
+            layout is None
+            or (needs_parts and layout.part is None)
+            or (needs_size and layout.size is None)
+        ):
+            layout = self._new_layout(layout, needs_parts, needs_size)
             if layout is None:
                 return None
             self._keep(layout)
-        if self._line_map is None and layout.line_map is not None:
-            self._line_map, self._octets_known = layout.line_map, layout.line_map.octets_read
-        self._key = key._replace(wire_size=layout.size)
-        if (layout.size, key.state.size) != (message.size, message.physical):
-            reader.message_files.measured.append(
-                (layout.size, key.state.size, message.uid, message.physical)
-            )
+        if layout.size is not None:
+            self._key = key._replace(wire_size=layout.size)
+            sizes = layout.size, key.state.size
+            if sizes != (message.size, message.physical):
+                reader.message_files.measured.append((*sizes, message.uid, message.physical))
         return layout
 
-    def _new_layout(self, known: Layout | None, needs_parts: bool) -> Layout | None:
+    def _new_layout(
+        self, known: Layout | None, needs_parts: bool, needs_size: bool
+    ) -> Layout | None:
         """Return a layout.
 
         Args:
-            known: the layout without parts, if it is known.
+            known: the layout, if it is known, without what is needed now.
             needs_parts: whether it must have the parts. Then the message is read whole.
+            needs_size: whether it must have the size.
         """
-        reader, fd, state = self.reader, self.reader.fd, self._key.state
-        layout = known
-        if layout is not None:
-            pass
-        elif self._key.may_be_compressed and is_compressed(
-            os.pread(fd, _MAGIC_SIZE, 0), reader.message.name, state.size
+        layout = known or self._first_layout()
+        if layout is None:
+            return None
+        if needs_parts:
+            whole = self.reader.whole()
+            if layout.size not in (None, len(whole.data)):
+                return None
+            return replace(layout, size=len(whole.data), part=positions(whole.part))
+        if needs_size and layout.line_map is not None and layout.size is None:
+            return replace(layout, size=layout.line_map.measure(self.reader.fd))
+        return layout
+
+    def _first_layout(self) -> Layout | None:
+        """Return a layout of which only the line ends are not yet known, None if the file is too large."""
+        reader, state = self.reader, self._key.state
+        if self._key.may_be_compressed and is_compressed(
+            os.pread(reader.fd, _MAGIC_SIZE, 0), reader.message.name, state.size
         ):
-            layout = Layout(len(reader.whole().data), is_compressed=True)
-        elif self._key.wire_size == state.size:
-            layout = Layout(state.size)
-        elif state.size > MAX_MESSAGE_SIZE:
+            return Layout(len(reader.whole().data), is_compressed=True)
+        if self._key.wire_size == state.size:
+            return Layout(state.size)
+        if state.size > MAX_MESSAGE_SIZE:
             return None
-        else:
-            self._line_map = line_map = LineMap(state.size)
-            size = len(reader.whole().data) if needs_parts else line_map.measure(fd)
-            layout = Layout(size, line_map=line_map)
-        if not needs_parts:
-            return layout
-        whole = reader.whole()
-        if len(whole.data) != layout.size:
-            return None
-        return replace(layout, part=positions(whole.part))
+        self._line_map = LineMap(state.size)
+        return Layout(None, line_map=self._line_map)
 
     def _keep(self, layout: Layout) -> None:
         if self._is_unchanged():
             # After this FETCH, the index will have the size on the wire, unless it cannot be written.
-            for key in {self._index_key, self._index_key._replace(wire_size=layout.size)}:
+            size = self._index_key.wire_size if layout.size is None else layout.size
+            for key in {self._index_key, self._index_key._replace(wire_size=size)}:
                 self.account.large_messages.add_layout(key, layout)
 
     def _is_unchanged(self) -> bool:
@@ -178,7 +193,10 @@ class MessageStrings:
     ) -> Range | bytes | None:
         """Return the string that `item` asks for, from a layout."""
         found: tuple[int, int, bytes] | None
-        if isinstance(item, BodySection) and item.section == Section():
+        if _is_message(item):
+            if layout.size is None:
+                assert item.partial is not None
+                return self._source(layout, in_pieces).read(*item.partial)
             found = 0, layout.size, b"binary"
         else:
             assert layout.part is not None
@@ -248,6 +266,10 @@ class MessageStrings:
             account = self.account
             account.large_messages.add_file(account, (self._key, name), file, account.now())
         return file
+
+
+def _is_message(item: BodySection | Binary) -> bool:
+    return isinstance(item, BodySection) and item.section == Section()
 
 
 def _partial_range(start: int, end: int, partial: tuple[int, int] | None) -> tuple[int, int]:

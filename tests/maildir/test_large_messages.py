@@ -262,12 +262,24 @@ class CostTests(PieceTestCase):
                 # Each chunk of a file with LF line ends reads up to two steps too much.
                 self.assertLess(sum(sizes), 3 * len(message) + 100 * 2 * message_layout.STEP)
 
-    def test_first_piece_of_the_message_needs_no_copy_of_it(self) -> None:
-        """A piece of BODY[] of a file with LF line ends never has the whole file in memory."""
+    def test_first_piece_of_the_message_costs_a_piece(self) -> None:
+        """The first piece of BODY[] reads the file only up to the end of the piece, whatever the line ends are."""
+        message = big_message(ENCODED)
+        for kind in ("delivered", "appended"):
+            content = on_wire(message) if kind == "appended" else message
+            uid = self.add(content, kind)
+            item = BodySection(Section(), partial=(10_000, 1000))
+            with self.counted() as sizes:
+                self.assertEqual(self.value(uid, item), on_wire(message)[10_000:11_000])
+            block = message_layout._BLOCK_STEPS * message_layout.STEP
+            self.assertLess(sum(sizes), block + 2 * message_layout.STEP + 2)
+
+    def test_whole_message_needs_no_copy_of_it(self) -> None:
+        """BODY[] of a file with LF line ends never has the whole file in memory."""
         message = big_message(ENCODED)
         uid = self.add(message)
         with self.counted() as sizes:
-            self.value(uid, BodySection(Section(), partial=PIECE))
+            self.assertEqual(self.value(uid, BodySection(Section())), on_wire(message))
         self.assertLess(max(sizes), len(message) // 2)
 
     def test_first_piece_after_bodystructure_costs_a_piece(self) -> None:
@@ -286,7 +298,7 @@ class CostTests(PieceTestCase):
         """A piece of a message whose size is not known adds the size to the index."""
         message = big_message(ENCODED)
         uid = self.add(message)
-        self.value(uid, BodySection(Section(), partial=PIECE))
+        self.value(uid, BodySection(Section((2,)), partial=PIECE))
         with self.counted() as sizes:
             self.assertEqual(
                 self.store.sizes(self.key, [uid]).sizes, [(uid, len(on_wire(message)))]
