@@ -204,6 +204,8 @@ class TextIndex(TextIndexFile):
         (free,) = db.execute("PRAGMA freelist_count").fetchone()
         (pages,) = db.execute("PRAGMA page_count").fetchone()
         if free * 50 <= pages:
+            if self._has_written:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             return False
         self._has_written = True
         db.execute(f"PRAGMA incremental_vacuum({MERGE_PAGES})").fetchall()

@@ -16,7 +16,7 @@ from imapshield.message.text import normalize
 from imapshield.message.trigrams import IndexTexts, index_texts, trigrams
 from imapshield.wire.commands.search import TextKey
 
-STEP_SECONDS = 0.03
+STEP_SECONDS = 0.02
 """Seconds after which a step of the indexing reads no more messages. To store what it has read takes about as long."""
 
 MESSAGES_PER_STEP = 8 * GROUP

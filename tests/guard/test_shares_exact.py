@@ -191,7 +191,7 @@ class ExactShareTests(SynchronousTestCase):
         for connection in held:
             shares.close(connection)
             used.append(shares._used_files())
-        self.assertEqual(used, [14, 12, 6, 0])
+        self.assertEqual(used, [20, 18, 9, 0])
 
     def test_login_of_an_evicted_connection(self) -> None:
         """A connection that is to make room cannot log in any more."""

@@ -9,10 +9,10 @@ from contextlib import closing
 from typing import Any
 from unittest import mock
 
-from imapshield.mailbox.message_items import MessageItems
+from benchmarks.text_search import matching, normalized_texts, random_needle
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir import text_index, text_index_file, text_search
-from imapshield.message import text, trigrams
+from imapshield.message import trigrams
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.commands.search import TextKey
 from tests.maildir.disk import DiskTestCase, counting_calls, opened_messages
@@ -42,13 +42,6 @@ ENCODED = (
     ),
 )
 CONTENTS = [*mails.ALL, *LANGUAGES, *ENCODED, *map(message, range(150))]
-
-
-def normalized_texts(content: bytes, headers: bool) -> list[str]:
-    """Return the texts that SEARCH compares, normalized."""
-    part = MessageItems(content).part
-    found = text.searchable_texts(part, content, headers)
-    return [text.normalize("".join(pieces)) for pieces in found]
 
 
 class TextIndexTestCase(DiskTestCase):
@@ -108,13 +101,8 @@ class ResultTests(TextIndexTestCase):
         narrowed = 0
         for number in range(2000):
             headers = choose.random() < 0.7
-            wanted = self.random_needle(choose, known[headers])
-            needle = text.normalize(wanted)
-            expected = [
-                uid
-                for uid, texts in zip(uids, known[headers], strict=True)
-                if any(needle in searched for searched in texts)
-            ]
+            wanted = random_needle(choose, known[headers])
+            expected = matching(uids, known[headers], wanted)
             search_key = TextKey(wanted, headers)
             account = self.store._account
             account.folders.folder("INBOX")
@@ -125,23 +113,6 @@ class ResultTests(TextIndexTestCase):
             if number % 20 == 0:
                 self.assertEqual(self.search(wanted, headers=headers), expected, wanted)
         self.assertGreater(narrowed, 1000)
-
-    def random_needle(self, choose: random.Random, known: list[list[str]]) -> str:
-        """Return one to 40 characters: mostly a piece of a message, with other case or one wrong character."""
-        texts = choose.choice(known)
-        searched = choose.choice(texts or [""])
-        length = choose.randint(1, 40)
-        start = choose.randrange(len(searched) + 1)
-        piece = searched[start : start + length] or choose.choice(("xyz", "ß", "\0\0\0", "日本"))
-        if choose.random() < 0.8:
-            piece = max(piece.split("\n"), key=len) or "xyz"
-        change = choose.random()
-        if change < 0.3:
-            piece = piece.upper()
-        elif change < 0.4:
-            at = choose.randrange(len(piece))
-            piece = piece[:at] + choose.choice("aé0 -\n") + piece[at + 1 :]
-        return piece
 
     def test_only_candidates_are_read(self) -> None:
         """A search reads the messages that have the text, and those that share a row of rare header fields."""
