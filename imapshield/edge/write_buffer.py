@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.tcp import Connection
 from zope.interface import implementer
 
 from imapshield.edge.peer import innermost
@@ -146,12 +147,36 @@ class WriteBuffer:
             if self.compress is not None:
                 data = self.compress(data)
             self.bytes_written += len(data)
-            self._transport.write(data)
+            data = self._send_at_once(data)
+            if data:
+                self._transport.write(data)
+            else:
+                self._note_that_client_reads()
             # TLS of Twisted keeps up to 64,000 bytes until the next iteration, and only then notices a slow peer.
             aggregator = getattr(self._tls(), "_aggregator", None)
             if aggregator is not None:
                 aggregator.flush()
             self.on_flushed()
+
+    def _note_that_client_reads(self) -> None:
+        """Use the whole high-water mark from now on if the peer must have read something: nothing waits for it."""
+        if not self.client_reads and self.bytes_written > UNREAD_BYTES:
+            self.client_reads = True
+            self.set_buffer_size()
+
+    def _send_at_once(self, data: bytes) -> bytes:
+        """Pass to the kernel what it takes, if nothing waits before it. Return the rest.
+
+        The transport would wait for the reactor to say that the socket is writable, which takes two more system calls
+        and another turn for each response.
+        """
+        transport = self._transport
+        if not isinstance(transport, Connection) or transport.TLS or transport.disconnecting:
+            return data
+        if transport.dataBuffer or transport._tempDataBuffer or not transport.connected:
+            return data
+        sent = transport.writeSomeData(data)
+        return data[sent:] if isinstance(sent, int) and sent > 0 else data
 
     def _tls(self) -> Any:
         """Return Twisted's TLS layer, if there is one: the transport itself, or what STARTTLS has put behind it."""
@@ -203,9 +228,7 @@ class WriteBuffer:
     def resumeProducing(self) -> None:
         """Called by the transport when it has sent all of its data."""
         self.full = False
-        if not self.client_reads and self.bytes_written > UNREAD_BYTES:
-            self.client_reads = True
-            self.set_buffer_size()
+        self._note_that_client_reads()
         if self._drain_waiters:
             self._schedule(self._resume_waiters)
         self.on_drained()

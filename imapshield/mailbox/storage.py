@@ -73,6 +73,25 @@ class ChangeNotifier(Protocol):
         """
 
 
+class Freshness(Protocol):
+    """Whether that which a sync has found in some directories still holds.
+
+    A `ChangeNotifier` may have a method ``freshness(paths)``, which returns it for what `IStore.traced_paths` returns.
+    """
+
+    def begin(self) -> None:
+        """Note that a sync begins."""
+
+    def end(self, *, succeeded: bool) -> None:
+        """Note that a sync has ended."""
+
+    def is_fresh(self) -> bool:
+        """Return whether nothing has changed since the last sync began. False if that is not certain."""
+
+    def stop(self) -> None:
+        """Watch the directories no more."""
+
+
 class Subscription(Protocol):
     """A request for notifications, as `ChangeNotifier.watch` returns it."""
 
@@ -317,6 +336,12 @@ class IStore(Interface):
 
     def watch_paths(key: int) -> Sequence[str]:
         """Return the directories of the file system that change when messages arrive or leave. There may be none."""
+
+    def traced_paths(key: int) -> Sequence[str]:
+        """Return directories of which one changes with everything that `changes` would find.
+
+        The last one has files that change in place. There are none if that is not certain, as on a network file system.
+        """
 
     def mailbox_paths(names: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """Return what `watch_paths` returns for those of the mailboxes `names` that have directories, by name.

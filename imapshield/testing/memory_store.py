@@ -356,6 +356,9 @@ class MemoryStore:
         self._by_key(key)
         return ()
 
+    def traced_paths(self, key: int) -> Sequence[str]:
+        return ()
+
     def mailbox_paths(self, names: Sequence[str]) -> Mapping[str, Sequence[str]]:
         return {}
 

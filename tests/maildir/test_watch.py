@@ -16,6 +16,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.runtime import platform
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.maildir.inotify import WatchShares
 from imapshield.maildir.watch import (
     GATHER_SECONDS,
     MAX_POLLED,
@@ -23,7 +24,6 @@ from imapshield.maildir.watch import (
     POLL_SECONDS,
     DirectoryWatcher,
     Watch,
-    WatchShares,
 )
 
 
