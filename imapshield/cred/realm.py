@@ -20,8 +20,9 @@ from zope.interface import Interface, implementer
 from imapshield.cred.text_indexing import TextIndexing
 from imapshield.cred.users import BadUserName, user_name
 from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
-from imapshield.mailbox.storage import ChangeNotifier, IStore
+from imapshield.mailbox.storage import IStore
 from imapshield.mailbox.store_account import StoreAccount
+from imapshield.mailbox.store_helpers import ChangeNotifier
 from imapshield.mailbox.values import Namespace
 from imapshield.maildir import text_index_file
 from imapshield.maildir.index_database import FIRST_BUSY_SECONDS

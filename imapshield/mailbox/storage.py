@@ -26,8 +26,8 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from zope.interface import Interface
 
@@ -37,66 +37,6 @@ from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.search import SearchKey
 
 T = TypeVar("T")
-
-
-class Worker(Protocol):
-    """Runs the blocking calls of one account, one after the other."""
-
-    def run(self, function: Callable[..., T], *args: object) -> Awaitable[T]:
-        """Run ``function(*args)`` after every call that was submitted earlier.
-
-        If the caller cancels the awaitable, a call that has not started may be dropped. A call that runs is not
-        stopped, and its result is dropped.
-
-        Returns:
-            an awaitable of the result, which arrives on the reactor's thread. It raises what `function` raises.
-        """
-
-
-class ChangeNotifier(Protocol):
-    """Notifies about changes to directories of the file system, such as mail that another program delivers."""
-
-    def watch(
-        self, paths: Sequence[str], callback: Callable[[], object], *, must_notify: bool = True
-    ) -> Subscription:
-        """Call `callback`, on the reactor's thread, whenever one of the directories `paths` may have changed.
-
-        Notifications may be late, combined or unnecessary: the receiver polls the store and finds out what changed.
-
-        If `callback` returns a coroutine or a Deferred, the notifier runs it, and does not call `callback` again before
-        it has ended.
-
-        Args:
-            paths: the directories.
-            callback: the function to call.
-            must_notify: whether to call it once in any case, because the caller has looked at the directories before.
-        """
-
-
-class Freshness(Protocol):
-    """Whether that which a sync has found in some directories still holds.
-
-    A `ChangeNotifier` may have a method ``freshness(paths)``, which returns it for what `IStore.traced_paths` returns.
-    """
-
-    def begin(self) -> None:
-        """Note that a sync begins."""
-
-    def end(self, *, succeeded: bool) -> None:
-        """Note that a sync has ended."""
-
-    def is_fresh(self) -> bool:
-        """Return whether nothing has changed since the last sync began. False if that is not certain."""
-
-    def stop(self) -> None:
-        """Watch the directories no more."""
-
-
-class Subscription(Protocol):
-    """A request for notifications, as `ChangeNotifier.watch` returns it."""
-
-    def stop(self) -> None:
-        """Cancel the subscription: the callback is not called again."""
 
 
 class IStore(Interface):

@@ -23,7 +23,8 @@ from imapshield.mailbox.copy_rate import CopyRate
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.prefixed_store import PrefixedStore
 from imapshield.mailbox.request import check_wanted, current_request
-from imapshield.mailbox.storage import ChangeNotifier, IStore, Subscription, Worker
+from imapshield.mailbox.storage import IStore
+from imapshield.mailbox.store_helpers import ChangeNotifier, Subscription, Worker
 from imapshield.mailbox.store_mailbox import StoreMailbox
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.fetch import FetchItem

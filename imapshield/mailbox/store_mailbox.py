@@ -20,7 +20,8 @@ from imapshield.mailbox import values
 from imapshield.mailbox.account_api import IMailbox, Listener
 from imapshield.mailbox.columns import Columns
 from imapshield.mailbox.deltas import Change, Delta
-from imapshield.mailbox.storage import ChangeNotifier, Freshness, IStore, Subscription
+from imapshield.mailbox.storage import IStore
+from imapshield.mailbox.store_helpers import ChangeNotifier, Freshness, Subscription
 from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.search import SearchKey
 from imapshield.wire.sequence import SequenceSet

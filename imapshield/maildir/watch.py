@@ -360,7 +360,7 @@ class DirectoryWatcher:
 
 
 class UserWatcher:
-    """Watches directories for one user (`mailbox.storage.ChangeNotifier`)."""
+    """Watches directories for one user (`mailbox.store_helpers.ChangeNotifier`)."""
 
     def __init__(self, watcher: DirectoryWatcher, user: str) -> None:
         self._watcher = watcher
