@@ -24,8 +24,9 @@ from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.events import Event
 from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
-from imapshield.mailbox.storage import IStore, Worker
+from imapshield.mailbox.storage import IStore
 from imapshield.mailbox.store_account import StoreAccount
+from imapshield.mailbox.store_helpers import Worker
 from imapshield.mailbox.values import DEFAULT_NAMESPACE, Namespace
 from imapshield.testing.memory_store import MemoryStore
 

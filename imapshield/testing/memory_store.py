@@ -356,8 +356,7 @@ class MemoryStore:
         self._by_key(key)
         return ()
 
-    def traced_paths(self, key: int) -> Sequence[str]:
-        return ()
+    traced_paths = watch_paths
 
     def mailbox_paths(self, names: Sequence[str]) -> Mapping[str, Sequence[str]]:
         return {}
