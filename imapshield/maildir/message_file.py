@@ -173,6 +173,11 @@ class MessageReader:
         """The bytes that were read into memory."""
         return sum(len(items.data) for items in (self._head, self._whole) if items is not None)
 
+    @property
+    def has_whole(self) -> bool:
+        """Whether the message was read."""
+        return self._whole is not None
+
     def head(self) -> MessageItems:
         """Return the message with its complete header; the body may be missing."""
         if self._whole is not None:

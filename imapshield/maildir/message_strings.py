@@ -234,9 +234,9 @@ class MessageStrings:
 
     def _source(self, layout: Layout, in_pieces: bool) -> Source:
         """Return what the message is read from, as on the wire."""
-        if layout.is_compressed:
-            if in_pieces:
-                return self._temporary(None, lambda: (self.reader.whole().data,))
+        if layout.is_compressed and in_pieces:
+            return self._temporary(None, lambda: (self.reader.whole().data,))
+        if layout.is_compressed or self.reader.has_whole:
             return MemorySource(self.reader.whole().data)
         if layout.line_map is not None:
             return LineMapSource(self.reader.fd, layout.line_map)
