@@ -4,7 +4,8 @@ A layout (`message_layout`) makes it possible to read a piece from the message's
 and of an encoded part for BINARY, is kept in a temporary file.
 
 All accounts share one `LargeMessages`, which bounds the memory of the layouts. Temporary files are bounded for each
-account, so that one user's downloads do not make those of another one start again at each piece.
+account and for all together. One that is in use is not closed for another account: otherwise, both downloads would
+decode the whole again for each piece.
 """
 
 import tempfile
@@ -21,6 +22,14 @@ MAX_LAYOUT_BYTES = 16 << 20
 
 MAX_TEMPORARY_FILES = 2
 """Temporary files of one account: the content of a compressed message, and a part of it that is decoded."""
+
+MAX_OPEN_FILES = 24
+"""Temporary files of all accounts together. They are part of the open files that no connection may use
+(`guard.shares.SPARE_FILES`). If all of them are in use, another one is not kept, and each of its pieces takes as long
+as the whole."""
+
+BUSY_SECONDS = 1.0
+"""Seconds for which a temporary file counts as in use after a piece of it was read."""
 
 UNUSED_SECONDS = 60.0
 """Seconds after which a temporary file that is not used is closed, as soon as another one is made."""
@@ -99,12 +108,17 @@ class LargeMessages:
             return file
 
     def add_file(self, owner: Hashable, name: Hashable, file: TemporaryFile, now: float) -> None:
-        """Keep a temporary file; the arguments are those of `file`."""
+        """Keep a temporary file, unless too many are in use; the arguments are those of `file`."""
         with self._lock:
             own = [key for key in self._files if key[0] == owner]
             unused = [key for key, (_, at) in self._files.items() if now - at > UNUSED_SECONDS]
             for key in {*own[: 1 - MAX_TEMPORARY_FILES], *unused}:
                 del self._files[key]
+            if len(self._files) >= MAX_OPEN_FILES:
+                oldest, (_, at) = next(iter(self._files.items()))
+                if now - at < BUSY_SECONDS:
+                    return
+                del self._files[oldest]
             self._files[owner, name] = file, now
 
     def drop_file(self, owner: Hashable, file: Source) -> None:

@@ -477,6 +477,17 @@ class TemporaryFileTests(PieceTestCase):
 
 
 class LargeMessagesTests(SynchronousTestCase):
+    def test_number_of_open_files_is_limited(self) -> None:
+        """A file that another account uses is not closed; one that it has not used for a second is."""
+        self.patch(large_messages, "MAX_OPEN_FILES", 2)
+        large = LargeMessages()
+        for now, (owner, kept) in enumerate((("a", "a"), ("b", "ab"), ("c", "bc"))):
+            large.add_file(owner, "x", TemporaryFile([]), 10.0 * now)
+            self.assertEqual([o for o in "abc" if large.file(o, "x", 10.0 * now)], list(kept))
+        large.add_file("d", "x", TemporaryFile([]), 20.9)
+        self.assertIsNone(large.file("d", "x", 20.9))
+        self.assertEqual([large.file_count(owner) for owner in "abcd"], [0, 1, 1, 0])
+
     def test_memory_of_layouts_is_limited(self) -> None:
         """The least recently used layouts are dropped, and the memory of the others is counted."""
         self.patch(large_messages, "MAX_LAYOUT_BYTES", 2000)
