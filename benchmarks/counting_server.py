@@ -1,0 +1,115 @@
+"""imapshield in one process that counts the calls of Python functions, in the reactor's thread and in all others.
+
+    python -m benchmarks.counting_server OPTION...
+
+The options are those of ``twistd imapshield``. Each line on standard input is answered with a line on standard output:
+the same text, and the counts since the start as JSON. `benchmarks.counts` reads the lines in the record of strace, too.
+The server stops at the end of standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any
+
+from twisted.internet import reactor as global_reactor
+from twisted.internet.base import ReactorBase
+from twisted.logger import FileLogObserver, formatEventAsClassicLogText, globalLogBeginner
+
+from imapshield.tap import Options, makeService
+
+# Python 3.12 has no frames for these any more.
+_INLINED = {"<listcomp>", "<dictcomp>", "<setcomp>"}
+_HOP = ReactorBase.callFromThread.__code__
+
+
+class CallCounter:
+    """Counts the calls of each function.
+
+    Each thread has counts of its own, because two threads that increment the same one may lose a call.
+    """
+
+    def __init__(self) -> None:
+        self._threads: list[dict[CodeType, int]] = []
+
+    def start(self) -> None:
+        """Count in this thread, and in those that start later."""
+        threading.setprofile(self._first_event)
+        sys.setprofile(self._profile())
+
+    def _first_event(self, frame: FrameType, event: str, argument: object) -> None:
+        profile = self._profile()
+        sys.setprofile(profile)
+        profile(frame, event, argument)
+
+    def _profile(self) -> Callable[[FrameType, str, object], None]:
+        counts: dict[CodeType, int] = {}
+        self._threads.append(counts)
+
+        def profile(frame: FrameType, event: str, _: object) -> None:
+            if event == "call":
+                code = frame.f_code
+                counts[code] = counts.get(code, 0) + 1
+
+        return profile
+
+    def functions(self) -> dict[str, int]:
+        """Return the calls of each function by its name; the file is relative to its package."""
+        total: dict[str, int] = {}
+        for counts in self._threads:
+            for code, count in list(counts.items()):
+                if code.co_name not in _INLINED:
+                    name = f"{_short(code.co_filename)}:{code.co_qualname}"
+                    total[name] = total.get(name, 0) + count
+        return total
+
+    def hops(self) -> int:
+        """Return how often a thread has woken the reactor."""
+        return sum(counts.get(_HOP, 0) for counts in self._threads)
+
+
+def _short(path: str) -> str:
+    for package in ("imapshield", "twisted"):
+        _, found, rest = path.rpartition(f"/{package}/")
+        if found:
+            return f"{package}/{rest}"
+    return os.path.basename(path)
+
+
+def _answer(counter: CallCounter) -> None:
+    """Answer requests for the counts, in a thread that is not counted."""
+    sys.setprofile(None)
+    while line := os.read(0, 1000):
+        # One small write that begins with the request: a mark in the record of strace.
+        answer = {"hops": counter.hops(), "functions": counter.functions()}
+        text = line.strip() + b" " + json.dumps(answer).encode() + b"\n"
+        while text:
+            text = text[os.write(1, text) :]
+    reactor: Any = global_reactor
+    reactor.callFromThread(reactor.stop)
+
+
+def main() -> None:
+    """Serve until the end of standard input."""
+    reactor: Any = global_reactor
+    log = FileLogObserver(sys.stderr, lambda event: formatEventAsClassicLogText(event) or "")
+    globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
+    options: Any = Options()  # type: ignore[no-untyped-call]
+    options.parseOptions(sys.argv[1:])
+    counter = CallCounter()
+    threading.Thread(target=_answer, args=(counter,), daemon=True).start()
+    counter.start()
+    service: Any = makeService(options)
+    service.privilegedStartService()
+    service.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()
