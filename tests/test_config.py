@@ -111,6 +111,12 @@ class CommandLineTests(ConfigTestCase):
             "must be a whole number from 1 to 999999999999, or 0 for no limit",
         )
 
+    def test_text_index_can_be_turned_off(self) -> None:
+        """There is a text index unless an option of the command line or of the file turns it off."""
+        self.assertFalse(load_settings({}).no_text_index)
+        self.assertTrue(load_settings({"no-text-index": True}).no_text_index)
+        self.assertTrue(load_settings({}, self.file(b"no-text-index = true")).no_text_index)
+
     def test_mail_root_requires_auth(self) -> None:
         """A mail root without --auth is an error that says how to add users."""
         self.refuses({"mail-root": "/x"}, None, "--auth", "file:PATH", "imapshield passwd")

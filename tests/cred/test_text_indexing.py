@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.cred.realm import MaildirRealm
 from imapshield.cred.text_indexing import FIRST_DELAY, MAX_PAUSE, TextIndexing
+from imapshield.mailbox.account_api import IAccount
+from imapshield.mailbox.store_account import StoreAccount
+from imapshield.mailbox.values import NewMessage
+from imapshield.maildir import text_index_file
+from imapshield.wire.commands.base import MemoryLiteral
+from tests.cred.fakes import FakePool, FakeReactor
 
 
 class FakeAccount:
@@ -104,3 +114,54 @@ class TextIndexingTests(SynchronousTestCase):
         other.add(alice)
         other.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class RealmTests(SynchronousTestCase):
+    """The text index of accounts in a realm."""
+
+    def setUp(self) -> None:
+        self.root = self.mktemp()
+        os.mkdir(self.root)
+        self.reactor = FakeReactor()
+
+    def account(self, **options: Any) -> StoreAccount:
+        """Log in alice, in a realm with these options, append 16 messages, and open INBOX."""
+        realm = MaildirRealm(self.root, reactor=self.reactor, pool=FakePool(), **options)
+        self.addCleanup(lambda: self.successResultOf(Deferred.fromCoroutine(realm.close())))
+        account: StoreAccount = realm.requestAvatar(b"alice", None, IAccount)[1]
+        new = [NewMessage((), None, MemoryLiteral(b"\r\nword%c\r\n" % i)) for i in range(97, 113)]
+        self.wait(account.append("INBOX", new))
+        self.wait(account.open("INBOX", False))
+        return account
+
+    def wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self.successResultOf(Deferred.fromCoroutine(coroutine))
+
+    def is_indexed(self) -> bool:
+        return os.path.exists(os.path.join(self.root, "alice", "imapshield.search"))
+
+    def test_mail_is_indexed_in_the_background(self) -> None:
+        """An APPEND or SELECT is answered before anything is indexed; then the messages are, until all are."""
+        account = self.account()
+        self.assertFalse(self.is_indexed())
+        self.reactor.pump([FIRST_DELAY, *[MAX_PAUSE] * 5])
+        self.assertTrue(self.is_indexed())
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertFalse(self.wait(account.index_text()))
+        self.wait(account.append("INBOX", [NewMessage((), None, MemoryLiteral(b"\r\nnew\r\n"))]))
+        self.wait(account.open("INBOX", False))
+        self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
+
+    def test_option_turns_it_off(self) -> None:
+        """Without a text index, nothing is done in the background."""
+        self.account(has_text_index=False)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_sqlite_without_fts5_is_logged_once(self) -> None:
+        """If SQLite lacks what the text index needs, the log has one line, and there is no index."""
+        self.patch(text_index_file, "is_available", lambda: False)
+        with capturedLogs() as events:
+            self.account()
+        lines = [formatEvent(event) for event in events]
+        self.assertEqual(len([line for line in lines if "FTS5" in line]), 1)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
