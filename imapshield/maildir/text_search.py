@@ -44,14 +44,12 @@ def candidates(
     if wanted is None or not account.text_index.ensure_open():
         return everything
     known = _rows(account, key)
-    if not known.load(uids[-1]):
+    if not known.load(uids[-1]) or known.known_to < uids[0]:
         return everything
     stop = bisect_right(uids, known.known_to)
     stopped_at = uids[stop] if stop < len(uids) else None
     if stopped_at is not None:
         uids = uids[:stop]
-    if not uids:
-        return uids, stopped_at
     rows = known.of(uids)
     found: set[int] | None = set()
     if max(rows) > 0:

@@ -173,6 +173,9 @@ class ResultTests(TextIndexTestCase):
             self.assertEqual(self.search("number"), uids)
 
             key = self.store.mailbox_key("INBOX")
+            self.reopen()
+            result = self.store.search(key, uids[20:], TextKey("numberx", True))
+            self.assertEqual((result.matching, result.examined), ([], 3))
             result = self.store.search(key, uids, TextKey("number", True))
             self.assertEqual((result.matching, result.examined), (uids[:3], 3))
 
