@@ -276,7 +276,7 @@ class IndexFiles:
 
     def set_mtime(self, mtime: int) -> None:
         """Set the mtime of the closed database, in nanoseconds."""
-        with suppress(OSError):
+        with suppress(OSError), self.rights():
             os.utime(self._name, ns=(mtime, mtime), dir_fd=self.directory, follow_symlinks=False)
 
     def move_aside(self, now: int) -> bytes:

@@ -221,6 +221,8 @@ class TextIndexFile:
             elif has_written:
                 self._closed = time.time_ns()
                 db.execute("UPDATE state SET closed = ?", (self._closed,))
+            else:  # another process may have written
+                (self._closed,) = db.execute("SELECT closed FROM state").fetchone()
         with suppress(sqlite3.Error):
             self._close_database(db)
         # A log that is left belongs to another process, which uses the file.

@@ -256,6 +256,14 @@ class ChangeTests(TextIndexTestCase):
         self.assertEqual(self.read_by("nowhere"), 0)
         self.reopen()
         self.assertEqual(self.read_by("nowhere"), 0)
+        other = self.open_store()
+        self.addCleanup(other.close)
+        self.add_many()
+        while other.index_text(key):
+            pass
+        other.close()
+        self.reopen()
+        self.assertEqual(self.read_by("nowhere"), 0)
 
     def test_index_that_is_locked(self) -> None:
         """While another process writes, searches use the index, and the indexing waits."""
