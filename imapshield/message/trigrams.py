@@ -28,8 +28,12 @@ than one in a hundred, and it takes some hundredths of a second to index this mu
 MIN_NEEDLE: Final = 3
 """Characters of the shortest text that the index can answer."""
 
+MAX_NEEDLE: Final = 256
+"""Characters of a longer text that the index is asked for: its first ones. A client can search for many kilobytes, and
+each call of the store computes the trigrams again."""
+
 MAX_TRIGRAMS: Final = 64
-"""Trigrams of a longer text that the index is asked for. They choose the candidates nearly as well as all do."""
+"""Trigrams that the index is asked for. They choose the candidates nearly as well as all do."""
 
 _OWN_FIELDS = frozenset({"from", "to", "cc", "bcc", "subject", "reply-to", "sender"})
 
@@ -113,6 +117,7 @@ def trigrams(needle: str) -> list[str] | None:
     Returns:
         None if the index cannot tell: `needle` is too short, or may span lines of a header.
     """
+    needle = needle[:MAX_NEEDLE]
     folded = fold(needle)
     if len(folded) < MIN_NEEDLE or "\n" in needle:
         return None
