@@ -19,6 +19,7 @@ from operator import itemgetter
 
 from imapshield.mailbox.account_api import IMailbox
 from imapshield.mailbox.columns import UNKNOWN_SIZE
+from imapshield.mailbox.values import count_examined
 from imapshield.mailbox.view import View
 from imapshield.wire.commands import search
 from imapshield.wire.commands.search import SearchKey
@@ -279,7 +280,7 @@ class Query:
             result = await self.mailbox.search(part, key)
             found += result.matching
             self.unreadable.update(result.unreadable)
-            done += len(part) if result.examined is None else max(1, result.examined)
+            done += count_examined(result, len(part))
             if self.pause is not None and done < len(uids):
                 await self.pause(self._done + done, self._total)
         return found

@@ -229,7 +229,7 @@ class StoreMailbox:
             measured = await self._read(lambda store: store.sizes(self.key, part))  # noqa: B023
             self.columns.set_sizes(measured.sizes)
             unreadable += measured.unreadable
-            uids = () if measured.examined is None else uids[max(1, measured.examined) :]
+            uids = uids[values.count_examined(measured, len(uids)) :]
         return unreadable
 
     async def store_flags(

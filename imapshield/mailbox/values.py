@@ -157,8 +157,8 @@ class SearchResult(NamedTuple):
     Attributes:
         matching: the UIDs of the messages that match, in ascending order.
         unreadable: the UIDs of the messages that could not be read or decoded. It is unknown whether they match.
-        examined: how many of the given messages were searched, from the first on; None if all were. A store stops
-            early, so that one call does not take long.
+        examined: how many of the given messages were searched, from the first on, at least one; None if all were. A
+            store stops early, so that one call does not take long.
     """
 
     matching: list[int]
@@ -172,12 +172,25 @@ class SizesResult(NamedTuple):
     Attributes:
         sizes: (UID, RFC822.SIZE in bytes) of each message that still exists.
         unreadable: the UIDs of the messages that could not be measured.
-        examined: how many of the given messages were measured, from the first on; None if all were.
+        examined: how many of the given messages were measured, from the first on, at least one; None if all were.
     """
 
     sizes: list[tuple[int, int]]
     unreadable: Sequence[int] = ()
     examined: int | None = None
+
+
+def count_examined(result: SearchResult | SizesResult, given: int) -> int:
+    """Return how many of the messages that a store was given it has examined.
+
+    Raises:
+        ValueError: none. To go on would leave out a message, or never end.
+    """
+    if result.examined is None:
+        return given
+    if result.examined < 1:
+        raise ValueError("the store has examined no message")
+    return result.examined
 
 
 class ReplaceResult(NamedTuple):

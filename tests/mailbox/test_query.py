@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.mailbox import query
 from imapshield.mailbox.columns import UNKNOWN_SIZE
 from imapshield.mailbox.query import Query
-from imapshield.mailbox.values import NewMessage, SearchResult
+from imapshield.mailbox.values import NewMessage, SearchResult, SizesResult
 from imapshield.mailbox.view import View
 from imapshield.testing import memory_store
 from imapshield.testing.in_process import NOW, MemoryRealm
@@ -197,6 +197,23 @@ class QueryTests(SynchronousTestCase):
         self.patch(memory_store, "MESSAGE_BODIES_PER_CALL", 2)
         self.assertEqual(self.found(TextKey("alpha"), pause=pause), [1, 2])
         self.assertEqual(len(pauses), 1)
+
+    def test_store_that_examines_nothing(self) -> None:
+        """A store that examines no message breaks its contract: that is an error, and no message is left out."""
+        store: Any = self.account._store
+        searched: list[Sequence[int]] = []
+
+        def search(key: int, uids: Sequence[int], search_key: SearchKey) -> SearchResult:
+            searched.append(uids)
+            return SearchResult([], (), 0)
+
+        self.patch(store, "search", search)
+        self.patch(store, "sizes", lambda key, uids: SizesResult([], (), 0))
+        work = Query(self.mailbox, self.view, now=NOW).run(TextKey("alpha"))
+        self.failureResultOf(Deferred.fromCoroutine(work), ValueError)
+        self.assertEqual(len(searched), 1)
+        measuring = self.mailbox.load_sizes([1, 2])
+        self.failureResultOf(Deferred.fromCoroutine(measuring), ValueError)
 
     def test_measuring_pauses(self) -> None:
         """Unknown sizes are measured in several calls with pauses too, because the store has to read the messages."""
