@@ -58,7 +58,7 @@ class Mailbox:
         more = True
         while more:
             started_at = time.perf_counter()
-            more = self.store.index_text(self.key)
+            more = bool(self.store.index_text(self.key))
             calls.append(time.perf_counter() - started_at)
         return sum(calls), max(calls)
 

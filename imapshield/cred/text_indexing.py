@@ -7,6 +7,7 @@ Rules
 * It pauses after each call for half of the time that the call took. So all accounts together use at most two thirds
   of a thread.
 * An account without a session is left alone, until its next session.
+* An account that another process has locked is tried again after a pause, in which the others go on.
 """
 
 from collections import OrderedDict
@@ -15,6 +16,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from imapshield.errors import StoreBusy
 from imapshield.mailbox.store_account import StoreAccount
 
 FIRST_DELAY = 0.5
@@ -24,6 +26,9 @@ that arrive together are indexed together."""
 MIN_PAUSE = 0.002
 MAX_PAUSE = 1.0
 """Seconds of the shortest and of the longest pause between two calls."""
+
+BUSY_DELAY = 5.0
+"""Seconds after which an account is tried again that another process had locked."""
 
 
 class TextIndexing:
@@ -40,6 +45,7 @@ class TextIndexing:
         self._waiting: OrderedDict[StoreAccount, None] = OrderedDict()
         self._is_running = self._is_stopped = False
         self._delayed_call: Any = None
+        self._busy: dict[StoreAccount, Any] = {}
 
     def add(self, account: StoreAccount) -> None:
         """Index the messages of an account soon."""
@@ -50,6 +56,9 @@ class TextIndexing:
         """Begin no more calls."""
         self._is_stopped = True
         self._waiting.clear()
+        for delayed_call in self._busy.values():
+            delayed_call.cancel()
+        self._busy.clear()
         if self._delayed_call is not None:
             self._delayed_call.cancel()
             self._delayed_call = None
@@ -73,8 +82,16 @@ class TextIndexing:
         step.addBoth(self._ended, started_at)
 
     async def _step(self, account: StoreAccount) -> None:
-        if account.sessions and await account.index_text():
-            self._waiting.setdefault(account)
+        try:
+            if account.sessions and await account.index_text():
+                self._waiting.setdefault(account)
+        except StoreBusy:
+            if account not in self._busy and not self._is_stopped:
+                self._busy[account] = self._reactor.callLater(BUSY_DELAY, self._try_again, account)
+
+    def _try_again(self, account: StoreAccount) -> None:
+        del self._busy[account]
+        self.add(account)
 
     def _ended(self, _: object, started_at: float) -> None:
         self._is_running = False

@@ -297,7 +297,7 @@ class ITextIndexStore(Interface):
     """A store with an index of the text of messages, for SEARCH TEXT and BODY. It provides this interface beside
     `IStore`."""
 
-    def index_text(key: int) -> bool:
+    def index_text(key: int) -> values.TextStep:
         """Index some messages of a mailbox that are not indexed, which takes some hundredths of a second.
 
         Called in the background. A search is right whether or not a message is indexed.
@@ -307,6 +307,9 @@ class ITextIndexStore(Interface):
 
         Returns:
             whether to call it again.
+
+        Raises:
+            StoreBusy: another process has locked the index. To be called again later.
         """
 
 

@@ -16,7 +16,7 @@ from typing import TypeVar, cast
 
 from zope.interface import Interface, directlyProvides, implementer
 
-from imapshield.errors import NoSuchMailbox, StoreError
+from imapshield.errors import NoSuchMailbox, StoreBusy, StoreError
 from imapshield.mailbox import values
 from imapshield.mailbox.account_api import IAccount, ICatenate, IMailbox, INotify
 from imapshield.mailbox.copy_rate import CopyRate
@@ -245,17 +245,28 @@ class StoreAccount:
             self._on_text_added(self)
 
     async def index_text(self) -> bool:
-        """Let the store index the text of some messages of an open mailbox; return whether there is more to do."""
+        """Let the store index the text of some messages of an open mailbox; return whether there is more to do.
+
+        Raises:
+            StoreBusy: another process has locked the account. To be called again later.
+        """
         waiting = [mailbox for mailbox in self._open.values() if not mailbox.is_text_indexed]
         if not waiting:
             return False
         mailbox = waiting[-1]
         mailbox.is_text_indexed = True  # unless messages arrive meanwhile
         try:
-            if await self.run(lambda store: store.index_text(mailbox.key)):  # type: ignore[attr-defined]
-                mailbox.is_text_indexed = False
+            step = await self.run(lambda store: store.index_text(mailbox.key))  # type: ignore[attr-defined]
+        except StoreBusy:
+            mailbox.is_text_indexed = False
+            raise
         except StoreError:
             return len(waiting) > 1  # the next command that uses the mailbox reports it
+        if step == values.TextStep.MORE_EVERYWHERE:
+            for other in self._open.values():
+                other.is_text_indexed = False
+        elif step:
+            mailbox.is_text_indexed = False
         return True
 
     def stored_part(self, mailbox: IMailbox, uid: int, item: FetchItem, size: int) -> LiteralData:

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import NamedTuple
 
 from imapshield.mailbox.deltas import Delta
@@ -164,6 +165,16 @@ class SearchResult(NamedTuple):
     matching: list[int]
     unreadable: Sequence[int] = ()
     examined: int | None = None
+
+
+class TextStep(IntEnum):
+    """What is left to do after one call of `ITextIndexStore.index_text`."""
+
+    DONE = 0
+    MORE = 1
+    """There is more to do in this mailbox."""
+    MORE_EVERYWHERE = 2
+    """The index is new, so that there may be more to do in all mailboxes."""
 
 
 class SizesResult(NamedTuple):

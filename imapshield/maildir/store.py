@@ -60,6 +60,8 @@ def _operation(
         is_nested, account.is_running = account.is_running, True
         try:
             if not is_nested:
+                if function is not message_search.search:
+                    account.text_index.forget_candidates()
                 account.index.begin_operation()
                 recovery.open_account(account)
             return function(account, *args, **kwargs)

@@ -12,7 +12,8 @@ Rules
   again.
 * A message counts as indexed when the transaction with its row is committed; until then it is read.
 * Rows are never removed, because SQLite cannot (3.43 can), and their numbers are never used again. The rows of expunged
-  messages are no candidates, because no message leads to them. If most rows are such, the file is built again.
+  messages are no candidates, because no message leads to them. If most rows are such, the file is built again
+  (`has_waste`).
 * Without the index, SEARCH reads all messages (`text_index_file` says when that is).
 
 The eight messages of a group have the rows 9n to 9n+7, and share the row 9n+8 for the rest of their headers.
@@ -39,6 +40,11 @@ NOT_INDEXED: Final = 0
 """In place of a row: the message has too much text. It is always a candidate."""
 
 MAX_ROW: Final = (1 << 31) - 1 - ROWS_PER_GROUP
+
+MAX_WASTE = 100
+"""Indexed messages that may be expunged, besides as many as the account has, before the file is built again. So that
+costs less than to index those messages did."""
+
 MERGE_PAGES = 250
 """Pages of 4 KiB that are merged in one transaction: some hundredths of a second."""
 
@@ -58,11 +64,29 @@ def _without_errors(
             return method(index, *args, **kwargs)
         except sqlite3.Error as error:
             index._fail(error)
-        except (TypeError, ValueError, OverflowError):  # values that the file should not have
-            index._fail(corrupt_error())
         return None
 
     return wrapped
+
+
+def _integers(code: str, values: str, *, count: int | None = None) -> "array[int]":
+    """Return the integers of a JSON array that SQLite has made from values of the file.
+
+    Args:
+        code: the type code of the result (`array`).
+        values: the JSON array.
+        count: how many there are; None if that is unknown.
+
+    Raises:
+        sqlite3.Error: the file has other values, so it is damaged.
+    """
+    try:
+        integers = array(code, json.loads(values))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise corrupt_error() from error
+    if count is not None and len(integers) != count:
+        raise corrupt_error()
+    return integers
 
 
 class _Candidates(NamedTuple):
@@ -100,7 +124,10 @@ class TextIndex(TextIndexFile):
             " FROM json_each(?) AS wanted LEFT JOIN message ON message.id = wanted.value",
             (str(list(ids)),),
         ).fetchone()
-        return list(zip(array("i", json.loads(rows)), json.loads(sizes), strict=True))
+        count = len(ids)
+        return list(
+            zip(_integers("i", rows, count=count), _integers("q", sizes, count=count), strict=True)
+        )
 
     @_without_errors
     def candidates(self, trigrams: Sequence[str], low: int, high: int, shared: bool) -> set[int]:
@@ -123,7 +150,7 @@ class TextIndex(TextIndexFile):
             "SELECT json_group_array(rowid) FROM text WHERE text MATCH ? AND rowid BETWEEN ? AND ?",
             (query, low - low % ROWS_PER_GROUP, high - high % ROWS_PER_GROUP + GROUP),
         ).fetchone()
-        rows = set(json.loads(found))
+        rows = set(_integers("i", found))
         if shared:
             for row in [row for row in rows if row % ROWS_PER_GROUP == GROUP]:
                 rows.update(range(row - GROUP, row))
@@ -142,7 +169,7 @@ class TextIndex(TextIndexFile):
             messages: the EMAILID as a number, the size of the file, and the texts of each.
         """
         db = self._write()
-        (first,) = db.execute("SELECT next_row FROM state").fetchone()
+        first, _ = self._next_and_merged_row()
         if not ROWS_PER_GROUP <= first <= MAX_ROW - 2 * len(messages) or first % ROWS_PER_GROUP:
             raise sqlite3.DatabaseError("no rows left")
         rows: list[int] = []
@@ -167,6 +194,12 @@ class TextIndex(TextIndexFile):
         db.execute("COMMIT")
         return rows
 
+    def _next_and_merged_row(self) -> Sequence[int]:
+        (rows,) = self._open_db.execute(
+            "SELECT ifnull(max(json_array(next_row, merged_row)), '[]') FROM state"
+        ).fetchone()
+        return _integers("i", rows, count=2)
+
     def _end_group(self, row: int, shared: list[str]) -> int:
         text = "\n".join(shared)
         self._open_db.execute("INSERT INTO text (rowid, body) VALUES (?, ?)", (row + GROUP, text))
@@ -184,7 +217,7 @@ class TextIndex(TextIndexFile):
             whether there is more to do.
         """
         db = self._open_db
-        next_row, merged_row = db.execute("SELECT next_row, merged_row FROM state").fetchone()
+        next_row, merged_row = self._next_and_merged_row()
         if next_row - merged_row <= merged_row // MERGE_FRACTION + MERGE_ROWS:
             self._is_merging = False
             return self._shrink()
@@ -197,6 +230,16 @@ class TextIndex(TextIndexFile):
             db.execute("UPDATE state SET merged_row = next_row")
         db.execute("COMMIT")
         return True
+
+    @_without_errors
+    def has_waste(self, messages: int) -> bool:
+        """Return whether most of the indexed messages are expunged, and many.
+
+        Args:
+            messages: the number of messages of the account.
+        """
+        (count,) = self._open_db.execute("SELECT count(*) FROM message").fetchone()
+        return bool(count > 2 * messages + MAX_WASTE)
 
     def _shrink(self) -> bool:
         """Return some free pages to the file system if there are many; return whether there is more to do."""

@@ -86,12 +86,14 @@ class TextIndexFile:
 
     Attributes:
         generation: changes whenever rows that were known may have become those of other messages.
+        is_locked: whether the last call that failed did so because another process has locked the file.
     """
 
     def __init__(
         self, directory_path: bytes, is_enabled: bool, log_warning: Callable[[str], None]
     ) -> None:
         self.generation = 0
+        self.is_locked = False
         self._files = IndexFiles(directory_path, TEXT_INDEX_FILE)
         self._is_usable = is_enabled
         self._log_warning = log_warning
@@ -235,7 +237,8 @@ class TextIndexFile:
         if self._db is not None and self._db.in_transaction:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
-        if is_locked(error):
+        self.is_locked = is_locked(error)
+        if self.is_locked:
             return
         is_disk_error = getattr(error, "sqlite_errorname", "").startswith(
             ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_NOMEM")
@@ -248,7 +251,7 @@ class TextIndexFile:
             f"{os.fsdecode(self._files.path)} is damaged ({error}) and is built again; until then, SEARCH reads all"
             " messages"
         )
-        self._rebuild()
+        self.rebuild()
 
     def _give_up(self, reason: str) -> None:
         self._is_usable = False
@@ -261,7 +264,7 @@ class TextIndexFile:
             " opened again"
         )
 
-    def _rebuild(self) -> None:
+    def rebuild(self) -> None:
         """Close and remove the file. It is created again when messages are indexed."""
         db, self._db = self._db, None
         self.generation += 1

@@ -6,6 +6,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import islice
 
+from imapshield.errors import StoreBusy
+from imapshield.mailbox.values import TextStep
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles, MessageReader
 from imapshield.maildir.text_index_file import GROUP
@@ -74,24 +76,52 @@ def _rows(account: AccountState, key: int) -> MailboxRows:
     return known
 
 
-def index_text(account: AccountState, key: int) -> bool:
+def index_text(account: AccountState, key: int) -> TextStep:
     """Index some messages of a mailbox; `ITextIndexStore.index_text` describes the arguments."""
+    index = account.text_index
+    generation, index.is_locked = index.generation, False
+    has_more = _index_text(account, key)
+    if index.is_locked:
+        raise StoreBusy
+    if generation != index.generation:
+        return TextStep.MORE_EVERYWHERE
+    return TextStep.MORE if has_more else TextStep.DONE
+
+
+def _index_text(account: AccountState, key: int) -> bool:
+    index = account.text_index
     uidnext = account.index.mailbox(key).uidnext
-    if not account.text_index.ensure_open(create=uidnext > GROUP):
+    if not index.ensure_open(create=uidnext > GROUP):
         return False
     known = _rows(account, key)
     if not known.load(uidnext - 1):
         return False
     uids = known.unknown(MESSAGES_PER_STEP)
     if len(uids) < GROUP:
-        return known.known_to < uidnext - 1 or bool(account.text_index.merge())
+        return known.known_to < uidnext - 1 or _put_in_order(account)
     step = _Step(account, key)
     step.read(uids)
-    rows = account.text_index.add(step.texts)
+    rows = index.add(step.texts)
     if rows is None:
         return False
     known.set(step.uids, rows)
     known.set(step.unreadable, [UNREADABLE] * len(step.unreadable))
+    return True
+
+
+def _put_in_order(account: AccountState) -> bool:
+    """Merge the trees of the text index, or build it again if most of its messages are expunged.
+
+    Returns:
+        whether there is more to do.
+    """
+    index = account.text_index
+    more = index.merge()
+    if more is None or more:
+        return bool(more)
+    if not index.has_waste(account.usage().messages):
+        return False
+    index.rebuild()
     return True
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Coroutine
+from contextlib import closing
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,7 +14,8 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.cred.realm import MaildirRealm
-from imapshield.cred.text_indexing import FIRST_DELAY, MAX_PAUSE, TextIndexing
+from imapshield.cred.text_indexing import BUSY_DELAY, FIRST_DELAY, MAX_PAUSE, TextIndexing
+from imapshield.errors import StoreBusy
 from imapshield.mailbox.account_api import IAccount
 from imapshield.mailbox.store_account import StoreAccount
 from imapshield.mailbox.values import NewMessage
@@ -92,6 +95,23 @@ class TextIndexingTests(SynchronousTestCase):
         self.clock.advance(FIRST_DELAY)
         self.assertEqual(len(self.log), 2)
 
+    def test_account_that_is_locked(self) -> None:
+        """An account that another process has locked is tried again after a pause; the others go on meanwhile."""
+        alice, bob = self.account("alice", 1), self.account("bob", 2)
+        self.clock.advance(FIRST_DELAY)
+        alice.running.errback(StoreBusy())
+        self.clock.advance(MAX_PAUSE)
+        self.end_step(bob)
+        self.clock.advance(MAX_PAUSE)
+        self.end_step(bob)
+        self.assertEqual(self.log, ["alice", "bob", "bob"])
+        self.clock.pump([BUSY_DELAY, FIRST_DELAY])
+        self.assertEqual(self.log, ["alice", "bob", "bob", "alice"])
+        alice.running.errback(StoreBusy())
+        self.indexing.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     def test_failure_is_logged(self) -> None:
         """An unexpected error is logged, and the other accounts go on."""
         alice, bob = self.account("alice", 1), self.account("bob", 1)
@@ -151,6 +171,39 @@ class RealmTests(SynchronousTestCase):
         self.wait(account.append("INBOX", [NewMessage((), None, MemoryLiteral(b"\r\nnew\r\n"))]))
         self.wait(account.open("INBOX", False))
         self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
+
+    def test_lock_of_another_process(self) -> None:
+        """If another process has locked the text index for a moment, all mail is indexed nevertheless, later."""
+        self.patch(text_index_file, "BUSY_SECONDS", 0.0)
+        account = self.account()
+        self.reactor.pump([FIRST_DELAY, *[MAX_PAUSE] * 5])
+        new = [NewMessage((), None, MemoryLiteral(b"\r\nnew\r\n"))] * 16
+        self.wait(account.append("INBOX", new))
+        self.wait(account.open("INBOX", False))
+        path = os.path.join(self.root, "alice", "imapshield.search")
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            self.reactor.pump([FIRST_DELAY, MAX_PAUSE])
+            db.execute("ROLLBACK")
+            self.reactor.pump([BUSY_DELAY, FIRST_DELAY, *[MAX_PAUSE] * 5])
+            self.assertEqual(db.execute("SELECT count(*) FROM message").fetchone(), (32,))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_new_index_concerns_all_mailboxes(self) -> None:
+        """If the text index was built again, all open mailboxes are indexed, not only the one that has new mail."""
+        account = self.account()
+        self.wait(account.create("A", []))
+        new = [NewMessage((), None, MemoryLiteral(b"\r\nnew %d\r\n" % i)) for i in range(16)]
+        self.wait(account.append("A", new))
+        self.wait(account.open("A", False))
+        self.reactor.pump([FIRST_DELAY, *[MAX_PAUSE] * 9])
+        path = os.path.join(self.root, "alice", "imapshield.search")
+        os.unlink(path)
+        self.wait(account.append("A", new[:1]))
+        self.wait(account.open("A", False))
+        self.reactor.pump([FIRST_DELAY, *[MAX_PAUSE] * 9])
+        with closing(sqlite3.connect(path)) as db:
+            self.assertEqual(db.execute("SELECT count(*) FROM message").fetchone(), (33,))
 
     def test_option_turns_it_off(self) -> None:
         """Without a text index, nothing is done in the background."""

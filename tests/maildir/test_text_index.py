@@ -10,8 +10,9 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.text_search import matching, normalized_texts, random_needle
-from imapshield.mailbox.values import NewMessage
-from imapshield.maildir import text_index, text_index_file, text_search
+from imapshield.errors import StoreBusy
+from imapshield.mailbox.values import NewMessage, TextStep
+from imapshield.maildir import message_search, text_index, text_index_file, text_search
 from imapshield.message import trigrams
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.commands.search import TextKey
@@ -275,11 +276,72 @@ class ChangeTests(TextIndexTestCase):
         self.add_many(9)
         with closing(sqlite3.connect(self.path(FILE), isolation_level=None)) as db:
             db.execute("BEGIN IMMEDIATE")
-            self.index()
+            self.assertRaises(StoreBusy, self.index)
             self.assertEqual(self.search("numberd"), [uids[3], uids[3] + 16])
         self.index()
         self.assertEqual(self.read_by("nowhere"), 0)
         self.assertEqual(self.warnings, [])
+
+    def test_expunged_messages_do_not_accumulate(self) -> None:
+        """If most indexed messages are expunged, the file is built again without a warning, in all mailboxes."""
+        self.patch(text_index, "MAX_WASTE", 8)
+        self.store.create("A", [])
+        self.add_many(name="A")
+        self.index("A")
+        key = self.store.mailbox_key("INBOX")
+        sizes: list[int] = []
+        steps: list[TextStep] = []
+        for _ in range(12):
+            self.add(
+                *[b"\r\n" + random.Random(i).randbytes(20_000).hex().encode() for i in range(16)]
+            )
+            steps.append(self.store.index_text(key))
+            self.index()
+            sizes.append(os.path.getsize(self.path(FILE)))
+            self.store.store_flags(key, range(1, 1000), b"+", [b"\\Deleted"], None, 0)
+            self.store.expunge(key, None, 0)
+            while (step := self.store.index_text(key)) != TextStep.DONE:
+                steps.append(step)
+            self.index("A")
+            self.assertEqual(self.read_by("nowhere", "A"), 0)
+        self.assertIn(TextStep.MORE_EVERYWHERE, steps)
+        self.assertLess(max(sizes), 4 * sizes[0])
+        self.assertEqual(self.search("numberd", "A"), [4])
+        self.assertEqual(self.warnings, [])
+
+    def test_result_of_a_search_is_not_kept(self) -> None:
+        """What a search that did not end has kept in memory is freed by the next operation that is no search."""
+        self.patch(message_search, "MAX_MESSAGES_READ", 2)
+        uids = self.add_many()
+        self.index()
+        key = self.store.mailbox_key("INBOX")
+        result = self.store.search(key, uids, TextKey("number", True))
+        self.assertEqual(result.examined, 2)
+        self.assertIsNotNone(self.store._account.text_index._candidates)
+        self.store.mailbox_key("INBOX")
+        self.assertIsNone(self.store._account.text_index._candidates)
+
+    def test_foreign_values(self) -> None:
+        """A value of another type in the file means that it is damaged; an error of this program is not taken for it."""
+        statements = (
+            "UPDATE message SET row = 'x'",
+            "UPDATE message SET row = 1e99",
+            "UPDATE message SET size = 1 << 33, row = 1 << 33",
+            "UPDATE state SET next_row = 'x'",
+            "UPDATE state SET merged_row = 1.5",
+            "DELETE FROM state",
+        )
+        self.add_many()
+        self.patch(text_index_file, "MAX_REBUILDS", len(statements))
+        for number, statement in enumerate(statements, 1):
+            self.index()
+            index = self.store._account.text_index
+            index._open_db.execute(statement)
+            self.store._account.text_rows.clear()
+            self.index()
+            self.assertEqual(len(self.warnings), number, statement)
+        self.patch(index, "_next_and_merged_row", lambda: int("x"))
+        self.assertRaises(ValueError, index.merge)
 
     def test_index_is_put_in_order(self) -> None:
         """After many additions the trees of FTS5 are merged, and free pages are returned; nothing is lost."""
