@@ -10,7 +10,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar, cast
 
@@ -142,8 +142,16 @@ class StoreAccount:
         for listener in list(self._listeners):
             listener(values.AccountEvent(kind, name, old, entries))
 
-    async def run(self, job: Callable[[IStore], T]) -> T:
-        """Run ``job(store)`` in the worker, opening the store first if necessary."""
+    async def run(self, job: Callable[[IStore], T], *, in_background: bool = False) -> T:
+        """Run ``job(store)`` in the worker, opening the store first if necessary.
+
+        Args:
+            job: the job.
+            in_background: whether no client waits for it.
+        """
+        run: Callable[[Callable[[], T]], Awaitable[T]] = self._worker.run
+        if in_background:
+            run = getattr(self._worker, "run_in_background", run)
 
         def run_job() -> T:
             if self._store is None:
@@ -152,7 +160,7 @@ class StoreAccount:
                     self._store = cast("IStore", PrefixedStore(self._store, self.namespace))
             return job(self._store)
 
-        return await self._worker.run(run_job)
+        return await run(run_job)
 
     async def run_read(self, job: Callable[[IStore], T]) -> T:
         """Run a job that changes nothing; it may stop when the client of the running command has left (`request`)."""
@@ -256,7 +264,10 @@ class StoreAccount:
         mailbox = waiting[-1]
         mailbox.is_text_indexed = True  # unless messages arrive meanwhile
         try:
-            step = await self.run(lambda store: store.index_text(mailbox.key))  # type: ignore[attr-defined]
+            step = await self.run(
+                lambda store: store.index_text(mailbox.key),  # type: ignore[attr-defined]
+                in_background=True,
+            )
         except StoreBusy:
             mailbox.is_text_indexed = False
             raise

@@ -9,7 +9,10 @@ T = TypeVar("T")
 
 
 class Worker(Protocol):
-    """Runs the blocking calls of one account, one after the other."""
+    """Runs the blocking calls of one account, one after the other.
+
+    A worker may have a method ``run_in_background``, which is like `run`, for calls that no client waits for.
+    """
 
     def run(self, function: Callable[..., T], *args: object) -> Awaitable[T]:
         """Run ``function(*args)`` after every call that was submitted earlier.

@@ -9,6 +9,8 @@ Rules
 * A call cannot be stopped. While one runs for longer than `SLOW_SECONDS`, it counts as slow, and a call of an account
   that is not slow gets a thread in addition, up to `EXTRA_THREADS`.
 * Long calls compute one after another, and let short ones go first (`others_compute`, `is_short_running`).
+* A call in the background lets short ones go first too, and no other call waits for it. It is not counted as use of its
+  account: that did not ask for it.
 """
 
 import heapq
@@ -53,10 +55,11 @@ class Share:
     is_slow: bool = False
     started_at: float = 0.0
     computed_at: float = float("-inf")
+    is_background: bool = False
 
     def is_long(self, now: float) -> bool:
         """Return whether the running call of this account is long, or probably becomes so."""
-        return self.is_slow or now - self.started_at > SLOW_SECONDS
+        return self.is_slow or self.is_background or now - self.started_at > SLOW_SECONDS
 
     def used(self, now: float) -> float:
         """Return the seconds that were used recently."""
@@ -103,13 +106,15 @@ class JobQueue:
             return None
         heapq.heappop(self._waiting)
         share.started_at = now
+        share.is_background = False
         self._running.add(share)
         return share
 
     def others_compute(self, share: Share, now: float) -> bool:
         """Return whether a long call that has started before that of `share` computes. May be called in any thread."""
-        return any(
-            other.started_at < share.started_at
+        return not share.is_background and any(
+            not other.is_background
+            and other.started_at < share.started_at
             and now - other.computed_at < COMPUTING_SECONDS
             and other.is_long(now)
             for other in tuple(self._running)
@@ -122,4 +127,4 @@ class JobQueue:
     def finish(self, share: Share, seconds: float, now: float) -> None:
         """Note that the call of an account has ended, which took `seconds`."""
         self._running.discard(share)
-        share.add(seconds, now)
+        share.add(0.0 if share.is_background else seconds, now)

@@ -66,6 +66,7 @@ class SharedThreads:
     def _start(self) -> None:
         while (share := self._queue.start_next(self.reactor.seconds())) is not None:
             call = self._workers.pop(share).next_call()
+            share.is_background = call.is_background
             pauses = _Pauses(self._queue, share, self.reactor.seconds, self._sleep)
             timed = _Timed(call.function, call.args, pauses)
             done = deferToThreadPool(self.reactor, self._pool, timed)
@@ -87,7 +88,7 @@ class SharedThreads:
 
 
 class _Timed:
-    """Calls a function, and measures how long that takes."""
+    """Calls a function, and measures how long that takes without its pauses."""
 
     def __init__(
         self, function: Callable[..., Any], args: tuple[object, ...], pauses: "_Pauses"
@@ -103,7 +104,7 @@ class _Timed:
             with pausing_with(self._pauses.pause):
                 return self._function(*self._args)
         finally:
-            self.seconds = self._pauses.now() - started_at
+            self.seconds = self._pauses.now() - started_at - self._pauses.paused
 
 
 class _Pauses:
@@ -121,6 +122,7 @@ class _Pauses:
         self._sleep = sleep
         self._next = 0.0
         self.now = now
+        self.paused = 0.0
 
     def pause(self) -> None:
         """Wait while others should compute, if the call is long. Called often (`message.pauses`)."""
@@ -128,7 +130,7 @@ class _Pauses:
         if now < self._next:
             return
         share = self._share
-        share.computed_at = now
+        share.computed_at = started_at = now
         if share.is_long(now):
             until = now + MAX_LONG_PAUSE
             while self._queue.others_compute(share, now) and now < until:
@@ -138,6 +140,7 @@ class _Pauses:
             while self._queue.is_short_running(now) and now < until:
                 self._sleep(_PAUSE_STEP)
                 now = self.now()
+        self.paused += now - started_at
         self._next = now + SECONDS_BETWEEN_PAUSES
 
 
@@ -153,6 +156,7 @@ class _Call:
         self.done: Deferred[Any] = Deferred(lambda _: worker.drop(self))
         self.result: Any = None
         self.has_ended = False
+        self.is_background = False
         self.delay = FIRST_DELAY
         self.first_tried_at: float | None = None
 
@@ -186,6 +190,17 @@ class SerialWorker:
         self._wait()
         return call.done
 
+    def run_in_background(self, function: Callable[..., T], *args: object) -> Deferred[T]:
+        """Like `run`, for work that no client waits for. The time that it takes makes the account no slower.
+
+        A call that raises `IndexLocked` fails: to repeat it is up to the caller.
+        """
+        call = _Call(self, function, args)
+        call.is_background = True
+        self._queue.append(call)
+        self._wait()
+        return call.done
+
     def drop(self, call: _Call) -> None:
         """Remove a call that was cancelled, unless it runs."""
         if call in self._queue:
@@ -202,8 +217,9 @@ class SerialWorker:
         """Keep the result, and let the next call wait, or the same one again if it found the index locked."""
         now = self._threads.reactor.seconds()
         is_locked = isinstance(result, Failure) and isinstance(result.value, IndexLocked)
+        is_repeated = is_locked and not call.is_background and not call.done.called
         assert call.first_tried_at is not None
-        if is_locked and now < call.first_tried_at + LOCKED_SECONDS and not call.done.called:
+        if is_repeated and now < call.first_tried_at + LOCKED_SECONDS:
             self._queue.appendleft(call)
             self._threads.reactor.callLater(call.delay, self._resume)
             call.delay = min(2 * call.delay, MAX_DELAY)

@@ -20,6 +20,7 @@ from imapshield.mailbox.account_api import IAccount
 from imapshield.mailbox.store_account import StoreAccount
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir import text_index_file
+from imapshield.maildir.worker import SerialWorker
 from imapshield.wire.commands.base import MemoryLiteral
 from tests.cred.fakes import FakePool, FakeReactor
 
@@ -204,6 +205,22 @@ class RealmTests(SynchronousTestCase):
         self.reactor.pump([FIRST_DELAY, *[MAX_PAUSE] * 9])
         with closing(sqlite3.connect(path)) as db:
             self.assertEqual(db.execute("SELECT count(*) FROM message").fetchone(), (33,))
+
+    def test_indexing_does_not_make_the_account_slow(self) -> None:
+        """The calls of the indexing run in the background of the worker, so that they do not count for the account."""
+        ran: list[object] = []
+        run_in_background = SerialWorker.run_in_background
+
+        def spy(worker: SerialWorker, function: Any) -> Any:
+            ran.append(function)
+            return run_in_background(worker, function)
+
+        self.patch(SerialWorker, "run_in_background", spy)
+        self.account()
+        self.assertEqual(ran, [])
+        self.reactor.pump([FIRST_DELAY, *[MAX_PAUSE] * 5])
+        self.assertTrue(ran)
+        self.assertTrue(self.is_indexed())
 
     def test_option_turns_it_off(self) -> None:
         """Without a text index, nothing is done in the background."""

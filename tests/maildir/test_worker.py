@@ -110,6 +110,73 @@ class SerialWorkerTests(SynchronousTestCase):
         self.assertAlmostEqual(paused[1], COMPUTING_SECONDS, 2)
         self.assertLess(paused[1], MAX_LONG_PAUSE)
 
+    def test_calls_in_the_background_are_not_charged(self) -> None:
+        """However much runs in the background of an account, the account is not slow; its calls in between are counted."""
+        for _ in range(50):
+            self.worker.run_in_background(self.compute, SLOW_SECONDS)
+            self.pool.step()
+        now = self.reactor.seconds()
+        self.assertLess(self.worker.share.used(now), SLOW_SECONDS / 100)
+        self.worker.run(self.compute, 2 * SLOW_SECONDS)
+        self.pool.step()
+        self.assertGreater(self.worker.share.used(self.reactor.seconds()), SLOW_SECONDS)
+
+    def test_call_in_the_background_pauses_for_short_ones_only(self) -> None:
+        """A call in the background pauses for short ones from its start, and neither waits for long ones nor they for it."""
+        long, short = SerialWorker(self.threads), SerialWorker(self.threads)
+        long.share.add(MAX_USED_SECONDS, self.reactor.seconds())
+        paused: list[float] = []
+
+        def background() -> None:
+            paused.append(self.compute(SECONDS_BETWEEN_PAUSES))
+            paused.append(self.compute(SECONDS_BETWEEN_PAUSES))
+            long.run(lambda: paused.append(self.compute(0)))
+            self.pool.step()
+            short.run(int)
+            paused.append(self.compute(SECONDS_BETWEEN_PAUSES))
+            self.pool.step()
+
+        def long_call() -> None:
+            self.compute(2 * SLOW_SECONDS)
+            self.worker.run_in_background(lambda: paused.append(self.compute(0)))
+            self.pool.step()
+
+        self.worker.run_in_background(background)
+        self.pool.step()
+        self.assertEqual(paused[:3], [0.0] * 3)
+        self.assertAlmostEqual(paused[3], MAX_SHORT_PAUSE, 2)
+        self.assertGreater(paused[3], 0)
+        long.run(long_call)
+        self.pool.step()
+        self.assertEqual(paused[4:], [0.0])
+
+    def test_pauses_are_not_charged(self) -> None:
+        """What counts as use of the threads is the time of a call without that in which it has paused for others."""
+        other = SerialWorker(self.threads)
+        now = self.reactor.seconds()
+
+        def call() -> None:
+            self.compute(2 * SLOW_SECONDS)
+            other.run(int)
+            for _ in range(20):
+                self.compute(SECONDS_BETWEEN_PAUSES)
+
+        self.worker.run(call)
+        self.pool.step()
+        self.assertGreater(self.reactor.seconds() - now, 2 * SLOW_SECONDS + 10 * MAX_SHORT_PAUSE)
+        used = self.worker.share.used(self.reactor.seconds())
+        self.assertAlmostEqual(used, 2 * SLOW_SECONDS + 20 * SECONDS_BETWEEN_PAUSES, 6)
+
+    def test_locked_index_is_not_awaited_in_the_background(self) -> None:
+        """A call in the background that finds the index locked fails at once, so that those of clients can go on."""
+
+        def call() -> None:
+            raise IndexLocked
+
+        done = self.worker.run_in_background(call)
+        self.pool.step()
+        self.failureResultOf(done, IndexLocked)
+
     def test_calls_enter_the_pool_one_at_a_time(self) -> None:
         """A call enters the pool when the previous call has ended, and the order is kept."""
         ran: list[int] = []
