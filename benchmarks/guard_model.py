@@ -34,6 +34,10 @@ class Kind(RawCommand):
     __ne__ = object.__ne__
     __hash__ = object.__hash__
 
+    def packed(self) -> "Kind":
+        """Return what runs in place of a command that is kept as its line: an equal one, but another object."""
+        return UNPACKED.get(self, self)
+
 
 LITERAL = Literal(b"ab")
 PLAIN = Kind(b"a", b"NOOP", (b"NOOP",), 1)
@@ -58,6 +62,8 @@ ALIKE = {
     NESTED_SUSPENDING: SUSPENDING,
     REJECTED_SUSPENDING: REJECTED,
 }
+UNPACKED = {kind: Kind(*kind) for kind in (PLAIN, SUSPENDING)}
+ALIKE |= {unpacked: kind for kind, unpacked in UNPACKED.items()}
 """Commands that differ only in what matters when they arrive. A waiting one is replaced by the one that it equals."""
 SIZES = {PLAIN: 1, LARGE: 3, SUSPENDING: 1, REJECTED: 1}
 

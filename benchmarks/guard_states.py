@@ -26,7 +26,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from benchmarks.guard_events import Event, Guard, canonical, client_events, outcome, server_events
-from benchmarks.guard_model import ALIKE, SIZES, GuardModel, Kind, Literal, Settings
+from benchmarks.guard_model import ALIKE, SIZES, UNPACKED, GuardModel, Kind, Literal, Settings
 from imapshield.guard.connection_guard import ConnectionGuard
 
 COUNTER_BITS = 32  # of a state's number, for the number of its counters
@@ -55,7 +55,7 @@ class Result(NamedTuple):
 def canonical_value(value: object) -> object:
     """Return an attribute with its commands replaced by `canonical` ones."""
     if isinstance(value, Kind):
-        return canonical(value)
+        return value if value in UNPACKED.values() else canonical(value)
     if isinstance(value, tuple):
         return tuple([canonical_value(item) for item in value])
     return value
@@ -116,7 +116,8 @@ class Search:
     ) -> None:
         self.settings = settings
         limits = settings.limits()
-        self.guard, self.model = guard_class(limits), GuardModel(settings)
+        scaled: Any = type("Scaled", (guard_class,), {"unpacked_commands": 1})
+        self.guard, self.model = scaled(limits), GuardModel(settings)
         self._max_states = max_states
         bad = max(limits.max_bad_commands, limits.preauth_bad_commands)
         octets, commands = limits.preauth_bytes + 1, limits.preauth_commands + 1

@@ -36,18 +36,18 @@ _PARENTHESIS = re.compile(rb"[()]")
 
 _ACCEPTED = Accepted()
 
-_UNPACKED_COMMANDS = 4
-"""Waiting commands that are not packed, so that a client with few of them costs no more time."""
-
 
 class ConnectionGuard:
     """Applies `limits` to one connection.
 
     Attributes:
+        unpacked_commands: waiting commands that are not packed, so that a client with few of them costs no more time.
         authenticated: whether a user is logged in.
         memory: about how many bytes of memory the backlog and the running command take (see `RawCommand.memory`).
         line_expected: whether the running command waits for the next line. The connection sets it.
     """
+
+    unpacked_commands = 4
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -154,12 +154,12 @@ class ConnectionGuard:
         rejection = command.rejection or self._check_nesting(texts)
         if rejection is not None and rejection is not command.rejection:
             command = command.rejected(rejection)
-        few = len(self._backlog) < _UNPACKED_COMMANDS
-        self._backlog.append(command if few else command.packed())
+        if rejection is None and traits_of(command.name).suspends_input:
+            self._suspending = command  # it is recognized by its identity when it runs
+        is_kept = command is self._suspending or len(self._backlog) < self.unpacked_commands
+        self._backlog.append(command if is_kept else command.packed())
         self._backlog_bytes += _size(command)
         self.memory += command.memory
-        if rejection is None and traits_of(command.name).suspends_input:
-            self._suspending = command
         return _ACCEPTED
 
     def _check_literal(self, event: LiteralAnnounced) -> Admission:

@@ -277,12 +277,6 @@ class IStore(Interface):
     def watch_paths(key: int) -> Sequence[str]:
         """Return the directories of the file system that change when messages arrive or leave. There may be none."""
 
-    def traced_paths(key: int) -> Sequence[str]:
-        """Return directories of which one changes with everything that `changes` would find.
-
-        The last one has files that change in place. There are none if that is not certain, as on a network file system.
-        """
-
     def mailbox_paths(names: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """Return what `watch_paths` returns for those of the mailboxes `names` that have directories, by name.
 

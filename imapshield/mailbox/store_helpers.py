@@ -45,25 +45,6 @@ class ChangeNotifier(Protocol):
         """
 
 
-class Freshness(Protocol):
-    """Whether that which a sync has found in some directories still holds.
-
-    A `ChangeNotifier` may have a method ``freshness(paths)``, which returns it for what `IStore.traced_paths` returns.
-    """
-
-    def begin(self) -> None:
-        """Note that a sync begins."""
-
-    def end(self, *, succeeded: bool) -> None:
-        """Note that a sync has ended."""
-
-    def is_fresh(self) -> bool:
-        """Return whether nothing has changed since the last sync began. False if that is not certain."""
-
-    def stop(self) -> None:
-        """Watch the directories no more."""
-
-
 class Subscription(Protocol):
     """A request for notifications, as `ChangeNotifier.watch` returns it."""
 

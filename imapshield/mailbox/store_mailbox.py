@@ -11,7 +11,7 @@ Rules
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from zope.interface import implementer
 
@@ -21,7 +21,7 @@ from imapshield.mailbox.account_api import IMailbox, Listener
 from imapshield.mailbox.columns import Columns
 from imapshield.mailbox.deltas import Change, Delta
 from imapshield.mailbox.storage import IStore
-from imapshield.mailbox.store_helpers import ChangeNotifier, Freshness, Subscription
+from imapshield.mailbox.store_helpers import ChangeNotifier, Subscription
 from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.search import SearchKey
 from imapshield.wire.sequence import SequenceSet
@@ -79,7 +79,6 @@ class StoreMailbox:
         self._listeners: dict[Listener, bool] = {}
         self._watch: Subscription | None = None
         self._watched_paths: Sequence[str] = ()
-        self._freshness: Freshness | None = None
 
     @property
     def is_selected(self) -> bool:
@@ -91,11 +90,9 @@ class StoreMailbox:
 
     def remove_listener(self, listener: Listener) -> None:
         self._listeners.pop(listener, None)
-        if not self._listeners:
-            for subscription in (self._watch, self._freshness):
-                if subscription is not None:
-                    subscription.stop()
-            self._watch = self._freshness = None
+        if not self._listeners and self._watch is not None:
+            self._watch.stop()
+            self._watch = None
 
     async def watch_for_changes(self) -> None:
         notifier = self._account.change_notifier
@@ -162,34 +159,7 @@ class StoreMailbox:
         return change.recent
 
     async def poll(self) -> None:
-        freshness = self._freshness
-        if freshness is None:
-            await self._poll_first()
-            return
-        if freshness.is_fresh():
-            return
-        freshness.begin()
-        succeeded = False
-        try:
-            delta = await self._run(self.changes)
-            succeeded = True
-        finally:
-            freshness.end(succeeded=succeeded)
-        self.apply_delta(delta)
-
-    async def _poll_first(self) -> None:
-        """Poll, and find out whether later polls can do without the store."""
-        make_freshness: Any = getattr(self._account.change_notifier, "freshness", None)
-
-        def changes_and_paths(store: IStore) -> tuple[Delta, Sequence[str]]:
-            return self.changes(store), () if make_freshness is None else store.traced_paths(
-                self.key
-            )
-
-        delta, paths = await self._run(changes_and_paths)
-        if paths and self._freshness is None and self._listeners:
-            self._freshness = make_freshness(paths)
-        self.apply_delta(delta)
+        self.apply_delta(await self._run(self.changes))
 
     def changes(self, store: IStore) -> Delta:
         """Return what the columns do not contain yet. Runs in the worker."""

@@ -13,7 +13,6 @@ from imapshield.maildir import filename, files
 from imapshield.maildir.entry import Ownership
 from imapshield.maildir.fetch_cache import FetchCache
 from imapshield.maildir.index import Index
-from imapshield.maildir.inotify import reports_all_changes
 from imapshield.maildir.keywords import MailboxKeywords
 from imapshield.maildir.large_messages import LargeMessages
 from imapshield.maildir.open_folders import Folder, OpenFolders
@@ -189,17 +188,6 @@ class AccountState:
         """Return the directories that change when another program changes the mailbox."""
         path = os.fsdecode(self.folder(key).path)
         return path + "/new", path + "/cur"
-
-    def traced_paths(self, key: int) -> tuple[str, ...]:
-        """Return the directories in which every change of the mailbox leaves a trace; `IStore` describes the result.
-
-        Another program renames a folder in the root. Another imapshield changes the index.
-        """
-        folder = self.folder(key).path
-        paths = (folder + b"/new", folder + b"/cur", self.folders.root, self._index_path)
-        if not all(map(reports_all_changes, paths)):
-            return ()
-        return tuple(map(os.fsdecode, dict.fromkeys(paths)))
 
     def mailbox_paths(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Return the directories of mailboxes, as `watch_paths` does, without opening a folder."""

@@ -8,58 +8,17 @@ import ctypes
 import os
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 READ_SIZE = 1 << 16
 """Bytes of events that are read in one reactor turn: at least 240 events."""
 
-MAX_READS = 16
-"""How often events are read at once, by who wants to know that there are no more."""
-
-MAX_WATCHES_PER_USER = 4096
-"""inotify watches of one user: IDLE needs two, and NOTIFY two for each mailbox. Each takes about a kilobyte of the
-kernel's memory. The limit is lower where the system allows few watches (`watch_shares`)."""
-
-_CREATE, _DELETE, _MOVED, _MODIFY = 0x100, 0x200, 0x40 | 0x80, 0x2
-_ONLY_DIRECTORIES, _ADD_TO_MASK = 0x01000000, 0x20000000
-_MASK = _CREATE | _DELETE | _MOVED | _ONLY_DIRECTORIES | _ADD_TO_MASK
+_CREATE, _DELETE, _MOVED = 0x100, 0x200, 0x40 | 0x80
+_ONLY_DIRECTORIES = 0x01000000
+_MASK = _CREATE | _DELETE | _MOVED | _ONLY_DIRECTORIES
 _OVERFLOW, _IGNORED = 0x4000, 0x8000
 _CLOSE_ON_EXEC, _NONBLOCKING = os.O_CLOEXEC, os.O_NONBLOCK
 _event = struct.Struct("iIII")
-
-_LOCAL_FILE_SYSTEMS = frozenset(
-    (
-        *(0xEF53, 0x58465342, 0x9123683E, 0x01021994),  # ext4, XFS, Btrfs, tmpfs
-        *(0xF2F52010, 0x2FC12FC1, 0x794C7630, 0xCA451A4E),  # F2FS, ZFS, overlayfs, bcachefs
-    )
-)
-
-
-def reports_all_changes(path: bytes) -> bool:
-    """Return whether inotify reports every change in a directory: whether its file system is known to be local."""
-    try:
-        statfs = ctypes.CDLL(None).statfs
-    except AttributeError:
-        return False
-    result = (ctypes.c_long * 64)()  # struct statfs, which begins with f_type
-    return statfs(path, ctypes.byref(result)) == 0 and result[0] in _LOCAL_FILE_SYSTEMS
-
-
-class WatchShares(NamedTuple):
-    """The maximum of inotify watches: of all users together, and of one."""
-
-    total: int
-    per_user: int
-
-
-def watch_shares() -> WatchShares:
-    """Return half of what the system allows the server's user, because other programs may need watches, too."""
-    try:
-        with open("/proc/sys/fs/inotify/max_user_watches", encoding="ascii") as file:
-            total = int(file.read()) // 2
-    except (OSError, ValueError):
-        total = 4096
-    return WatchShares(total, min(MAX_WATCHES_PER_USER, total // 4))
 
 
 class Inotify:
@@ -97,19 +56,9 @@ class Inotify:
     def __len__(self) -> int:
         return len(self._descriptors)
 
-    def add(self, path: str, *, contents: bool = False) -> bool:
-        """Watch a directory; return whether that is possible: it may not exist, or no watches are left.
-
-        A path that is watched may have become that of another directory, which is then watched instead.
-
-        Args:
-            path: the directory.
-            contents: whether to report changes of the content of its files, too.
-        """
-        mask = _MASK | _MODIFY if contents else _MASK
-        descriptor = self._libc.inotify_add_watch(self._fd, os.fsencode(path), mask)
-        if self._descriptors.get(path, descriptor) != descriptor:
-            self.remove(path)
+    def add(self, path: str) -> bool:
+        """Watch a directory; return whether that is possible: it may not exist, or no watches are left."""
+        descriptor = self._libc.inotify_add_watch(self._fd, os.fsencode(path), _MASK)
         if descriptor < 0:
             return False
         self._descriptors[path] = descriptor
@@ -144,20 +93,12 @@ class Inotify:
         """The reactor stops."""
         self.close()
 
-    def read_all(self) -> bool:
-        """Read the events that there are now; return whether no more are left, as the kernel makes new ones."""
-        return not all(self._read() for _ in range(MAX_READS))
-
     def doRead(self) -> None:
         """Read events, and report each directory once."""
-        self._read()
-
-    def _read(self) -> bool:
-        """Read events once; return whether there were any."""
         try:
             data = os.read(self._fd, READ_SIZE)
         except BlockingIOError:
-            return False
+            return
         changed: dict[str, None] = {}
         overflowed = False
         pos = 0
@@ -173,4 +114,3 @@ class Inotify:
             self._on_change(path)
         if overflowed:
             self._on_overflow()
-        return True

@@ -24,8 +24,9 @@ SLOW_THREADS = 2
 """Calls of slow accounts that run at the same time. A disk may answer several at once; but each thread that computes
 delays the reactor's thread by up to `service.SWITCH_SECONDS` whenever that needs the interpreter."""
 
-EXTRA_THREADS = 4
-"""Calls that may run in addition, while as many others run for long."""
+EXTRA_THREADS = 12
+"""Calls that may run in addition, while as many others run for long. With 4, the first calls of ten users with hostile
+mail took all threads for a second, before it was known that these users are slow."""
 
 SLOW_SECONDS = 0.1
 """Time in the threads, recently, that makes an account slow: thirty times that of a usual call."""
@@ -76,7 +77,7 @@ class JobQueue:
 
     def __init__(self) -> None:
         self._waiting: list[tuple[float, int, Share]] = []
-        self._running: set[Share] = set()
+        self._running: tuple[Share, ...] = ()  # replaced as a whole: other threads read it
         self._count = 0
 
     @property
@@ -107,7 +108,7 @@ class JobQueue:
         heapq.heappop(self._waiting)
         share.started_at = now
         share.is_background = False
-        self._running.add(share)
+        self._running = (*self._running, share)
         return share
 
     def others_compute(self, share: Share, now: float) -> bool:
@@ -117,14 +118,14 @@ class JobQueue:
             and other.started_at < share.started_at
             and now - other.computed_at < COMPUTING_SECONDS
             and other.is_long(now)
-            for other in tuple(self._running)
+            for other in self._running
         )
 
-    def is_short_running(self, now: float) -> bool:
-        """Return whether a short call runs. May be called in any thread."""
-        return not all(other.is_long(now) for other in tuple(self._running))
+    def is_short_running(self, share: Share, now: float) -> bool:
+        """Return whether a short call runs besides that of `share`. May be called in any thread."""
+        return not all(other is share or other.is_long(now) for other in self._running)
 
     def finish(self, share: Share, seconds: float, now: float) -> None:
         """Note that the call of an account has ended, which took `seconds`."""
-        self._running.discard(share)
+        self._running = tuple(other for other in self._running if other is not share)
         share.add(0.0 if share.is_background else seconds, now)

@@ -159,7 +159,6 @@ class MaildirStore:
     open = _operation(sync.open_mailbox)
     changes = _operation(sync.changes)
     watch_paths = _operation(AccountState.watch_paths)
-    traced_paths = _operation(AccountState.traced_paths)
     mailbox_paths = _operation(AccountState.mailbox_paths)
 
     status = _operation(mailbox_status.status)

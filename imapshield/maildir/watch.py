@@ -16,14 +16,13 @@ import os
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from imapshield.maildir.freshness import Freshness
-from imapshield.maildir.inotify import Inotify, WatchShares, watch_shares
+from imapshield.maildir.inotify import Inotify
 
 POLL_SECONDS = 1.0
 """Seconds between two polls: the longest delay of new mail in IDLE where inotify fails, for a user who watches at most
@@ -35,6 +34,10 @@ memory."""
 
 MAX_POLLED_PER_USER = 500
 """Directories of one user in one poll. For 18,000 directories a round takes 36 seconds."""
+
+MAX_WATCHES_PER_USER = 4096
+"""inotify watches of one user: IDLE needs two, and NOTIFY two for each mailbox. Each takes about a kilobyte of the
+kernel's memory. The limit is lower where the system allows few watches (`_watch_shares`)."""
 
 MAX_REMOVED = 500
 """inotify watches that are removed at once, after they were used."""
@@ -141,7 +144,7 @@ class DirectoryWatcher:
         reactor: an `IReactorTime`; also an `IReactorFDSet` if inotify is to be used.
         run_in_thread: runs a function in a thread, and returns a Deferred of its result. By default it runs at once.
         make_inotify: takes what `Inotify` takes, and returns one, or None to poll only.
-        shares: the maximum of inotify watches of the server and of one user; by default `watch_shares`.
+        shares: the maximum of inotify watches of the server and of one user; by default `_watch_shares`.
     """
 
     log = Logger()
@@ -156,10 +159,9 @@ class DirectoryWatcher:
         self.reactor = reactor
         self._run_in_thread = run_in_thread
         self._make_inotify = make_inotify or _make_inotify
-        self._shares = shares or watch_shares()
+        self._shares = shares or _watch_shares()
         self._watches: dict[str, OrderedDict[Watch, None]] = {}
-        self._watches_by_path: dict[str, set[Watch | Freshness]] = {}
-        self._freshness_count = 0
+        self._watches_by_path: dict[str, set[Watch]] = {}
         self._unused_paths: dict[str, None] = {}
         self._users_of_paths: dict[str, str] = {}
         self._inotify_counts: Counter[str] = Counter()
@@ -191,39 +193,9 @@ class DirectoryWatcher:
         for path in watch.paths:
             self._watches_by_path.setdefault(path, set()).add(watch)
             self._add_to_inotify(path, user)
-        self._start_polling()
-        return watch
-
-    def _start_polling(self) -> None:
         if not self._polling.running:
             self._polling.start(POLL_SECONDS, now=False)
-
-    def freshness(self, paths: Sequence[str], user: str = "") -> Freshness:
-        """Return a `Freshness` of the directories `paths`. The last one is watched with the content of its files."""
-        freshness = Freshness(self, paths, user)
-        self._freshness_count += 1
-        for path in freshness.paths:
-            self._watches_by_path.setdefault(path, set()).add(freshness)
-        self._start_polling()
-        return freshness
-
-    def remove_freshness(self, freshness: Freshness) -> None:
-        """Forget a stopped `Freshness`."""
-        self._freshness_count -= 1
-        self._forget_paths(freshness)
-
-    def add_all(self, freshness: Freshness) -> bool:
-        """Watch all directories of `freshness` with inotify; return whether that is possible."""
-        return all(
-            self._add_to_inotify(
-                path, freshness.user, contents=path == freshness.paths[-1], again=True
-            )
-            for path in freshness.paths
-        )
-
-    def has_read_all(self) -> bool:
-        """Read the events of inotify that there are now, and return whether these are all."""
-        return self._inotify is not None and self._inotify.read_all()
+        return watch
 
     def for_user(self, user: str) -> "UserWatcher":
         """Return what `user` watches directories with."""
@@ -235,16 +207,13 @@ class DirectoryWatcher:
         del watches[watch]
         if not watches:
             del self._watches[watch.user]
-        self._forget_paths(watch)
-
-    def _forget_paths(self, watch: Watch | Freshness) -> None:
         for path in watch.paths:
             others = self._watches_by_path[path]
             others.discard(watch)
             if not others:
                 del self._watches_by_path[path]
                 self._unused_paths[path] = None
-        if not (self._watches or self._freshness_count) and self._polling.running:
+        if not self._watches and self._polling.running:
             self._polling.stop()
             self._close_inotify()
 
@@ -259,8 +228,6 @@ class DirectoryWatcher:
         if self._is_polling_now:  # the disk is slow
             return
         batch = list(self._next_watches())
-        if not batch:
-            return
         self._is_polling_now = True
 
         def stamps() -> list[list[Stamp]]:
@@ -299,33 +266,19 @@ class DirectoryWatcher:
     def _poll_ended(self, _: object) -> None:
         self._is_polling_now = False
 
-    def _add_to_inotify(
-        self, path: str, user: str, *, contents: bool = False, again: bool = False
-    ) -> bool:
-        """Watch a directory with inotify; return whether that is possible.
-
-        Args:
-            path: the directory.
-            user: the user whose share of watches this takes.
-            contents: as for `Inotify.add`.
-            again: whether to look it up if its path is watched: it may be another directory now.
-        """
+    def _add_to_inotify(self, path: str, user: str) -> None:
         self._unused_paths.pop(path, None)
         if not self._is_inotify_made:
             self._is_inotify_made = True
             self._inotify = self._make_inotify(self.reactor, self._on_change, self._on_overflow)
-        if self._inotify is None:
-            return False
-        if path in self._inotify:
-            return not again or bool(self._inotify.add(path, contents=contents))
+        if self._inotify is None or path in self._inotify:
+            return
         self._forget_user(path)
         total, per_user = self._shares
         has_room = len(self._inotify) < total and self._inotify_counts[user] < per_user
-        if not has_room or not self._inotify.add(path, contents=contents):
-            return False
-        self._users_of_paths[path] = user
-        self._inotify_counts[user] += 1
-        return True
+        if has_room and self._inotify.add(path):
+            self._users_of_paths[path] = user
+            self._inotify_counts[user] += 1
 
     def _forget_user(self, path: str) -> None:
         user = self._users_of_paths.pop(path, None)
@@ -355,8 +308,9 @@ class DirectoryWatcher:
 
     def _on_overflow(self) -> None:
         """Notify everybody: the kernel has dropped events, and only the poll would find the changes."""
-        for path in list(self._watches_by_path):
-            self._on_change(path)
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.notify()
 
 
 class UserWatcher:
@@ -372,9 +326,22 @@ class UserWatcher:
         """Call `DirectoryWatcher.watch` for this user."""
         return self._watcher.watch(paths, callback, self._user, must_notify=must_notify)
 
-    def freshness(self, paths: Sequence[str]) -> Freshness:
-        """Call `DirectoryWatcher.freshness` for this user."""
-        return self._watcher.freshness(paths, self._user)
+
+class WatchShares(NamedTuple):
+    """The maximum of inotify watches: of all users together, and of one."""
+
+    total: int
+    per_user: int
+
+
+def _watch_shares() -> WatchShares:
+    """Return half of what the system allows the server's user, because other programs may need watches, too."""
+    try:
+        with open("/proc/sys/fs/inotify/max_user_watches", encoding="ascii") as file:
+            total = int(file.read()) // 2
+    except (OSError, ValueError):
+        total = 4096
+    return WatchShares(total, min(MAX_WATCHES_PER_USER, total // 4))
 
 
 def _make_inotify(*arguments: Any) -> Inotify | None:

@@ -30,7 +30,8 @@ MAX_SHORT_PAUSE = 0.003
 MAX_LONG_PAUSE = 0.05
 """Time that a long call waits while an earlier one computes. The sum of their work does not change by that."""
 
-_PAUSE_STEP = 0.001
+PAUSE_STEP = 0.001
+"""Seconds between two looks whether a pause is over."""
 
 FIRST_DELAY = 0.01
 MAX_DELAY = 0.25
@@ -104,7 +105,7 @@ class _Timed:
             with pausing_with(self._pauses.pause):
                 return self._function(*self._args)
         finally:
-            self.seconds = self._pauses.now() - started_at - self._pauses.paused
+            self.seconds = self._pauses.now() - started_at - self._pauses.slept
 
 
 class _Pauses:
@@ -122,26 +123,26 @@ class _Pauses:
         self._sleep = sleep
         self._next = 0.0
         self.now = now
-        self.paused = 0.0
+        self.slept = 0.0
 
     def pause(self) -> None:
         """Wait while others should compute, if the call is long. Called often (`message.pauses`)."""
         now = self.now()
         if now < self._next:
             return
-        share = self._share
-        share.computed_at = started_at = now
-        if share.is_long(now):
-            until = now + MAX_LONG_PAUSE
-            while self._queue.others_compute(share, now) and now < until:
-                self._sleep(_PAUSE_STEP)
-                now = self.now()
-            until = now + MAX_SHORT_PAUSE
-            while self._queue.is_short_running(now) and now < until:
-                self._sleep(_PAUSE_STEP)
-                now = self.now()
-        self.paused += now - started_at
-        self._next = now + SECONDS_BETWEEN_PAUSES
+        self._share.computed_at = now
+        if self._share.is_long(now):
+            self._wait_while(self._queue.others_compute, MAX_LONG_PAUSE)
+            self._wait_while(self._queue.is_short_running, MAX_SHORT_PAUSE)
+        self._next = self.now() + SECONDS_BETWEEN_PAUSES
+
+    def _wait_while(self, condition: Callable[[Share, float], bool], seconds: float) -> None:
+        """Wait in steps, whose number does not depend on a clock."""
+        for _ in range(round(seconds / PAUSE_STEP)):
+            if not condition(self._share, self.now()):
+                return
+            self._sleep(PAUSE_STEP)
+            self.slept += PAUSE_STEP
 
 
 class _Call:

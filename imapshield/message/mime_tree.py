@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from imapshield.message import headers
-from imapshield.message.chunks import count_lines, find
+from imapshield.message.chunks import SCAN_SIZE, count_lines, find
 from imapshield.message.mime_limits import DEFAULT_LIMITS, MimeLimits
 from imapshield.message.pauses import pause_point
 
@@ -371,8 +371,17 @@ def header_end(data: bytes, start: int, limit: int) -> int:
     if data.startswith(b"\n", start):
         return start + 1
     limit = min(limit, len(data))
-    with_cr = find(data, b"\n\r\n", start, limit)
-    bare = find(data, b"\n\n", start, limit if with_cr < 0 else with_cr + 1)
-    if bare >= 0:
-        return bare + 2
-    return with_cr + 3 if with_cr >= 0 else -1
+    while start < limit:
+        # Both are searched in one piece before the next, because a message usually has one of them only.
+        stop = min(start + SCAN_SIZE, limit)
+        with_cr = data.find(b"\n\r\n", start, stop)
+        bare = data.find(b"\n\n", start, stop if with_cr < 0 else with_cr + 1)
+        if bare >= 0:
+            return bare + 2
+        if with_cr >= 0:
+            return with_cr + 3
+        if stop == limit:
+            break
+        pause_point()
+        start = stop - 2
+    return -1

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
-from imapshield.message.chunks import CHUNK_SIZE, chunks
+from imapshield.message.chunks import CHUNK_SIZE, SCAN_SIZE, chunks
 from imapshield.message.pauses import pause_point
 
 IDENTITY: Final = frozenset((b"7bit", b"8bit", b"binary"))
@@ -104,6 +104,18 @@ def _quoted_printable_chunks(data: bytes, start: int, stop: int) -> Iterator[byt
     yield binascii.a2b_qp(rest)
 
 
+def _end_of_blanks(data: bytes, start: int, stop: int) -> int:
+    """Return where the run of blanks and CRs that begins at `start` ends."""
+    while start < stop:
+        blanks = _blanks(data, start, min(start + SCAN_SIZE, stop))
+        assert blanks is not None
+        if blanks.end() == start:
+            break
+        pause_point()
+        start = blanks.end()
+    return start
+
+
 def _without_trailing_space(data: bytes, start: int, stop: int) -> Iterator[bytes]:
     """Yield ``data[start:stop]`` without the blanks before line ends, in chunks that end at line ends if possible."""
     while start < stop:
@@ -119,11 +131,11 @@ def _without_trailing_space(data: bytes, start: int, stop: int) -> Iterator[byte
             end = start + len(part)
             yield part
         else:
-            blanks = _blanks(data, start, stop)
-            assert blanks is not None
-            end, run = blanks.end(), blanks[0]
-            if end == stop or data.startswith(b"\n", end):
-                cr = b"\r" if end < stop and run.endswith(b"\r") else b""
-                run = run.removesuffix(cr).rstrip(b" \t") + cr
-            yield from chunks(run)
+            end = kept = _end_of_blanks(data, start, stop)
+            is_line_end = data.startswith(b"\n", end, stop)
+            cr = b"\r" if is_line_end and data[end - 1] == 0x0D else b""
+            if is_line_end or end == stop:
+                kept = max(data.rfind(b"\r", start, end - len(cr)) + 1, start)
+            yield from chunks(data, start, kept)
+            yield cr
         start = end

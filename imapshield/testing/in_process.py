@@ -44,7 +44,7 @@ MAIL = (
 
 
 class InlineWorker:
-    """A worker (`mailbox.storage.Worker`) that runs each call at once, in the caller's thread."""
+    """A worker (`mailbox.store_helpers.Worker`) that runs each call at once, in the caller's thread."""
 
     def run(self, function: Callable[..., T], *args: object) -> Deferred[T]:
         """Call ``function(*args)`` and return a Deferred that already has its result or exception."""

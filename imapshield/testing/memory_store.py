@@ -356,8 +356,6 @@ class MemoryStore:
         self._by_key(key)
         return ()
 
-    traced_paths = watch_paths
-
     def mailbox_paths(self, names: Sequence[str]) -> Mapping[str, Sequence[str]]:
         return {}
 

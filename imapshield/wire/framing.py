@@ -65,7 +65,7 @@ class RawCommand(NamedTuple):
         """
         if self.rejection is None and self.tag is not None and len(self.parts) == 1:
             (text,) = self.parts
-            if isinstance(text, bytes):
+            if isinstance(text, bytes) and len(self.tag) + len(text) + 3 == self.octets:
                 return b"%b %b" % (self.tag, text)
         return self
 

@@ -21,7 +21,7 @@ from imapshield.wire.framing import LiteralAnnounced, RawCommand
 
 
 def command(name: bytes = b"NOOP", text: bytes = b"") -> RawCommand:
-    return RawCommand(b"a", name, (name + text,), 8)
+    return RawCommand(b"a", name, (name + text,), len(name + text) + 4)
 
 
 def literal(

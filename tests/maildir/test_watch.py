@@ -16,7 +16,6 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.runtime import platform
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.maildir.inotify import WatchShares
 from imapshield.maildir.watch import (
     GATHER_SECONDS,
     MAX_POLLED,
@@ -24,6 +23,7 @@ from imapshield.maildir.watch import (
     POLL_SECONDS,
     DirectoryWatcher,
     Watch,
+    WatchShares,
 )
 
 
