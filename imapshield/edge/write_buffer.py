@@ -29,7 +29,7 @@ Without it, the kernel held 2 to 3 MB for each client that did not read the resp
 """
 
 UNREAD_BYTES = 384 << 10
-"""Bytes of output that the kernels of both sides take, at most, of a client that reads nothing (about 200 KB measured).
+"""More bytes than the kernels of both sides take of a client that reads nothing and has usual buffers (about 200 KB).
 
 Until a client was sent more, few bytes wait for it here. A thousand clients that read nothing otherwise hold 100 MB.
 """

@@ -45,6 +45,9 @@ MAX_WASTE = 100
 """Indexed messages that may be expunged, besides as many as the account has, before the file is built again. So that
 costs less than to index those messages did."""
 
+MAX_CANDIDATES = 100_000
+"""Rows that a search may find: more are no help, and the owner of a file can make it say anything."""
+
 MERGE_PAGES = 250
 """Pages of 4 KiB that are merged in one transaction: some hundredths of a second."""
 
@@ -97,7 +100,7 @@ class _Candidates(NamedTuple):
     shared: bool
     low: int
     high: int
-    rows: set[int]
+    rows: set[int] | None
 
 
 class TextIndex(TextIndexFile):
@@ -130,8 +133,10 @@ class TextIndex(TextIndexFile):
         )
 
     @_without_errors
-    def candidates(self, trigrams: Sequence[str], low: int, high: int, shared: bool) -> set[int]:
-        """Return the rows of the messages that have all these trigrams.
+    def candidates(
+        self, trigrams: Sequence[str], low: int, high: int, shared: bool
+    ) -> set[int] | None:
+        """Return the rows of the messages that have all these trigrams; None if there are too many.
 
         The last result is kept until `forget_candidates` is called. It stays right, because rows do not change.
 
@@ -147,13 +152,22 @@ class TextIndex(TextIndexFile):
             return last.rows
         query = " AND ".join([f'"{trigram}"' for trigram in trigrams])
         (found,) = self._open_db.execute(
-            "SELECT json_group_array(rowid) FROM text WHERE text MATCH ? AND rowid BETWEEN ? AND ?",
-            (query, low - low % ROWS_PER_GROUP, high - high % ROWS_PER_GROUP + GROUP),
+            "SELECT json_group_array(rowid) FROM (SELECT rowid FROM text"
+            " WHERE text MATCH ? AND rowid BETWEEN ? AND ? LIMIT ?)",
+            (
+                query,
+                low - low % ROWS_PER_GROUP,
+                high - high % ROWS_PER_GROUP + GROUP,
+                MAX_CANDIDATES,
+            ),
         ).fetchone()
-        rows = set(_integers("i", found))
+        rows: set[int] | None = set(_integers("i", found))
+        assert rows is not None
         if shared:
             for row in [row for row in rows if row % ROWS_PER_GROUP == GROUP]:
                 rows.update(range(row - GROUP, row))
+        if len(rows) >= MAX_CANDIDATES:
+            rows = None
         self._candidates = _Candidates(self.generation, trigrams, shared, low, high, rows)
         return rows
 

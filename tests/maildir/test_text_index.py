@@ -127,6 +127,15 @@ class ResultTests(TextIndexTestCase):
         self.assertEqual(self.search("FIELDH "), [])
         self.assertEqual(self.search("FIELDH"), [uids[7]])
 
+    def test_too_many_candidates_are_none(self) -> None:
+        """If more rows have the text than a search may find, all messages are read, with the same result."""
+        uids = self.add_many(24)
+        self.index()
+        self.patch(text_index, "MAX_CANDIDATES", 4)
+        self.assertEqual(self.read_by("numberh"), 1)
+        self.assertEqual(self.read_by("number"), 24)
+        self.assertEqual(self.search("number"), uids)
+
     def test_short_texts_are_searched_in_all_messages(self) -> None:
         """The index cannot answer texts of less than three characters, or of several lines."""
         uids = self.add_many()
