@@ -59,7 +59,7 @@ class CommandRunner:
     def _run_batch(self) -> None:
         self._scheduled = False
         now, limits, write_buffer = self._owner.now, self._owner.limits, self._owner.write_buffer
-        write_buffer.defer_flush()
+        write_buffer.begin_turn()
         deadline = now() + limits.turn_seconds
         for _ in range(limits.commands_per_turn):
             if self._owner.closed or write_buffer.full:

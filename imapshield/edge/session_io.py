@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from imapshield.edge.authentication import Authentication
 from imapshield.edge.compress import STREAM_BYTES, Deflater, InputDecoder
 from imapshield.edge.connection_owner import ConnectionOwner
-from imapshield.edge.write_buffer import Disconnected
+from imapshield.edge.write_buffer import WORK_PER_TURN, Disconnected
 from imapshield.events import printable
 from imapshield.guard.verdicts import LimitReached
 from imapshield.wire.framing import RawCommand
@@ -41,6 +41,15 @@ class SessionIO(Authentication):
     def client_reads(self) -> bool:
         """Whether the client has read some of what it was sent. Do not hold much for a client that has not."""
         return self._owner.write_buffer.client_reads
+
+    def add_work(self, count: int) -> None:
+        """Count lines of responses, or messages that were looked at."""
+        self._owner.write_buffer.work += count
+
+    @property
+    def turn_is_over(self) -> bool:
+        """Whether the session has done enough in this turn: `drain` before it does more."""
+        return self._owner.write_buffer.work >= WORK_PER_TURN
 
     def drain(self) -> Deferred[None]:
         """Let other connections have their turn, and wait while the write buffer is full.

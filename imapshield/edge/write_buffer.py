@@ -34,6 +34,13 @@ UNREAD_BYTES = 384 << 10
 Until a client was sent more, few bytes wait for it here. A thousand clients that read nothing otherwise hold 100 MB.
 """
 
+WORK_PER_TURN = 2000
+"""Lines of responses, or messages that are looked at, after which a session lets other connections run.
+
+Each takes about a microsecond. They are counted and not timed, so that the turns of a command do not depend on what
+else the machine does.
+"""
+
 
 class Disconnected(Exception):
     """The connection has ended while a command was running, so nobody can receive the response."""
@@ -53,6 +60,7 @@ class WriteBuffer:
         client_reads: whether the peer was sent more than `UNREAD_BYTES`, so that it must have read some of them. Until
             then the high-water mark is `PIECE_SIZE`, if it is not lower.
         full: whether the transport holds more than the high-water mark and waits for the peer to read.
+        work: lines and messages that the session has counted since its turn began.
         bytes_written: how many bytes were handed to the transport, after compression.
         compress: applied to each write while it is set (RFC 4978).
         on_flushed: called when bytes were handed to the transport.
@@ -68,7 +76,7 @@ class WriteBuffer:
         high_water_mark: int,
     ) -> None:
         self.full = self.client_reads = False
-        self.bytes_written = 0
+        self.bytes_written = self.work = 0
         self.compress: Callable[[bytes], bytes] | None = None
         self.on_flushed: Callable[[], object] = lambda: None
         self.on_full: Callable[[], object] = lambda: None
@@ -130,9 +138,10 @@ class WriteBuffer:
         held += len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
         return self._unflushed_bytes + held + int(getattr(transport, "_tempDataLen", 0))
 
-    def defer_flush(self) -> None:
+    def begin_turn(self) -> None:
         """Keep `write` from scheduling a flush: the caller is about to write several times and will `flush`."""
         self._flush_scheduled = True
+        self.work = 0
 
     def flush(self) -> None:
         """Pass everything written so far to the transport, as one write."""
@@ -200,6 +209,7 @@ class WriteBuffer:
     def _resume_waiters(self) -> None:
         if not self.full:
             waiters, self._drain_waiters = self._drain_waiters, []
+            self.work = 0
             for waiter in waiters:
                 waiter.callback(None)
 

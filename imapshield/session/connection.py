@@ -26,6 +26,13 @@ class Connection(Protocol):
     def client_reads(self) -> bool:
         """Whether the client has read some of what it was sent. Do not hold much for a client that has not."""
 
+    def add_work(self, count: int) -> None:
+        """Count work of about `count` microseconds: so many lines of responses, or messages that were looked at."""
+
+    @property
+    def turn_is_over(self) -> bool:
+        """Whether so much work was counted since `drain` returned that `drain` is due before more of it."""
+
     def drain(self) -> Awaitable[None]:
         """Wait until the fair queue schedules this connection again and the client has read enough of the output.
 

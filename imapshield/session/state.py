@@ -29,6 +29,9 @@ DEFAULT_EVENTS = frozenset({MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE})
 PROGRESS_SECONDS = 10
 """Minimum seconds between INPROGRESS responses (RFC 9585 section 4)."""
 
+PIECE_WORK = PIECE_SIZE // 64
+"""The work of encoding a piece: so many lines, or twice as many numbers, are in it."""
+
 Spans = Sequence[tuple[int, int]]
 """Rows of a view, as ascending (start, stop)."""
 
@@ -208,8 +211,9 @@ class SessionState:
         """Send responses that may be long, no faster than the client reads them.
 
         Args:
-            pieces: whole responses, in pieces of any size. They are written as there is room for them, so an iterator
-                needs no memory for the whole response. Nothing else is written before the last one.
+            pieces: whole responses, in pieces of any size. They are written as there is room for them, and some in
+                each turn, so an iterator needs no memory for the whole response. Nothing else is written before the
+                last one.
         """
         io = self.io
         self.sending = True
@@ -217,9 +221,10 @@ class SessionState:
             for piece in pieces:
                 with io.hold_result(len(piece)) if len(piece) > PIECE_SIZE else nullcontext():
                     for part in sliced(piece):
-                        while io.full:
+                        while io.full or io.turn_is_over:
                             await io.drain()
                         io.write(part)
+                io.add_work(min(PIECE_WORK, 1 + len(piece) // 64))
         finally:
             self.sending = False
 
@@ -229,12 +234,12 @@ class SessionState:
             await self.io.drain()
 
     async def may_send_unsolicited(self) -> bool:
-        """Wait until no response is half sent and the client has read enough.
+        """Wait until no response is half sent, the client has read enough, and others had their turn.
 
         Returns:
             whether unsolicited responses may be written now.
         """
-        while self.sending or self.io.full:
+        while self.sending or self.io.full or self.io.turn_is_over:
             await self.io.drain()
         return not self.busy and self.state is not State.LOGOUT
 

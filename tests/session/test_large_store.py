@@ -1,14 +1,21 @@
 """Commands with many responses share memory, and other sessions are served while they run."""
 
 from array import array
+from itertools import pairwise
 from unittest import mock
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.edge import session_io
+from imapshield.edge.write_buffer import WORK_PER_TURN
+from imapshield.session import session as session_module
 from imapshield.session.dispatcher import LONG_COMMAND
 from imapshield.session.handlers import mailboxes, store_copy
-from imapshield.testing import Server
+from imapshield.session.state import PIECE_WORK
+from imapshield.testing import Client, Server
 from imapshield.wire.commands.messages import Store
+from imapshield.wire.pieces import PIECE_SIZE
 from imapshield.wire.sequence import SequenceSet
 from tests.session.session_case import session_of, without_text
 
@@ -62,6 +69,46 @@ class LargeStoreTests(SynchronousTestCase):
         self.assertEqual([client.transport.value() for client in idle], [b"", b"", b""])
         for client in idle:
             self.assertEqual(client.read().count(b"FETCH (FLAGS"), 2)
+
+    def test_updates_of_an_idle_session_take_many_turns(self) -> None:
+        """A client that reads at once is sent some updates in each turn, all of them in order, and without delay."""
+        self.patch(session_module, "PIECE_SIZE", 1)  # an update at a time
+        self.patch(session_io, "WORK_PER_TURN", 2)
+        idle = self.server.login()
+        idle(b"s SELECT INBOX")
+        idle(b"i IDLE")
+        lengths = self.lengths_at_turns(idle)
+        self.client(b"a STORE 1:5 +FLAGS (keyword)")
+        lines = idle.read().splitlines()
+        numbers = [line.split()[1] for line in lines if b" FETCH " in line]
+        self.assertEqual(numbers, [b"1", b"2", b"3", b"4", b"5"])
+        self.assertGreaterEqual(len(lengths), 3)
+        sent = [after - before for before, after in pairwise(lengths)]
+        self.assertLessEqual(max(sent), 2 * len(lines[-1] + b"\r\n"))
+
+    def test_long_response_takes_many_turns(self) -> None:
+        """Each turn sends so many pieces of a long response, also if the client reads them at once."""
+        lengths = self.lengths_at_turns(self.client)
+        pieces = [b"x" * PIECE_SIZE] * 40
+        done = Deferred.fromCoroutine(session_of(self.client).send(iter(pieces)))
+        self.server.clock.advance(0)
+        self.successResultOf(done)
+        self.assertEqual(self.client.read(), b"".join(pieces))
+        self.assertEqual(len(lengths), 40 // -(-WORK_PER_TURN // PIECE_WORK) - 1)
+
+    def lengths_at_turns(self, client: Client) -> list[int]:
+        """Return the list to which each turn of `client` that ends adds how many bytes were sent before."""
+        lengths: list[int] = []
+        buffer = client.protocol.write_buffer
+        drain = buffer.drain
+
+        def record() -> object:
+            done = drain()
+            lengths.append(len(client.transport.value()))
+            return done
+
+        self.patch(buffer, "drain", record)
+        return lengths
 
     def test_long_command_is_executed_in_another_turn(self) -> None:
         """A command of many kilobytes lets other connections run between its parsing and its execution."""
