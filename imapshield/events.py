@@ -123,10 +123,12 @@ class LimitTriggered(Event):
             It may be another address than `peer`, which was only refused because of it.
         network: the network of the client: an IPv4 /26 or an IPv6 /56; "" if the client has no IP address.
         client_id: what the client has sent with ID, shortened and made printable.
-        commands: how many commands of the connection were executed or are running.
+        commands: how many commands have arrived on the connection, the last one included.
         octets_in: the bytes received until now, as in `ConnectionClosed`.
         octets_out: the bytes sent until now.
         seconds: how long the connection has been open.
+        executed: how many of the commands were executed or are running.
+        busy: the seconds for which the server has computed for them, as in `ConnectionClosed`.
         binding: as in `limits.LimitReached`.
     """
 
@@ -143,6 +145,8 @@ class LimitTriggered(Event):
     octets_in: int = 0
     octets_out: int = 0
     seconds: float = 0.0
+    executed: int = 0
+    busy: float = 0.0
     binding: str = ""
 
     @property
@@ -217,13 +221,16 @@ class ConnectionClosed(Event):
     """A connection ended.
 
     Attributes:
-        reason: "reset by the server", "closed by the server", "closed by the client", or "connection lost": the client
-            has reset it, or the network has failed.
+        reason: "logged out": the client has sent LOGOUT. "reset by the server", "closed by the server", "closed by the
+            client". "connection lost": the client has reset it, or the network has failed.
         seconds: how long the connection was open.
-        commands: how many commands were executed or were running.
+        commands: how many commands have arrived.
         octets_in: the bytes received, before they were decompressed (COMPRESS), but without the overhead of TLS.
         octets_out: the bytes sent, after they were compressed, but without the overhead of TLS.
         user: the logged-in user, or "".
+        executed: how many of the commands were executed or were running.
+        busy: the seconds for which the server's main thread has computed for them, without the calls of the store that
+            ran in other threads.
     """
 
     reason: str
@@ -232,6 +239,27 @@ class ConnectionClosed(Event):
     octets_in: int
     octets_out: int
     user: str = ""
+    executed: int = 0
+    busy: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class UserBusy(Event):
+    """The commands of a user have kept the server busy for a large part of a minute. Correct clients may do that.
+
+    `peer` and `connection` are of the connection whose command was the last one.
+
+    Attributes:
+        user: the user.
+        share: the part of the time for which the server's main thread has computed for the user, from 0 to 1.
+        seconds: the duration of that time.
+        commands: how many commands of the user were executed in it.
+    """
+
+    user: str
+    share: float
+    seconds: float
+    commands: int
 
 
 EventObserver = Callable[[Event], None]

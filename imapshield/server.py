@@ -16,6 +16,7 @@ from twisted.cred.portal import Portal
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from imapshield import events
 from imapshield.config import DEFAULT_LISTEN, ConfigError, Settings
 from imapshield.cred.checkers import CheckerChain, PasswordFile
 from imapshield.cred.realm import MaildirRealm, MailRoot
@@ -91,6 +92,9 @@ def make_server(settings: Settings, reactor: Any) -> IService:
 
     def periodic() -> None:
         admission.report_refused()
+        for busy in shared.busy_users.end_window(reactor.seconds()):
+            *fields, peer, connection = busy
+            log(events.UserBusy(connection, peer, *fields))
         log.summarize()
 
     on_stop = [checker.close for checker in checkers if hasattr(checker, "close")]

@@ -1,6 +1,11 @@
 """`CommandRunner`: executes the commands of a connection's backlog, one at a time, in fair turns."""
 
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
+from typing import Any
+
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.session_io import ServedSession
@@ -23,10 +28,12 @@ class CommandRunner:
 
     Attributes:
         started: how many commands were executed or are running.
+        busy_seconds: how long the reactor's thread has computed for them.
     """
 
     def __init__(self, owner: ConnectionOwner, session: ServedSession) -> None:
-        self.started = 0
+        self.started = self._reported = 0
+        self.busy_seconds = 0.0
         self._owner = owner
         self._session = session
         self._scheduled = False
@@ -60,7 +67,8 @@ class CommandRunner:
         self._scheduled = False
         now, limits, write_buffer = self._owner.now, self._owner.limits, self._owner.write_buffer
         write_buffer.begin_turn()
-        deadline = now() + limits.turn_seconds
+        started_at = now()
+        deadline = started_at + limits.turn_seconds
         for _ in range(limits.commands_per_turn):
             if self._owner.closed or write_buffer.full:
                 break
@@ -76,6 +84,7 @@ class CommandRunner:
             self._continuations_due = 0
             self._owner.restart_timeout()
         write_buffer.flush()
+        self._count_seconds(started_at)
 
     def _run_next(self) -> bool:
         """Run the next command, and return whether it finished at once."""
@@ -86,13 +95,49 @@ class CommandRunner:
         late_continuations = self._late_continuations.pop(self.started, 0)
         if late_continuations:
             self._owner.write_buffer.write(_CONTINUATION * late_continuations)
-        done = Deferred.fromCoroutine(self._session.run(command))
-        done.addErrback(self._owner.session_failed, command.name.decode("ascii"))
-        if not done.called:
+        name = command.name.decode("ascii")
+        coroutine = self._session.run(command)
+        try:
+            awaited = coroutine.send(None)
+        except StopIteration:
+            pass
+        except Exception:
+            self._owner.session_failed(Failure(), name)
+        else:
+            done = Deferred.fromCoroutine(self._continue(coroutine, awaited))
+            done.addErrback(self._owner.session_failed, name)
             done.addCallback(self._finished_later)
             return False
         self._finished()
         return True
+
+    def _continue(self, coroutine: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, Any]:
+        """Run the rest of a command, which awaits the Deferred `awaited`, and count the time of each step."""
+        while True:
+            step: Callable[[], Any]
+            try:
+                result = yield awaited
+                step = partial(coroutine.send, result)
+            except BaseException as error:
+                step = partial(coroutine.throw, error)
+            started_at = self._owner.now()
+            try:
+                awaited = step()
+            except StopIteration:
+                return
+            finally:
+                self._count_seconds(started_at)
+
+    def _count_seconds(self, started_at: float) -> None:
+        owner = self._owner
+        seconds = owner.now() - started_at
+        self.busy_seconds += seconds
+        if owner.guard.authenticated:
+            commands, self._reported = self.started - self._reported, self.started
+            reporter = owner.reporter
+            owner.shared.busy_users.add(
+                reporter.user, seconds, commands, reporter.peer, reporter.number
+            )
 
     def _finished(self) -> None:
         owner = self._owner

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable, Iterable
 from itertools import count
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from twisted.internet.error import ConnectionDone
 from twisted.logger import Logger
@@ -32,6 +32,17 @@ def publish(event: events.Event, observers: Iterable[events.EventObserver]) -> N
             )
 
 
+class Activity(NamedTuple):
+    """What a connection has done until now: the fields of the same names of `events.ConnectionClosed`."""
+
+    commands: int = 0
+    octets_in: int = 0
+    octets_out: int = 0
+    seconds: float = 0.0
+    executed: int = 0
+    busy: float = 0.0
+
+
 class EventReporter:
     """Reports the events of one connection.
 
@@ -44,15 +55,16 @@ class EventReporter:
         user: the user who is logged in; "" before login.
         client_id: what the client has sent with ID, made printable.
         was_reset: whether the server has reset the connection. TLS does not tell that in the reason of the end.
-        measure: returns the commands, the bytes in, the bytes out, and the seconds of the connection until now.
+        logged_out: whether the server closes the connection because the client has sent LOGOUT.
+        measure: returns what the connection has done until now, see `Activity`.
     """
 
-    was_reset = False
+    was_reset = logged_out = False
 
     def __init__(self, observers: Iterable[events.EventObserver]) -> None:
         self.number = next(_connection_numbers)
         self.peer = self.user = self.client_id = ""
-        self.measure: Callable[[], tuple[int, int, int, float]] = lambda: (0, 0, 0, 0.0)
+        self.measure: Callable[[], Activity] = Activity
         self._observers = tuple(observers)
         self._reported_limits: tuple[str, ...] = ()
 
@@ -132,17 +144,16 @@ class EventReporter:
 
     def connection_closed(self, reason: Failure, *, by_server: bool) -> None:
         """Report that the connection has ended, for the `reason` of the transport; `by_server`: whether it began."""
-        commands, octets_in, octets_out, seconds = self.measure()
-        end = "reset by the server" if self.was_reset else _end(reason, by_server)
-        fields = end, seconds, commands, octets_in, octets_out, self.user
-        self._publish(events.ConnectionClosed(self.number, self.peer, *fields))
+        if self.was_reset:
+            end = "reset by the server"
+        elif by_server:
+            end = "logged out" if self.logged_out else "closed by the server"
+        else:
+            end = "closed by the client" if reason.check(ConnectionDone) else "connection lost"
+        activity = self.measure()._asdict()
+        self._publish(
+            events.ConnectionClosed(self.number, self.peer, end, user=self.user, **activity)
+        )
 
     def _publish(self, event: events.Event) -> None:
         publish(event, self._observers)
-
-
-def _end(reason: Failure, by_server: bool) -> str:
-    """Return in plain words how a connection has ended."""
-    if by_server:
-        return "closed by the server"
-    return "closed by the client" if reason.check(ConnectionDone) else "connection lost"

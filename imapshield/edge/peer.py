@@ -49,11 +49,20 @@ class ViaProxy:
 
 
 def address_text(address: IAddress | None) -> str:
-    """Return the host of an address as text: "local" for a UNIX socket, "unknown" for anything that is no address."""
+    """Return the host of an address as text: "local" for a UNIX socket, "unknown" for anything that is no address.
+
+    An IPv4 address that an IPv6 socket shows as ::ffff:192.0.2.1 becomes IPv4, so that a client has one address only.
+    """
     if not isinstance(address, (IPv4Address, IPv6Address)):
         return "local"
-    host = str(address.host)
+    host = _host(address)
     return "unknown" if _NOT_AN_ADDRESS.search(host) else host
+
+
+def _host(address: IPv4Address | IPv6Address) -> str:
+    host = str(address.host)
+    rest = host.removeprefix("::ffff:")
+    return host if ":" in rest or "." not in rest else rest
 
 
 def identify(transport: Any) -> tuple[str, bool]:
@@ -81,7 +90,7 @@ def _via_proxy(transport: Any) -> ViaProxy | None:
 
 def _is_local(address: Any) -> bool:
     if isinstance(address, (IPv4Address, IPv6Address)):
-        host = str(address.host).removeprefix("::ffff:")
+        host = _host(address)
         return host == "::1" or (host.startswith("127.") and not _NOT_AN_ADDRESS.search(host))
     return isinstance(address, UNIXAddress)
 

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from imapshield import events
 from imapshield.edge.command_runner import CommandRunner
 from imapshield.edge.compress import InputDecoder
-from imapshield.edge.event_reporter import EventReporter
+from imapshield.edge.event_reporter import Activity, EventReporter
 from imapshield.edge.flow_control import FlowControlReport
 from imapshield.edge.input_turns import partial_read_delay
 from imapshield.edge.long_input import LongInput
@@ -190,9 +190,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Count the bytes, inflate them under COMPRESS, and let the base class split them into lines."""
         if self.closed:
             return
-        if (
-            self._busyReceiving
-        ):  # the base class passes what follows a literal, which is counted already
+        if self._busyReceiving:
+            # The base class passes what follows a literal, which is counted already.
             super().dataReceived(data)
             return
         if not self.bytes_in and begins_with_header(data):
@@ -324,9 +323,11 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.memory.output_changed()
         self._runner.wake()
 
-    def _measure(self) -> tuple[int, int, int, float]:
-        seconds = self.now() - self._connected_at
-        return self._runner.started, self.bytes_in, self.write_buffer.bytes_written, seconds
+    def _measure(self) -> Activity:
+        runner, seconds = self._runner, self.now() - self._connected_at
+        octets = self.bytes_in, self.write_buffer.bytes_written
+        commands = runner.started + self.guard.not_started
+        return Activity(commands, *octets, seconds, runner.started, runner.busy_seconds)
 
     def sendServerGreeting(self) -> None:
         """Send the greeting."""
@@ -344,8 +345,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         elif self.guard.authenticated and self.guard.busy and not self.guard.line_expected:
             self.restart_timeout()  # The client waits for the server.
         else:
-            verdict = self.guard.timed_out(self.timeOut, in_literal=not self.line_mode)
-            self.apply_verdict(verdict)
+            self.apply_verdict(self.guard.timed_out(self.timeOut, in_literal=not self.line_mode))
 
     def bye(self, text: str, code: bytes | None = None) -> None:
         """Send BYE and close."""

@@ -184,8 +184,9 @@ class SessionIO(Authentication):
         """Reset the connection."""
         self._owner.reset()
 
-    def close(self) -> None:
-        """Close the connection after everything written is sent."""
+    def close(self, *, logged_out: bool = False) -> None:
+        """Close the connection after everything written is sent; `logged_out`: the client has asked for it."""
+        self._owner.reporter.logged_out = logged_out
         self._owner.close()
 
 

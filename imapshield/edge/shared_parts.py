@@ -10,6 +10,7 @@ from imapshield.edge.fair_queue import FairQueue
 from imapshield.edge.input_turns import InputTurns
 from imapshield.edge.login_checks import LoginChecks
 from imapshield.edge.user_turns import UserTurns
+from imapshield.guard.busy_users import BusyUsers
 from imapshield.guard.memory_budget import MemoryBudget
 from imapshield.guard.process_guard import ProcessGuard
 from imapshield.limits import Limits
@@ -21,6 +22,7 @@ class SharedParts:
 
     Attributes:
         admission: counts the connections, and admits them and their logins.
+        busy_users: counts for how long the server computes for each user.
         fair_queue: the queue in which the connections take turns.
         input_turns: bounds the input that is processed in one turn of the reactor.
         login_checks: the queue of password checks.
@@ -29,6 +31,7 @@ class SharedParts:
     """
 
     admission: Admission
+    busy_users: BusyUsers
     fair_queue: FairQueue
     input_turns: InputTurns
     login_checks: LoginChecks
@@ -56,6 +59,7 @@ class SharedParts:
         guard = guard or ProcessGuard(limits)
         return cls(
             Admission(guard, observers, now),
+            BusyUsers(now()),
             FairQueue(call_later, now, limits.turn_seconds),
             InputTurns(call_later, now),
             LoginChecks(limits, call_later, now, guard.failures.is_known),

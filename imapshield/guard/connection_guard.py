@@ -56,6 +56,7 @@ class ConnectionGuard:
         self._backlog: list[RawCommand | bytes] = []  # a deque takes 700 bytes even if it is empty
         self._backlog_bytes = self.memory = 0
         self._running: RawCommand | None = None
+        self._discarded = 0
         self._incomplete = False  # a command has begun to arrive and is not complete
         self._full = False
         self._suspending: RawCommand | None = None  # the command that suspends input, if any
@@ -68,6 +69,11 @@ class ConnectionGuard:
     def pending(self) -> int:
         """The number of pending commands, including one that has not completely arrived."""
         return len(self._backlog) + (self._running is not None) + self._incomplete
+
+    @property
+    def not_started(self) -> int:
+        """The number of commands that have arrived, completely or not, and were not started; also those discarded."""
+        return len(self._backlog) + self._incomplete + self._discarded
 
     @property
     def input_paused(self) -> bool:
@@ -323,6 +329,7 @@ class ConnectionGuard:
 
     def discard(self) -> None:
         """Drop the backlog, because the connection has ended."""
+        self._discarded += len(self._backlog)
         for command in self._backlog:
             if isinstance(command, RawCommand):
                 command.close()

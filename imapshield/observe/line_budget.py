@@ -49,7 +49,7 @@ class Summary:
     Attributes:
         kind: the kind.
         suppressed: how many lines were suppressed.
-        worst: the origin that most lines of this kind were about, written or not.
+        worst: the origin that most of them were about; "unknown" if their origins were not counted.
         worst_lines: how many these were.
         seconds: the duration of the window.
     """
@@ -65,7 +65,8 @@ class Summary:
 class _Kind:
     written: int = 0
     suppressed: int = 0
-    origins: dict[str, int] = field(default_factory=dict)
+    origins: dict[str, int] = field(default_factory=dict)  # all lines
+    suppressed_of: dict[str, int] = field(default_factory=dict)
 
 
 class LineBudget:
@@ -90,6 +91,7 @@ class LineBudget:
         counts.origins[origin] = number = (number or 0) + 1
         if number > LINES or not self._has_room(counts, weight):
             counts.suppressed += 1
+            counts.suppressed_of[origin] = counts.suppressed_of.get(origin, 0) + 1
             return False
         counts.written += 1
         self._written += weight is Weight.NORMAL
@@ -114,6 +116,7 @@ class LineBudget:
         self._kinds, self._written, self._counters = {}, 0, 0
         for kind, counts in kinds.items():
             if counts.suppressed:
-                worst = max(counts.origins, key=counts.origins.__getitem__, default="")
-                lines = counts.origins.get(worst, 0)
+                of = counts.suppressed_of
+                worst = max(of, key=of.__getitem__, default="unknown")
+                lines = of.get(worst, 0)
                 yield Summary(kind, counts.suppressed, worst, lines, seconds)

@@ -27,7 +27,8 @@ SHARED_LIMITS = frozenset({"max_connections", "login_queue_seconds", "login_chec
 _INFO, _WARN = LogLevel.info, LogLevel.warn
 _LIMIT = (
     " connection={connection} seen={observed_text} then={action} change-with={setting} network={network_text}"
-    " commands={commands} in={octets_in} out={octets_out} seconds={seconds:.1f} user={user_json}"
+    " commands={commands} executed={executed} busy={busy:.3f} in={octets_in} out={octets_out} seconds={seconds:.1f}"
+    " user={user_json}"
     " client-id={client_id_json} sample={sample_json}"
 )
 _PAUSED = "paused by {limit}={value_text} peer={peer}" + _LIMIT
@@ -72,6 +73,13 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
             "seen={observed_text} last={last_text} change-with={setting}"
         ),
     ),
+    events.UserBusy: (
+        _INFO,
+        (
+            "busy peer={peer} connection={connection} share={share:.2f} seconds={seconds:.0f} "
+            "commands={commands} user={user_json}"
+        ),
+    ),
     events.AddressUnbanned: (_WARN, "unbanned network={peer}"),
     events.ConnectionsRefused: (
         _INFO,
@@ -88,7 +96,7 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
         _INFO,
         (
             "closed peer={peer} connection={connection} seconds={seconds:.1f} commands={commands} "
-            "in={octets_in} out={octets_out} user={user_json} reason={reason_json}"
+            "executed={executed} busy={busy:.3f} in={octets_in} out={octets_out} user={user_json} reason={reason_json}"
         ),
     ),
 }
@@ -129,7 +137,10 @@ class LogObserver:
         if isinstance(event, events.LimitTriggered):
             words = "paused by" if event.action == "paused" else "limit"
             kind, origin = f"{words} {event.limit}", event.holder or event.peer
-        elif isinstance(event, (events.LoggedIn, events.ConnectionClosed)) and event.user:
+        elif (
+            isinstance(event, (events.LoggedIn, events.ConnectionClosed, events.UserBusy))
+            and event.user
+        ):
             origin, weight = json.dumps(event.user), Weight.USER
         elif isinstance(event, _IMPORTANT):
             weight = Weight.IMPORTANT

@@ -23,6 +23,7 @@ class AfterResponse(Enum):
     START_COMPRESSION = auto()
     LOG_OUT = auto()
     CLOSE = auto()
+    END = auto()  # close, because the client has logged out
 
 
 class Response(NamedTuple):

@@ -150,5 +150,5 @@ class Connection(Protocol):
     def reset(self) -> None:
         """Reset the connection, because data that was announced to the client cannot be delivered."""
 
-    def close(self) -> None:
-        """Close the connection once the output written so far is sent."""
+    def close(self, *, logged_out: bool = False) -> None:
+        """Close the connection once the output written so far is sent; `logged_out`: the client has asked for it."""

@@ -245,3 +245,5 @@ class Dispatcher:
                 session.io.log_out()
             case AfterResponse.CLOSE:
                 session.io.close()
+            case AfterResponse.END:
+                session.io.close(logged_out=True)

@@ -16,6 +16,16 @@ class ConnectionTests(SynchronousTestCase):
         self.assertLess(answer.index(b"* BYE"), answer.index(b"a OK"))
         self.assertTrue(client.transport.disconnecting)
 
+    def test_reason_of_an_end_after_logout(self) -> None:
+        """The end after LOGOUT is not one that the server has wanted; what the server ends for other reasons is."""
+        server = Server()
+        for line in (b"a LOGOUT", b"GET / HTTP/1.1"):
+            client = server.connect()
+            client(line)
+            client.lose_connection()
+        reasons = [event.reason for event in server.events_of(events.ConnectionClosed)]
+        self.assertEqual(reasons, ["logged out", "closed by the server"])
+
     def test_bytes_behind_a_literal_are_counted_once(self) -> None:
         """Bytes that arrive in one read with the literal before them are counted once."""
         data = b"a LOGIN {5+}\r\nalice {6+}\r\nsecret\r\nb NOOP\r\n"

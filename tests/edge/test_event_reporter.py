@@ -91,7 +91,7 @@ class EventReporterTests(SynchronousTestCase):
         self.assertEqual(event.network, "2001:db8:1::/56")
         self.assertTrue(event.client_id.startswith("name=Mail\\xc3\\xa9 x=yyy"), event.client_id)
         self.assertLess(len(event.client_id), 130)
-        self.assertEqual((event.commands, event.seconds), (1, 5))
+        self.assertEqual((event.commands, event.executed, event.seconds), (3, 1, 5))
         self.assertGreater(event.octets_in, 200)
         self.assertGreater(event.octets_out, 50)
         self.assertEqual(event.setting, "--limit=preauth_commands=N")

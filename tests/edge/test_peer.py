@@ -4,12 +4,25 @@ import socket
 import struct
 from types import SimpleNamespace
 
+from twisted.internet.address import IPv6Address
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.edge import peer
 from imapshield.testing.in_process import Transport
+
+
+class AddressTests(SynchronousTestCase):
+    def test_ipv4_address_of_an_ipv6_socket(self) -> None:
+        """A client has one address in the log, also on an endpoint with an IPv6 socket, as that of tls: is."""
+        for host, text in (
+            ("::ffff:127.0.0.1", "127.0.0.1"),
+            ("::ffff:0:192.0.2.1", "::ffff:0:192.0.2.1"),
+            ("::ffff:1", "::ffff:1"),
+            ("2001:db8::ffff:1", "2001:db8::ffff:1"),
+        ):
+            self.assertEqual(peer.address_text(IPv6Address("TCP", host, 1)), text)
 
 
 class HasLeftTests(SynchronousTestCase):

@@ -32,6 +32,7 @@ class PendingCommandTests(SynchronousTestCase):
         self.assertEqual(
             (event.limit, event.value, event.observed, event.action), ("backlog", 100, 101, "reset")
         )
+        self.assertEqual((event.commands, event.executed), (101, 0))
 
     def test_line_received_executes_nothing(self) -> None:
         """`lineReceived` executes and writes nothing."""
@@ -43,7 +44,7 @@ class PendingCommandTests(SynchronousTestCase):
         self.assertEqual(client.protocol.guard.pending, 100)
         client.lose_connection()
         (closed,) = server.events_of(events.ConnectionClosed)
-        self.assertEqual(closed.commands, 0)
+        self.assertEqual((closed.commands, closed.executed), (100, 0))
 
     def test_input_after_a_reset_is_ignored(self) -> None:
         """Input after the reset is ignored and not counted."""

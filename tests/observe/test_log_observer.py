@@ -42,13 +42,13 @@ class LogObserverTests(SynchronousTestCase):
 
     def test_limit_line_names_the_limit_the_peer_and_the_option(self) -> None:
         """The line of a limit has its name, its value, the observed value, the peer, the action and the option."""
-        facts = "", "a NOOP", "", "192.0.2.0/26", "name=x", 9, 700, 2000, 1.5
+        facts = "", "a NOOP", "", "192.0.2.0/26", "name=x", 110, 700, 2000, 1.5, 9, 0.25
         self.observer(events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset", *facts))
         (line,) = self.lines()
         self.assertEqual(
             line,
             "limit backlog=100 hit peer=192.0.2.7 connection=3 seen=101 then=reset change-with=--backlog=N"
-            " network=192.0.2.0/26 commands=9 in=700 out=2000 seconds=1.5"
+            " network=192.0.2.0/26 commands=110 executed=9 busy=0.250 in=700 out=2000 seconds=1.5"
             ' user="" client-id="name=x" sample="a NOOP"',
         )
         self.assertEqual(self.logged[0]["log_level"], LogLevel.warn)
@@ -183,6 +183,23 @@ class LogObserverTests(SynchronousTestCase):
         self.observer(events.Event(1, PEER))
         self.assertEqual(self.logged, [])
 
+    def test_busy_user(self) -> None:
+        """The line of a busy user has the share of the time, the commands, and the user in quotes at its end."""
+        self.observer(events.UserBusy(3, PEER, 'al "x', 0.834, 60.2, 1000))
+        self.assertEqual(
+            self.lines(),
+            ['busy peer=192.0.2.7 connection=3 share=0.83 seconds=60 commands=1000 user="al \\"x"'],
+        )
+
+    def test_summary_counts_only_suppressed_lines(self) -> None:
+        """The number behind the client is that of its suppressed lines: who wrote five and no more is not named."""
+        for number in range(line_budget.MAX_LINES // line_budget.LINES):
+            self.log_failed_logins(line_budget.LINES, f"2001:db8::{number:x}")
+        self.log_failed_logins(2)
+        self.observer.summarize(everything=True)
+        self.assertIn("suppressed 2 more", self.lines()[-1])
+        self.assertTrue(self.lines()[-1].endswith("most from 192.0.2.7 (2)"), self.lines()[-1])
+
     def test_flood_of_similar_lines_is_counted(self) -> None:
         """Of a thousand similar lines, five are written and a sixth counts the rest; later lines are written again."""
         self.log_failed_logins(1000)
@@ -191,7 +208,7 @@ class LogObserverTests(SynchronousTestCase):
         self.log_failed_logins(1)
         self.assertEqual(len(self.logged), line_budget.LINES + 2)
         self.assertEqual(
-            'suppressed 995 more "login failed" lines in 12.5 s, most from 192.0.2.7 (1000)',
+            'suppressed 995 more "login failed" lines in 12.5 s, most from 192.0.2.7 (995)',
             self.lines()[line_budget.LINES],
         )
 
@@ -234,7 +251,7 @@ class LogObserverTests(SynchronousTestCase):
         self.observer.summarize(everything=True)
         self.assertEqual(
             self.lines()[-1],
-            'suppressed 4 more "login" lines in 0.0 s, most from "a \\"b" (9)',
+            'suppressed 4 more "login" lines in 0.0 s, most from "a \\"b" (4)',
         )
 
     def test_important_kinds_are_bounded(self) -> None:

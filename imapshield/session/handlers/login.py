@@ -95,4 +95,4 @@ async def logout(session: Session, _: BareCommand) -> Response:
     """Handle LOGOUT (RFC 9051 section 6.1.3)."""
     session.leave()
     session.io.write(encode.untagged(b"BYE", "Logging out"))
-    return Response(ok("LOGOUT completed"), AfterResponse.CLOSE)
+    return Response(ok("LOGOUT completed"), AfterResponse.END)

@@ -1,0 +1,110 @@
+"""The time for which the server computes for commands is counted, for each connection and for each user."""
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.edge.session_io import SessionIO
+from imapshield.events import CommandFailed, ConnectionClosed, LimitTriggered
+from imapshield.testing.in_process import Client, Server
+from imapshield.wire.framing import RawCommand
+
+
+class SlowSession:
+    """Each command computes for a second, waits for the test, and computes for two seconds; BAD then fails.
+
+    Args:
+        server: the server whose clock shows the time.
+        io: the connection.
+    """
+
+    def __init__(self, server: Server, io: SessionIO) -> None:
+        self.clock, self.io = server.clock, io
+        self.waiting: Deferred[None] = Deferred()
+
+    def greeting(self) -> bytes:
+        return b"* OK hello\r\n"
+
+    def capabilities(self) -> list[bytes]:
+        return []
+
+    def disconnected(self) -> None:
+        pass
+
+    async def run(self, command: RawCommand) -> None:
+        compute(self.clock, 1)
+        if command.name == b"NOOP":
+            return
+        try:
+            await self.waiting
+        except KeyError:
+            compute(self.clock, 4)
+        compute(self.clock, 2)
+        if command.name == b"BAD":
+            raise ValueError
+
+
+def compute(clock: Clock, seconds: float) -> None:
+    """Let time pass in which no delayed call runs, because the reactor's thread is busy."""
+    clock.rightNow += seconds
+
+
+class BusyTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.server = Server()
+        self.sessions: list[SlowSession] = []
+        make: Any = self.server.factory
+        make.make_session = self.make_session
+        self.client = Client(self.server, "192.0.2.7")
+        self.runner = self.client.protocol._runner
+
+    def make_session(self, io: SessionIO) -> SlowSession:
+        self.sessions.append(SlowSession(self.server, io))
+        return self.sessions[-1]
+
+    def test_time_of_waiting_is_not_counted(self) -> None:
+        """A command is charged for the steps in which it computes, and not for the time between them."""
+        self.client(b"a NOOP")
+        self.client(b"b WAIT")
+        self.assertEqual(self.runner.busy_seconds, 2)
+        self.server.clock.advance(30)
+        self.sessions[0].waiting.callback(None)
+        self.assertEqual(self.runner.busy_seconds, 4)
+        self.client.lose_connection()
+        (closed,) = self.server.events_of(ConnectionClosed)
+        self.assertEqual((closed.commands, closed.executed, closed.busy), (2, 2, 4))
+
+    def test_failures_reach_the_command(self) -> None:
+        """An exception of what a command awaits is raised in the command, and what the command raises is reported."""
+        self.client(b"a BAD")
+        self.sessions[0].waiting.errback(KeyError())
+        self.assertEqual(self.runner.busy_seconds, 7)
+        (failed,) = self.server.events_of(CommandFailed)
+        self.assertEqual(failed.command, "BAD")
+        self.assertIn("raise ValueError", failed.traceback)
+        self.assertTrue(self.client.transport.aborted)
+
+    def test_limit_says_how_busy_the_client_was(self) -> None:
+        """The event of a limit has the time of the commands before it."""
+        self.client(b"a NOOP")
+        self.client.send(b"a NOOP\r\n" * 101)
+        (event,) = self.server.events_of(LimitTriggered)
+        self.assertEqual((event.commands, event.executed, event.busy), (101, 1, 1))
+
+    def test_busy_user(self) -> None:
+        """The time and the commands of a user are added up over all connections; strangers are no users."""
+        busy_users = self.server.factory.shared.busy_users
+        self.client(b"a NOOP")
+        self.assertEqual(busy_users._users, {})
+        for number in range(2):
+            client = Client(self.server, f"192.0.2.{number}")
+            client.protocol.guard.login()
+            client.protocol.reporter.user = "alice"
+            for _ in range(20):
+                client(b"a NOOP")
+                self.server.clock.advance(0.1)  # work that took long rests
+        (busy,) = busy_users.end_window(self.server.clock.seconds() + 60)
+        self.assertEqual((busy.user, busy.commands, busy.peer), ("alice", 40, "192.0.2.1"))
+        self.assertGreater(busy.share, 0.25)
