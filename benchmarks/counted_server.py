@@ -15,7 +15,7 @@ from types import TracebackType
 
 from benchmarks.client import Client
 from benchmarks.counted_work import PASSWORD, USER, Operation
-from benchmarks.peers import HOST, REPOSITORY, free_port
+from benchmarks.peers import HOST, REPOSITORY, free_port, wait_for_greeting
 
 SETTLED = 0.02
 """Seconds in which a server that has finished its work calls no function."""
@@ -107,20 +107,17 @@ class CountedServer:
         return Client(HOST, self._port)
 
     def _first_client(self) -> Client:
-        deadline = time.monotonic() + 30
-        while self._process.poll() is None and time.monotonic() < deadline:
-            try:
-                client = self._connect()
-            except OSError:
-                time.sleep(0.1)
-                continue
-            client.login(USER, PASSWORD)
-            client.select()
-            # A directory that has changed in the last second is listed again by each command.
-            time.sleep(UNCHANGED_SECONDS)
-            return client
-        self._process.kill()
-        raise RuntimeError(f"no server under strace: {self._log.read_text()[-2000:]}")
+        try:
+            wait_for_greeting(self._process, self._port, 30)
+        except TimeoutError:
+            self._process.kill()
+            raise RuntimeError(f"no server under strace: {self._log.read_text()[-2000:]}") from None
+        client = self._connect()
+        client.login(USER, PASSWORD)
+        client.select()
+        # A directory that has changed in the last second is listed again by each command.
+        time.sleep(UNCHANGED_SECONDS)
+        return client
 
     def count(self, operation: Operation, number: int) -> Snapshot:
         """Run an operation, and return the calls until the server does nothing any more."""

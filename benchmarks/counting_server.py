@@ -19,9 +19,8 @@ from typing import Any
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.base import ReactorBase
-from twisted.logger import FileLogObserver, formatEventAsClassicLogText, globalLogBeginner
 
-from imapshield.tap import Options, makeService
+from benchmarks.in_process import serve
 
 # Python 3.12 has no frames for these any more.
 _INLINED = {"<listcomp>", "<dictcomp>", "<setcomp>"}
@@ -96,19 +95,10 @@ def _answer(counter: CallCounter) -> None:
 
 def main() -> None:
     """Serve until the end of standard input."""
-    reactor: Any = global_reactor
-    log = FileLogObserver(sys.stderr, lambda event: formatEventAsClassicLogText(event) or "")
-    globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
-    options: Any = Options()  # type: ignore[no-untyped-call]
-    options.parseOptions(sys.argv[1:])
     counter = CallCounter()
     threading.Thread(target=_answer, args=(counter,), daemon=True).start()
     counter.start()
-    service: Any = makeService(options)
-    service.privilegedStartService()
-    service.startService()
-    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    reactor.run()
+    serve(sys.argv[1:], sys.stderr)
 
 
 if __name__ == "__main__":

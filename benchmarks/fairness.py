@@ -16,7 +16,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -28,7 +27,7 @@ from pathlib import Path
 
 from benchmarks.client import Client, ServerError
 from benchmarks.fairness_abuses import ABUSES, PASSWORD, USERS, Abuse, abuse, write_mail
-from benchmarks.peers import HOST, REPOSITORY, free_port
+from benchmarks.peers import HOST, Settings, free_port, start_with
 
 COMMANDS = ("LOGIN", "SELECT", "FETCH", "NOOP")
 
@@ -81,30 +80,12 @@ def _timed(visits: Visits, name: str, client: Client, text: str) -> None:
 @contextmanager
 def server(root: Path, options: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Start `benchmarks.fairness_server`; yield its port and its control port."""
-    port, control = free_port(), free_port()
-    users = ":".join(f"{user}:{PASSWORD}" for user in [*USERS, "victim"])
-    command = [sys.executable, "-m", "benchmarks.fairness_server", str(control)]
-    command += ["--listen", f"tcp:{port}:interface={HOST}", "--mail-root", str(root)]
-    command += ["--auth", f"memory:{users}", *options]
-    with (root.parent / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=REPOSITORY)
-    try:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                turns(control)
-                yield port, control
-                return
-            except ConnectionRefusedError:
-                time.sleep(0.1)
-        raise RuntimeError((root.parent / "log").read_text())
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    control = free_port()
+    module = "benchmarks.fairness_server", str(control)
+    settings = Settings(options, users=[*USERS, "victim"], module=module)
+    with start_with("imapshield", root, settings) as peer:
+        turns(control)
+        yield peer.port, control
 
 
 def turns(control: int) -> str:

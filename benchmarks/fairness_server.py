@@ -18,9 +18,8 @@ from typing import Any
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.protocol import Protocol, ServerFactory
-from twisted.logger import FileLogObserver, formatEventAsClassicLogText, globalLogBeginner
 
-from imapshield.tap import Options, makeService
+from benchmarks.in_process import serve
 
 SAMPLE_SECONDS = 0.01
 
@@ -129,17 +128,9 @@ def _place(frame: FrameType | None) -> str:
 def main() -> None:
     """Serve until a signal ends the process."""
     reactor: Any = global_reactor
-    log = FileLogObserver(sys.stdout, lambda event: formatEventAsClassicLogText(event) or "")
-    globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
-    options: Any = Options()  # type: ignore[no-untyped-call]
-    options.parseOptions(sys.argv[2:])
     meter = reactor._poller = TurnMeter(reactor._poller)
     reactor.listenTCP(int(sys.argv[1]), ControlFactory(meter), interface="127.0.0.1")
-    service: Any = makeService(options)
-    service.privilegedStartService()
-    service.startService()
-    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    reactor.run()
+    serve(sys.argv[2:], sys.stdout)
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ class Settings:
         stored: how servers store the password: plain, or an argon2id hash. pymap always has a hash of its
             own kind, and stock Twisted none.
         certificate: a PEM file with a certificate and its key; without it there is no TLS.
+        module: what runs imapshield of this checkout in place of ``twistd``, as ``python -m MODULE ... OPTION...``.
     """
 
     options: Sequence[str] = ()
@@ -101,6 +102,7 @@ class Settings:
     users: Sequence[str] = (USER,)
     stored: str = PASSWORD
     certificate: Path | None = None
+    module: Sequence[str] = ()
 
 
 # From (state folder, mail root, port, settings) to (command line, version).
@@ -182,7 +184,7 @@ def start_with(name: str, root: Path, settings: Settings) -> Iterator[Peer]:
                 cwd=state,
             )
         try:
-            _wait_for_greeting(process, port)
+            wait_for_greeting(process, port)
             yield Peer(name, version, port, process.pid)
         except TimeoutError:
             printed = "".join(
@@ -241,7 +243,10 @@ def _imapshield(
         raise RuntimeError(f"{program} not found: install imapshield in that environment")
     # The copy next to another twistd must not be hidden by the one of this checkout.
     path = f"PYTHONPATH={REPOSITORY if twistd is None else ''}"
-    command = ["env", path, str(program), "--nodaemon", "--pidfile=", "imapshield"]
+    if settings.module:
+        command = ["env", path, sys.executable, "-m", *settings.module]
+    else:
+        command = ["env", path, str(program), "--nodaemon", "--pidfile=", "imapshield"]
     command += ["--listen", f"tcp:{port}:interface={HOST}", "--mail-root", str(root)]
     if settings.stored == PASSWORD:
         auth = "memory:" + ":".join(f"{user}:{PASSWORD}" for user in settings.users)
@@ -320,7 +325,12 @@ _COMMANDS: dict[str, _Command] = {
 NAMES = tuple(_COMMANDS)
 
 
-def _wait_for_greeting(process: subprocess.Popen[bytes], port: int, timeout: float = 20) -> None:
+def wait_for_greeting(process: subprocess.Popen[bytes], port: int, timeout: float = 20) -> None:
+    """Wait until the server on `port` of `HOST` has greeted a client.
+
+    Raises:
+        TimeoutError: it has not within `timeout` seconds, or `process` has ended.
+    """
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline and process.poll() is None:
         try:

@@ -107,6 +107,20 @@ def resident(root: int) -> int:
     return sum(int(fields[1]) * _PAGE for fields in pages if fields)
 
 
+def open_files(pid: int) -> int:
+    """Return how many descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def wait_until_asleep(pid: int, seconds: float = 1) -> None:
+    """Wait until the main thread of a process has done nothing for `seconds`: it neither runs nor waits for a CPU."""
+    asleep_since = time.monotonic()
+    while time.monotonic() - asleep_since < seconds:
+        time.sleep(0.02)
+        if _stat(pid)[0] not in ("S", "I"):
+            asleep_since = time.monotonic()
+
+
 def _read(path: str) -> str:
     """Return a file of /proc, or "" if the process has ended or is a zombie."""
     try:

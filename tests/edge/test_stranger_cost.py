@@ -1,4 +1,4 @@
-"""What a client takes that has not logged in, counted by Python in each state of `benchmarks.stranger_cost`."""
+"""What a client takes that has not logged in, counted by Python in each state of `benchmarks.stranger_clients`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.stranger_cost import STATES
+from benchmarks.stranger_clients import STATES
 from imapshield.guard.memory_budget import CONNECTION_BYTES, GRANULE
 from imapshield.limits import Limits
 from imapshield.testing.in_process import Client, Server
