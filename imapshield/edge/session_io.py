@@ -42,6 +42,10 @@ class SessionIO(Authentication):
         """Whether the client has read some of what it was sent. Do not hold much for a client that has not."""
         return self._owner.write_buffer.client_reads
 
+    def call_in_turn(self, work: Callable[[], object]) -> None:
+        """Call `work` when it is this connection's turn."""
+        self._owner.schedule(work)
+
     def add_work(self, count: int) -> None:
         """Count lines of responses, or messages that were looked at."""
         self._owner.write_buffer.work += count

@@ -2,14 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 
-from imapshield.session.state import SessionState
+from imapshield.session.state import SessionState, State
 
 
 class BackgroundSender:
     """Runs `send` between commands, one run at a time.
 
-    A large STORE can affect hundreds of idle sessions, so each run waits until the fair queue schedules its connection.
-    It then covers all changes that have happened before.
+    A large STORE can affect hundreds of idle sessions, so each run waits until the fair queue schedules its connection,
+    and until then costs no more than its entry there. It then covers all changes that have happened before.
 
     Args:
         session: the session.
@@ -29,11 +29,16 @@ class BackgroundSender:
         """Run `send` soon, unless a command is running: the end of the command schedules the pending responses."""
         if not self._scheduled and not self._session.busy:
             self._scheduled = True
+            self._session.io.call_in_turn(self._begin)
+
+    def _begin(self) -> None:
+        if self._session.state is State.LOGOUT:
+            self._scheduled = False
+        else:
             self._session.run_in_background(self._run())
 
     async def _run(self) -> None:
         try:
-            await self._session.io.drain()
             if await self._session.may_send_unsolicited():
                 await self._send()
         finally:

@@ -26,6 +26,9 @@ class Connection(Protocol):
     def client_reads(self) -> bool:
         """Whether the client has read some of what it was sent. Do not hold much for a client that has not."""
 
+    def call_in_turn(self, work: Callable[[], object]) -> None:
+        """Call `work` when the fair queue schedules this connection, also if it has ended by then."""
+
     def add_work(self, count: int) -> None:
         """Count work of about `count` microseconds: so many lines of responses, or messages that were looked at."""
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from enum import Enum
-from itertools import chain, starmap
+from itertools import chain, islice, starmap
 from typing import Any
 
 from zope.interface import Interface
@@ -20,7 +20,7 @@ from imapshield.wire import encode, strings
 from imapshield.wire.commands.base import Command
 from imapshield.wire.names import NameFormat
 from imapshield.wire.pieces import PIECE_SIZE, sliced
-from imapshield.wire.sequence import SequenceSet
+from imapshield.wire.sequence import SequenceSet, runs
 
 MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE = b"MESSAGENEW", b"MESSAGEEXPUNGE", b"FLAGCHANGE"
 DEFAULT_EVENTS = frozenset({MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE})
@@ -31,6 +31,9 @@ PROGRESS_SECONDS = 10
 
 PIECE_WORK = PIECE_SIZE // 64
 """The work of encoding a piece: so many lines, or twice as many numbers, are in it."""
+
+LOOKED_AT = 1000
+"""Ranges or messages that a command looks at before it counts them as work."""
 
 Spans = Sequence[tuple[int, int]]
 """Rows of a view, as ascending (start, stop)."""
@@ -283,14 +286,29 @@ class SessionState:
         if self.readonly:
             raise CommandRefused(b"READ-ONLY", "Mailbox is read-only")
 
-    def rows_of(self, sequence: SequenceSet, *, uid: bool) -> Spans:
+    async def worked(self, count: int) -> None:
+        """Count work (`Connection.add_work`), and let other connections run if it is enough for one turn."""
+        self.io.add_work(count)
+        if self.io.turn_is_over:
+            await self.io.drain()
+
+    async def rows_of(self, sequence: SequenceSet, *, uid: bool) -> Spans:
         """Return the rows of the view that `sequence` names: sequence numbers, or UIDs if `uid` is True.
 
-        ``$`` (RFC 5182) stands for the saved UIDs.
+        ``$`` (RFC 5182) stands for the saved UIDs. Many UIDs are looked up in several turns.
         """
+        view = self.view
         if sequence.saved:
-            return self.view.rows_of(SequenceSet.from_numbers(self.saved_search), uid=True)
-        return self.view.rows_of(sequence, uid=uid)
+            ranges = runs(self.saved_search)
+        elif uid:
+            ranges = iter(sequence.resolve(view.uids[-1] if view.uids else 0))
+        else:
+            return view.rows_of(sequence, uid=False)
+        spans: list[tuple[int, int]] = []
+        while part := tuple(islice(ranges, LOOKED_AT)):
+            spans += view.rows_of(SequenceSet(part), uid=True)
+            await self.worked(len(part))
+        return spans
 
     def too_many_messages(self) -> CommandRefused:
         """Return the error for a command that would exceed MESSAGELIMIT (RFC 9738)."""

@@ -77,7 +77,7 @@ class SequenceSet:
     @classmethod
     def from_numbers(cls, numbers: Iterable[int]) -> "SequenceSet":
         """Make the set of `numbers`, which must be in ascending order: UIDs, sequence numbers or rows."""
-        return cls(tuple(_runs(numbers)))
+        return cls(tuple(runs(numbers)))
 
     @classmethod
     def complement(cls, numbers: Iterable[int], end: int) -> "SequenceSet":
@@ -87,7 +87,7 @@ class SequenceSet:
         """
         ranges = []
         first = 1
-        for low, high in _runs(numbers):
+        for low, high in runs(numbers):
             if low > first:
                 ranges.append((first, low - 1))
             first = high + 1
@@ -143,18 +143,24 @@ class SequenceSet:
 
     def intersection(self, ranges: Iterable[tuple[int, int]]) -> "SequenceSet":
         """Return the numbers that are in the set, disregarding ``*``, and in `ranges`, which must be ascending."""
-        shared: list[tuple[int, int]] = []
-        own_ranges = iter(self.ranges)
-        own = next(own_ranges, None)
-        for first, last in ranges:
-            while own is not None and own[1] < first:
-                own = next(own_ranges, None)
-            while own is not None and own[0] <= last:
-                shared.append((max(first, own[0]), min(last, own[1])))
-                if own[1] > last:
+        return SequenceSet(tuple(chain.from_iterable(self.intersection_parts([*ranges]))))
+
+    def intersection_parts(
+        self, ranges: Sequence[tuple[int, int]], size: int = MAX_NUMBER
+    ) -> Iterator[list[tuple[int, int]]]:
+        """Yield the ranges of `intersection` in parts. Each takes at most `size` steps, and may be empty."""
+        own, i, j = self.ranges, 0, 0
+        while i < len(own) and j < len(ranges):
+            shared: list[tuple[int, int]] = []
+            for _ in range(size):
+                (a, b), (c, d) = own[i], ranges[j]
+                first, last = max(a, c), min(b, d)
+                if first <= last:
+                    shared.append((first, last))
+                i, j = (i + 1, j) if b < d else (i, j + 1)
+                if i == len(own) or j == len(ranges):
                     break
-                own = next(own_ranges, None)
-        return SequenceSet(_merged(shared))
+            yield shared
 
     def encode(self) -> bytes:
         """Return the set as it is sent. Parsing the result gives an equal set."""
@@ -179,12 +185,13 @@ def compact(numbers: Iterable[int]) -> bytes:
 
 def compact_pieces(numbers: "Iterable[int] | SequenceSet") -> Iterator[bytes]:
     """Yield `compact` of `numbers` in pieces. Each but the first begins with a comma, and none divides a range."""
-    runs = numbers.ranges if isinstance(numbers, SequenceSet) else _runs(numbers)
-    items = (b"%d" % a if a == b else b"%d:%d" % (a, b) for a, b in runs)
+    ranges = numbers.ranges if isinstance(numbers, SequenceSet) else runs(numbers)
+    items = (b"%d" % a if a == b else b"%d:%d" % (a, b) for a, b in ranges)
     return separated(items, b",", NUMBERS_PER_PIECE // 2)
 
 
-def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+def runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield `numbers`, which must be in ascending order, as ranges (first, last)."""
     first = last = -1
     for number in numbers:
         if number == last + 1 and first >= 0:

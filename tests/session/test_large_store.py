@@ -1,6 +1,7 @@
 """Commands with many responses share memory, and other sessions are served while they run."""
 
 from array import array
+from contextlib import ExitStack
 from itertools import pairwise
 from unittest import mock
 
@@ -10,8 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.edge import session_io
 from imapshield.edge.write_buffer import WORK_PER_TURN
 from imapshield.session import session as session_module
+from imapshield.session import state
 from imapshield.session.dispatcher import LONG_COMMAND
-from imapshield.session.handlers import mailboxes, store_copy
+from imapshield.session.handlers import fetch, mailboxes, store_copy
 from imapshield.session.state import PIECE_WORK
 from imapshield.testing import Client, Server
 from imapshield.wire.commands.messages import Store
@@ -95,6 +97,49 @@ class LargeStoreTests(SynchronousTestCase):
         self.successResultOf(done)
         self.assertEqual(self.client.read(), b"".join(pieces))
         self.assertEqual(len(lengths), 40 // -(-WORK_PER_TURN // PIECE_WORK) - 1)
+
+    def test_change_reaches_idle_sessions_when_it_is_their_turn(self) -> None:
+        """A change of the mailbox begins nothing in hundreds of idle sessions before their turns."""
+        idle = [self.server.login() for _ in range(3)]
+        for client in idle:
+            client(b"s SELECT INBOX")
+            client(b"i IDLE")
+        sessions = [session_of(client) for client in idle]
+        for session in sessions:
+            self.patch(
+                session.io, "run_in_background", mock.Mock(wraps=session.io.run_in_background)
+            )
+        done = session_of(self.client).mailbox.store_flags([1], b"+", [b"a"], None)
+        self.assertRaises(StopIteration, done.send, None)
+        self.assertEqual([s.io.run_in_background.call_count for s in sessions], [0, 0, 0])
+        idle[0].lose_connection()
+        self.server.clock.advance(0)
+        self.assertEqual([s.io.run_in_background.call_count for s in sessions], [0, 1, 1])
+
+    def test_many_numbers_are_looked_up_in_many_turns(self) -> None:
+        """UIDs that a command names one by one, and messages whose MODSEQ is compared, are divided into turns."""
+        validity = session_of(self.client).mailbox.uidvalidity
+        self.client(b"e ENABLE QRESYNC")
+        self.client(b"x STORE 5 +FLAGS (\\Deleted)")
+        self.client(b"x EXPUNGE")
+        commands = [
+            b"a UID FETCH 1,3:5 (FLAGS)",
+            b"a UID FETCH 1:3 (FLAGS) (CHANGEDSINCE 1 VANISHED)",
+            b"a UID STORE 1,3 -FLAGS (x)",
+            b"a UID EXPUNGE 1,3",
+            b"a SELECT INBOX (QRESYNC (%d 1 1,3,5))" % validity,
+        ]
+        lengths = self.lengths_at_turns(self.client)
+        for command in commands:
+            undivided = self.client(command)
+            before = len(lengths)
+            with ExitStack() as smaller:
+                for module in (state, fetch):
+                    smaller.enter_context(mock.patch.object(module, "LOOKED_AT", 1))
+                smaller.enter_context(mock.patch.object(session_io, "WORK_PER_TURN", 1))
+                divided = self.client(command)
+            self.assertGreaterEqual(len(lengths) - before, 2, command)
+            self.assertEqual(without_text(divided), without_text(undivided))
 
     def lengths_at_turns(self, client: Client) -> list[int]:
         """Return the list to which each turn of `client` that ends adds how many bytes were sent before."""

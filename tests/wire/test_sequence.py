@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from itertools import pairwise
+from itertools import chain, pairwise
 from time import process_time
 
 from hypothesis import given
@@ -62,6 +62,18 @@ class LawTests(SynchronousTestCase):
             SequenceSet.from_numbers(sorted(right)).ranges
         )
         self.assertEqual(both, SequenceSet.from_numbers(sorted(left & right)))
+
+    @LAWS
+    @given(st.sets(SMALL), st.sets(SMALL), st.integers(1, 5))
+    def test_intersection_in_parts_has_few_steps_in_each(
+        self, left: set[int], right: set[int], size: int
+    ) -> None:
+        """`intersection_parts` has the ranges of `intersection`, at most one for each of the steps of a part."""
+        one, other = (SequenceSet.from_numbers(sorted(numbers)) for numbers in (left, right))
+        parts = list(one.intersection_parts(other.ranges, size))
+        self.assertEqual(tuple(chain.from_iterable(parts)), one.intersection(other.ranges).ranges)
+        self.assertLessEqual(max(map(len, parts), default=0), size)
+        self.assertLessEqual(len(parts), (len(one.ranges) + len(other.ranges)) // size + 1)
 
     @LAWS
     @given(st.sets(SMALL), SMALL)

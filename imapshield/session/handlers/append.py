@@ -29,7 +29,7 @@ async def replace(session: Session, command: Replace) -> Tagged:
     number = command.number
     last = SequenceSet(tail=MAX_NUMBER)
     sequence = last if number is None else SequenceSet.from_numbers([number])
-    old = list(session.view.uids_of(session.rows_of(sequence, uid=command.uid)))
+    old = list(session.view.uids_of(await session.rows_of(sequence, uid=command.uid)))
     if not old:
         raise CommandRefused(b"NONEXISTENT", "Message to replace does not exist")
     with try_create():

@@ -28,12 +28,12 @@ from imapshield.session.fetch_responses import (
     take,
 )
 from imapshield.session.session import Session
-from imapshield.session.state import Spans, partial_bounds, rows_in, slice_spans
+from imapshield.session.state import LOOKED_AT, Spans, partial_bounds, rows_in, slice_spans
 from imapshield.wire import encode
 from imapshield.wire.commands.fetch import Binary, BodySection, Fetch, FetchItem
 from imapshield.wire.flags import SEEN
 from imapshield.wire.responses import Tagged, no, ok
-from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
+from imapshield.wire.sequence import SequenceSet, runs
 
 FETCH_CHUNK_MESSAGES = 1000
 """Maximum number of messages per chunk; a thousand responses with flags are about 40 KB."""
@@ -55,7 +55,7 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
         session.require_qresync()
         assert command.changed_since is not None
         await send_vanished(session, command.sequence, command.changed_since)
-    missing = await _fetch(session, _spans(session, command), _items(session, command))
+    missing = await _fetch(session, await _spans(session, command), _items(session, command))
     if not missing:
         return ok("FETCH completed")
     # RFC 9051 section 6.4.9: a UID that does not exist is no error.
@@ -63,9 +63,9 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
     return respond(MessageExpunged.text, b"EXPUNGEISSUED")
 
 
-def _spans(session: Session, command: Fetch) -> Spans:
+async def _spans(session: Session, command: Fetch) -> Spans:
     """Return the rows whose messages are sent."""
-    spans = session.rows_of(command.sequence, uid=command.uid)
+    spans = await session.rows_of(command.sequence, uid=command.uid)
     if command.partial is not None:
         near, far = sorted(map(abs, command.partial))
         session.within_limit([(0, far - near + 1)], whole=True)  # RFC 9738 section 3.1
@@ -73,7 +73,7 @@ def _spans(session: Session, command: Fetch) -> Spans:
         spans = slice_spans(spans, *partial_bounds(command.partial, count))
     # CHANGEDSINCE applies to the messages that PARTIAL has selected (RFC 9394 section 3.4).
     if command.changed_since is not None:
-        spans = _changed_since(session, spans, command.changed_since)
+        spans = await _changed_since(session, spans, command.changed_since)
     return session.within_limit(spans)
 
 
@@ -101,8 +101,16 @@ async def send_vanished(session: Session, uids: SequenceSet, since: int, *, abov
     expunged = await session.mailbox.vanished(since)
     view = session.view
     largest = view.columns.uidnext - 1
-    vanished = expunged.intersection(uids.resolve(largest)).intersection([(above + 1, MAX_NUMBER)])
-    if vanished.matching_slices(view.uids, 0):
+    known = uids.resolve(largest)
+    if above:
+        known = [(max(first, above + 1), last) for first, last in known if last > above]
+    steps = min(LOOKED_AT, len(known) + len(expunged.ranges))
+    ranges: list[tuple[int, int]] = []
+    for part in expunged.intersection_parts(known, steps):
+        ranges += part
+        await session.worked(steps)
+    vanished = SequenceSet(tuple(ranges))
+    if view.has_pending_expunges:
         vanished = vanished.intersection(SequenceSet.complement(view.uids, largest + 1).ranges)
     if vanished:
         del expunged
@@ -115,7 +123,7 @@ async def send_changed(session: Session, uids: SequenceSet, since: int) -> None:
 
     MESSAGELIMIT does not apply to SELECT.
     """
-    spans = _changed_since(session, session.rows_of(uids, uid=True), since)
+    spans = await _changed_since(session, await session.rows_of(uids, uid=True), since)
     await _fetch(session, spans, implicit_items(session, [FLAGS, MODSEQ], uid=True))
 
 
@@ -233,19 +241,24 @@ def _chunks(session: Session, spans: Spans) -> Iterator[Sequence[int]]:
             yield range(chunk[0], chunk[-1] + 1) if without_gaps else chunk
 
 
-def _changed_since(session: Session, spans: Spans, modseq: int) -> Spans:
-    """Return those of the rows in `spans` that have changed after `modseq`."""
+async def _changed_since(session: Session, spans: Spans, modseq: int) -> Spans:
+    """Return those of the rows in `spans` that have changed after `modseq`. It looks at many rows in several turns."""
     view, columns = session.view, session.view.columns
-    rows, modseqs = rows_in(spans), columns.modseqs
-    if view.uids is columns.uids:
-        changed = [row for row in rows if modseqs[row] > modseq]
-    else:
-        changed = [
-            row
-            for row in rows
-            if (i := columns.row(view.uids[row])) is not None and modseqs[i] > modseq
-        ]
-    return [(first, last + 1) for first, last in SequenceSet.from_numbers(changed).ranges]
+    found: list[tuple[int, int]] = []
+    rows = rows_in(spans)
+    while batch := list(islice(rows, LOOKED_AT)):
+        modseqs = columns.modseqs
+        if view.uids is columns.uids:
+            changed = [row for row in batch if modseqs[row] > modseq]
+        else:
+            changed = [
+                row
+                for row in batch
+                if (i := columns.row(view.uids[row])) is not None and modseqs[i] > modseq
+            ]
+        found += [(first, last + 1) for first, last in runs(changed)]
+        await session.worked(len(batch))
+    return found
 
 
 async def _mark_seen(session: Session, uids: Sequence[int]) -> None:

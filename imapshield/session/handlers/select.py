@@ -76,7 +76,6 @@ async def _resynchronize(session: Session, known: Qresync) -> None:
     uids = known.known_uids or SequenceSet(tail=1)
     above = _highest_matching_uid(session.view, known)
     await send_vanished(session, uids, known.modseq, above=above)
-    await session.io.drain()  # both look through all numbers that the client knows
     await send_changed(session, uids, known.modseq)
     session.send_synced_modseq()
 

@@ -29,13 +29,14 @@ async def store(session: Session, command: Store) -> Tagged:
     view = session.view
     if command.unchanged_since is not None:
         session.enable_condstore()
-    spans = session.within_limit(session.rows_of(command.sequence, uid=command.uid))
+    spans = session.within_limit(await session.rows_of(command.sequence, uid=command.uid))
     uids = view.uids_of(spans)
     expected = _expected_flags(session, uids, command) if command.silent else []
     stored = StoreResult(Delta())
     try:
         if uids:
             stored = await _store_flags(session, uids, command)
+            await session.worked(len(uids))
     except StoreLimitExceeded:
         # PERMANENTFLAGS without ``\*`` shows that no keyword can be created (RFC 9051 section 7.1).
         permanent = encode.permanentflags_code([*SYSTEM_FLAGS, *session.keywords()])
@@ -169,7 +170,7 @@ async def copy(session: Session, command: Copy) -> Tagged:
     if command.is_move:
         session.require_writable()
     view = session.view
-    rows = session.rows_of(command.sequence, uid=command.uid)
+    rows = await session.rows_of(command.sequence, uid=command.uid)
     spans = session.within_limit(rows, whole=not command.is_move)
     uids = list(view.uids_of(spans))
     if command.uid:
@@ -203,7 +204,7 @@ async def expunge(session: Session, command: Expunge) -> Tagged:
     view = session.view
     uids = None
     if command.uids is not None:
-        spans = session.rows_of(command.uids, uid=True)
+        spans = await session.rows_of(command.uids, uid=True)
         if session.limits.max_messages_per_command:
             spans = session.within_limit(_deleted(session, spans))
         uids = list(view.uids_of(spans))
