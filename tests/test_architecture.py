@@ -150,6 +150,7 @@ ORDER = {
             "event_reporter",
             "fair_queue",
             "input_turns",
+            "idle_timeout",
             "peer",
             "user_turns",
             "write_buffer",

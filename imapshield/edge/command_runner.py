@@ -1,6 +1,7 @@
 """`CommandRunner`: executes the commands of a connection's backlog, one at a time, in fair turns."""
 
 from collections.abc import Callable, Coroutine, Generator
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ from twisted.python.failure import Failure
 
 from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.session_io import ServedSession
+from imapshield.guard.verdicts import Accepted
 from imapshield.wire import encode
 
 _CONTINUATION = encode.continuation("Go ahead")
@@ -97,14 +99,16 @@ class CommandRunner:
             self._owner.write_buffer.write(_CONTINUATION * late_continuations)
         name = command.name.decode("ascii")
         coroutine = self._session.run(command)
+        # Its variables, such as `mailbox.request.current_request`, are not those of other connections.
+        context = copy_context()
         try:
-            awaited = coroutine.send(None)
+            awaited = context.run(coroutine.send, None)
         except StopIteration:
             pass
         except Exception:
             self._owner.session_failed(Failure(), name)
         else:
-            done = Deferred.fromCoroutine(self._continue(coroutine, awaited))
+            done = context.run(Deferred.fromCoroutine, self._continue(coroutine, awaited))
             done.addErrback(self._owner.session_failed, name)
             done.addCallback(self._finished_later)
             return False
@@ -144,7 +148,8 @@ class CommandRunner:
         verdict = owner.guard.command_finished()
         if not owner.closed:
             owner.restart_timeout()
-            owner.apply_verdict(verdict)
+            if type(verdict) is not Accepted:
+                owner.apply_verdict(verdict)
         owner.update_reading()
 
     def _finished_later(self, _: object) -> None:

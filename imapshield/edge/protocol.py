@@ -23,6 +23,7 @@ from imapshield.edge.command_runner import CommandRunner
 from imapshield.edge.compress import InputDecoder
 from imapshield.edge.event_reporter import Activity, EventReporter
 from imapshield.edge.flow_control import FlowControlReport
+from imapshield.edge.idle_timeout import IdleTimeout
 from imapshield.edge.input_turns import partial_read_delay
 from imapshield.edge.long_input import LongInput
 from imapshield.edge.memory_share import MemoryShare
@@ -30,6 +31,7 @@ from imapshield.edge.session_io import SessionFactory, SessionIO
 from imapshield.edge.shared_parts import SharedParts
 from imapshield.edge.write_buffer import Disconnected, WriteBuffer
 from imapshield.edge.write_timeout import WriteTimeout
+from imapshield.guard import verdicts
 from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.guard.shares import Connection
 from imapshield.guard.verdicts import CommandEvent, Disconnect, LimitReached, Reset, Verdict
@@ -40,7 +42,7 @@ from imapshield.wire.framing import Framer, LiteralAnnounced
 from imapshield.wire.proxy_header import begins_with_header
 
 
-class ShieldedIMAP4Server(imap4.IMAP4Server):
+class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
     """Serves IMAP on one connection.
 
     Before login, the 101st pending command resets it; after login, reading pauses at 100 (`ConnectionGuard`).
@@ -100,6 +102,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     # With the attributes of the base classes there are more than 30, for which each instance would have a dictionary of
     # its own, of 1,500 bytes.
     __slots__ = (
+        "_active_at",
         "_clock",
         "_connected_at",
         "_decoder",
@@ -202,7 +205,9 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     def process_input(self, data: bytes) -> None:
         """Process input that is not compressed."""
         if data and not self.closed:
-            self.apply_verdict(self.guard.bytes_received(len(data)))
+            verdict = self.guard.bytes_received(len(data))
+            if type(verdict) is not verdicts.Accepted:
+                self.apply_verdict(verdict)
         if not self.closed:
             was_literal = not self.line_mode
             self._line_completed = False
@@ -284,15 +289,6 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     # Life of the connection
 
-    def restart_timeout(self) -> None:
-        """Start the timeout of a user again: `literal_seconds` while bytes of a literal are due, else `idle_seconds`.
-
-        The timeout before login covers the whole time until the login, so it is not started again.
-        """
-        if self.guard.authenticated and not self.closed:
-            limits = self.limits
-            self.setTimeout(limits.idle_seconds if self.line_mode else limits.literal_seconds)
-
     def callLater(self, period: float, func: Callable[[], object]) -> Any:
         """Call `func` in `period` seconds of the clock. The base class uses this method for its timeouts."""
         call_later = super().callLater if self._clock is None else self._clock.callLater
@@ -301,7 +297,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     def connectionMade(self) -> None:
         """Set the connection up and send the greeting."""
         limits = self.limits
-        self._connected_at = self.now()
+        self._connected_at = self._active_at = self.now()
         self.MAX_LENGTH = limits.preauth_line_length
         self.timeOut = limits.preauth_seconds
         self.write_buffer = WriteBuffer(
@@ -342,8 +338,11 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Close after a timeout: of the login, of an idle user, of a literal, or of the last BYE."""
         if self.closed:
             self.abort()
+        elif self.timeout_is_early():
+            pass  # `restart_timeout` has been called since
         elif self.guard.authenticated and self.guard.busy and not self.guard.line_expected:
             self.restart_timeout()  # The client waits for the server.
+            self.timeout_is_early()
         else:
             self.apply_verdict(self.guard.timed_out(self.timeOut, in_literal=not self.line_mode))
 

@@ -82,6 +82,7 @@ class WriteBuffer:
         self.on_full: Callable[[], object] = lambda: None
         self.on_drained: Callable[[], object] = lambda: None
         self._transport = transport
+        self._innermost = innermost(transport)
         self._call_later = call_later
         self._schedule = schedule
         self._unflushed: list[bytes] = []
@@ -91,7 +92,7 @@ class WriteBuffer:
         self._drain_waiters: list[Deferred[None]] = []
         # Responses must not wait for the acknowledgement of earlier ones. A UNIX socket has no such option.
         getattr(transport, "setTcpNoDelay", lambda _: None)(True)
-        handle = getattr(innermost(transport), "socket", None)
+        handle = getattr(self._innermost, "socket", None)
         if handle is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
             with suppress(OSError):  # a UNIX socket
                 handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_IN_KERNEL)
@@ -111,7 +112,7 @@ class WriteBuffer:
             large: whether many bytes are to be read, those of a literal.
         """
         size = self._high_water_mark if large or self.client_reads else self._chunk_size
-        innermost(self._transport).bufferSize = size
+        self._innermost.bufferSize = size
 
     def write(self, data: bytes) -> None:
         """Send `data` after everything written before, at the latest in the next iteration of the reactor.
@@ -133,8 +134,9 @@ class WriteBuffer:
     @property
     def unsent_bytes(self) -> int:
         """How many bytes wait here and in the transport until the kernel takes them, after compression."""
-        held = sum(map(len, getattr(self._tls(), "_appSendBuffer", ())))  # during a handshake
-        transport = innermost(self._transport)
+        tls, transport = self._tls(), self._innermost
+        # during a handshake
+        held = 0 if tls is None else sum(map(len, getattr(tls, "_appSendBuffer", ())))
         held += len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
         return self._unflushed_bytes + held + int(getattr(transport, "_tempDataLen", 0))
 
@@ -253,7 +255,7 @@ class WriteBuffer:
         A client that sends a literal and the CRLF after it separately, without TCP_NODELAY, as Python's imaplib does,
         holds the CRLF back until the literal is acknowledged. The kernel delays that acknowledgement by 40 ms.
         """
-        handle = getattr(innermost(self._transport), "socket", None)
+        handle = getattr(self._innermost, "socket", None)
         if handle is not None and hasattr(socket, "TCP_QUICKACK"):
             with suppress(OSError):  # a UNIX socket
                 handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
@@ -264,7 +266,7 @@ class WriteBuffer:
         `resumeProducing` does not show this progress: the transport calls it when everything is sent, which takes
         minutes on a slow line.
         """
-        handle = getattr(innermost(self._transport), "socket", None)
+        handle = getattr(self._innermost, "socket", None)
         if handle is not None and sys.platform == "linux":  # others have another struct tcp_info
             with suppress(OSError):  # a UNIX socket
                 info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)

@@ -86,22 +86,18 @@ class ConnectionGuard:
         return self._full and not self._incomplete
 
     def _update_full(self) -> None:
-        limits, flow_control = self.limits, self._has_flow_control
-        report_only = limits.reports_only("backlog")
-        if not self.authenticated and not report_only:
+        limits = self.limits
+        if not self.authenticated and not limits.reports_only("backlog"):
             self._full = False
             return
+        flow_control = self.authenticated and not limits.strict_backlog
         # Without flow control the excess resets the connection, or is reported. So reading pauses one command later,
         # which only report-only mode reaches. Large commands pause reading in every mode: they are no flood.
         max_pending, max_bytes = limits.backlog + (not flow_control), limits.max_backlog_bytes
-        if self._full and (flow_control or not report_only):
+        if self._full and (flow_control or not limits.reports_only("backlog")):
             # Reading resumes when half of the backlog is done: pausing and resuming costs as much as one command.
             max_pending, max_bytes = max_pending // 2 + 1, max_bytes // 2 + 1
         self._full = self.pending >= max_pending or self._backlog_bytes >= max_bytes
-
-    @property
-    def _has_flow_control(self) -> bool:
-        return self.authenticated and not self.limits.strict_backlog
 
     @property
     def busy(self) -> bool:
@@ -351,4 +347,7 @@ class ConnectionGuard:
 
 
 def _size(command: RawCommand) -> int:
-    return command.octets + sum(p.size for p in command.parts if not isinstance(p, bytes))
+    size = command.octets
+    for part in command.parts:
+        size += 0 if isinstance(part, bytes) else part.size
+    return size

@@ -29,7 +29,7 @@ from imapshield.session.table import TABLE
 from imapshield.wire import encode
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.framing import RawCommand
-from imapshield.wire.grammar import parse
+from imapshield.wire.grammar import bare_command, parse
 from imapshield.wire.grammar.search import SaveRefused
 from imapshield.wire.responses import Tagged, bad, no
 from imapshield.wire.traits import log_sample
@@ -139,7 +139,8 @@ class Dispatcher:
             raise command.rejection
         if spec is None:
             return self._unknown_command(command)
-        if session.state is not State.NOT_AUTHENTICATED and not session.supports(spec.requires):
+        missing = spec.requires is not None and not session.supports(spec.requires)
+        if missing and session.state is not State.NOT_AUTHENTICATED:
             raise BadCommand("Unknown command")
         if session.state not in spec.states:
             raise BadCommand(spec.wrong_state_text(session.state))
@@ -155,9 +156,10 @@ class Dispatcher:
 
     async def _parse_and_handle(self, raw: RawCommand, spec: CommandSpec[Session]) -> Result:
         session = self.session
-        session.command = command = parse(
-            raw.parts, limits=self._grammar_limits, names=session.names
-        )
+        command = bare_command(raw.parts)
+        if command is None:
+            command = parse(raw.parts, limits=self._grammar_limits, names=session.names)
+        session.command = command
         session.io.command_parsed()
         if session.uid_only and command.uid is False:
             raise session.uid_required()
@@ -192,7 +194,7 @@ class Dispatcher:
                 await self._send_updates(command, spec)
             if tagged.code is None or isinstance(tagged.code, bytes):
                 # Even if the client does not read: what follows the response must not wait for the client.
-                session.io.write(b"".join(encode.tagged(command.tag, tagged)))
+                session.io.write(encode.short_tagged(command.tag, tagged))
             else:
                 await session.send(encode.tagged(command.tag, tagged))
         if then is not None:

@@ -184,10 +184,11 @@ class Session(SessionState):
 
     def after_command(self) -> None:
         """Send the responses that became pending during a command and may be sent between commands."""
-        if self.has_lost_mailbox:
+        mailbox = self._mailbox
+        if mailbox is not None and mailbox.deleted:
             self._disconnect()
             return
-        if self.selected_group is not None and self._view is not None:
+        if mailbox is not None and self.selected_group is not None:
             self._background.schedule()
         self.schedule_pending()
 

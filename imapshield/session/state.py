@@ -42,6 +42,8 @@ Spans = Sequence[tuple[int, int]]
 class State(Enum):
     """The state of a session (RFC 9051 section 3); the values are the ones that `twisted.mail.imap4` uses."""
 
+    __hash__ = object.__hash__  # that of `Enum` is a function in Python, and each command needs it
+
     NOT_AUTHENTICATED = "unauth"
     AUTHENTICATED = "auth"
     SELECTED = "select"

@@ -10,6 +10,7 @@ Rules
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain
 
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Section
@@ -41,6 +42,13 @@ def tagged(tag: bytes, response: Tagged) -> Iterator[bytes]:
     return _status_response(tag.translate(_CLEAN), *response)
 
 
+def short_tagged(tag: bytes, response: Tagged) -> bytes:
+    """Return the tagged response that completes a command, with a code that is short."""
+    condition, text, code = response
+    assert code is None or isinstance(code, bytes)
+    return b"%b %b\r\n" % (tag.translate(_CLEAN), _condition(condition, text, code))
+
+
 def untagged(condition: bytes, text: str, code: bytes | None = None) -> bytes:
     """Return an untagged status response; `condition` is OK, NO, BAD, BYE or PREAUTH."""
     return b"* %b\r\n" % _condition(condition, text, code)
@@ -61,6 +69,7 @@ def _status_response(tag: bytes, condition: bytes, text: str, code: Code | None)
     yield b"] %b\r\n" % _text(text)
 
 
+@lru_cache(256)  # most texts are constants
 def _text(text: str) -> bytes:
     return (text or "Done").encode("ascii", "replace").translate(_CLEAN)
 

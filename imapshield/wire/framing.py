@@ -28,6 +28,7 @@ LITERAL_COST = 200
 """About how many bytes of memory a literal takes in addition to its octets, with the text after it."""
 
 _ANNOUNCEMENT_SIZE = len("~{1234567890123456789+}")  # the longest
+_BRACE = ord("}")  # every announcement ends with it
 _LITERAL = re.compile(rb"(~?)\{([0-9]{1,19})(\+?)\}\Z")
 
 
@@ -82,7 +83,7 @@ class RawCommand(NamedTuple):
         """About how many bytes of memory the command takes, without literals in a `Spool`, which counts them itself."""
         held = COMMAND_COST + (self.octets if self.parts else len(self.tag or b""))
         for part in self.parts:
-            if isinstance(part, MemoryLiteral):
+            if type(part) is MemoryLiteral:
                 held += LITERAL_COST + part.size
         return held
 
@@ -182,8 +183,9 @@ class Framer:
     def _begin(self) -> None:
         self._tag: bytes | None = None
         self._name = b""
-        _close_literals(self._parts)
-        self._parts = []
+        if self._parts:
+            _close_literals(self._parts)
+            self._parts = []
         self._octets = self._literal_octets = self._literal_remaining = 0
         self._binary = False
         self._rejection: BadCommand | CommandRefused | None = None
@@ -202,18 +204,22 @@ class Framer:
 
     def receive_line(self, line: bytes) -> RawCommand | LiteralAnnounced:
         """Take a line without CRLF, which begins a command or continues one after a literal."""
-        self._octets += len(line) + 2
+        octets = len(line) + 2
         if not self.inside:
+            tag, space, rest = line.partition(b" ")
+            is_valid = abnf.TAG.fullmatch(tag) is not None
+            if is_valid and space and line[-1] != _BRACE:  # a whole command, which needs no state
+                return RawCommand(tag, _name_of(rest), (rest,), octets)
             self.inside = True
             self.memory = COMMAND_COST
-            tag, space, rest = line.partition(b" ")
-            if abnf.TAG.fullmatch(tag) is not None:
+            if is_valid:
                 self._tag = tag
             if self._tag is None or not space:
                 self._rejection = BadCommand("Expected a tag and a space before the command name")
             else:
                 line = rest
                 self._name = _name_of(line)
+        self._octets += octets
         # Only the end is searched: searching all of it took most of the time that a long line costs.
         literal = _LITERAL.search(line, max(0, len(line) - _ANNOUNCEMENT_SIZE))
         if literal is None:

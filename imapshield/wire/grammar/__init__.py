@@ -70,6 +70,14 @@ PARSERS: dict[bytes, Command | Parser] = {
 """For each command its parser, or its value if it has no arguments."""
 
 
+_BARE = {name: command for name, command in PARSERS.items() if isinstance(command, Command)}
+
+
+def bare_command(parts: Parts) -> Command | None:
+    """Return the command if it is one without arguments, such as NOOP; None if `parse` has to read it."""
+    return _BARE.get(parts[0].upper()) if len(parts) == 1 and isinstance(parts[0], bytes) else None
+
+
 def parse(
     parts: Parts,
     *,
