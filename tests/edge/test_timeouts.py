@@ -42,6 +42,18 @@ class TimeoutTests(SynchronousTestCase):
         server.clock.advance(1)
         self.assertIn(b"* BYE", client.read())
 
+    def test_commands_do_not_move_the_delayed_call(self) -> None:
+        """A command only notes the time: the delayed call of the timeout stays where it is, and then waits again."""
+        server = Server()
+        client = server.login()
+        timeout = server.clock.calls[-1].getTime()
+        for _ in range(3):
+            server.clock.advance(500)
+            client(b"a NOOP")
+        self.assertEqual(server.clock.calls[-1].getTime(), timeout)
+        server.clock.advance(300)
+        self.assertEqual(server.clock.calls[-1].getTime(), 1500 + 1800)
+
     def test_idle_time_begins_with_input(self) -> None:
         """A line restarts the time, also one that begins a long command or that the running command reads."""
         server = Server()

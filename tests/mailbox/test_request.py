@@ -5,6 +5,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import RequestAbandoned
 from imapshield.mailbox.request import Request, check_wanted, current_request, run_for
+from imapshield.testing.in_process import MemoryRealm, Server, SlowWorker
 
 
 class RequestTests(SynchronousTestCase):
@@ -40,4 +41,11 @@ class RequestTests(SynchronousTestCase):
 
         self.successResultOf(Deferred.fromCoroutine(run_for(other, command())))
         self.assertEqual(seen, [mine, other, mine, other])
+        self.assertIsNone(current_request.get())
+
+    def test_request_of_a_command_ends_with_it(self) -> None:
+        """Neither a command that ends at once nor one that waits leaves its request to what runs after it."""
+        client = Server(realm=MemoryRealm(SlowWorker())).login()
+        client(b"a NOOP")
+        client(b"b SELECT INBOX")
         self.assertIsNone(current_request.get())
