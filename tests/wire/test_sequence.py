@@ -53,6 +53,15 @@ class LawTests(SynchronousTestCase):
             self.assertGreater(start, end + 1)
 
     @LAWS
+    @given(st.lists(st.integers(1, 12) | st.just(MAX_NUMBER), min_size=1))
+    def test_list_of_numbers_is_the_set_of_them(self, numbers: list[int]) -> None:
+        """A list of single numbers is the set of them, in whatever order they are, and whether or not they adjoin."""
+        parsed = parse(b",".join(b"%d" % number for number in numbers))
+        self.assertEqual(parsed, SequenceSet.from_numbers(sorted({*numbers})))
+        for wrong in (b"0", b"01", b"4294967296", b"99999999999"):
+            self.assertRaises(BadCommand, parse, b"1,3," + wrong)
+
+    @LAWS
     @given(st.sets(SMALL), st.sets(SMALL))
     def test_intersection_has_the_numbers_of_both_sets(
         self, left: set[int], right: set[int]
