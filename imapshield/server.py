@@ -72,7 +72,10 @@ def make_server(settings: Settings, reactor: Any) -> IService:
     state = GuardState(path, guard.bans, guard.failures, reactor=reactor, now=reactor.seconds)
     state.on_unban = admission.unbanned
     ban_command = _ban_command(settings, admission, state, reactor)
-    free_memory = FreeMemory(lambda: (len(factory.connections), shared.memory_budget.memory))
+    free_memory = FreeMemory(
+        lambda: (len(factory.connections), shared.memory_budget.memory),
+        lambda: shared.fair_queue.finished,
+    )
     memory_loop = LoopingCall(free_memory.check)
     memory_loop.clock = reactor
 

@@ -7,6 +7,8 @@ from imapshield.free_memory import (
     CALLS,
     ENDED_CONNECTIONS,
     FREED_BYTES,
+    POSTPONED_CALLS,
+    QUIET_WORK,
     SOON_CALLS,
     UNCOUNTED_BYTES,
     FreeMemory,
@@ -19,10 +21,12 @@ class FreeMemoryTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.load = 0, 0
         self.resident: int | None = None
+        self.work = self.work_each_second = 0
         self.trims: list[None] = []
         self.collections: list[int] = []
         self.under_test = FreeMemory(
             lambda: self.load,
+            lambda: self.work,
             lambda: self.trims.append(None),
             lambda: self.collections.append(len(self.trims)),
             lambda: self.resident,
@@ -31,6 +35,7 @@ class FreeMemoryTests(SynchronousTestCase):
     def check(self, connections: int, held: int) -> int:
         """Check with this load; return how often memory has been given back in all."""
         self.load = connections, held
+        self.work += self.work_each_second
         self.under_test.check()
         return len(self.trims)
 
@@ -83,6 +88,33 @@ class FreeMemoryTests(SynchronousTestCase):
         # It did not help, so this is what the process needs.
         self.assertEqual(self.checks(5 * CALLS, 50_000_000 + UNCOUNTED_BYTES), 1)
         self.assertEqual(len(self.trims), 1)
+
+    def test_long_collection_waits_for_a_quiet_second(self) -> None:
+        """While the server is busy, a collection that may be long waits, but not for ever."""
+        self.checks(CALLS, 50_000_000)
+        self.work_each_second = QUIET_WORK + 1
+        self.assertEqual(self.checks(2 * CALLS, 50_000_000 + UNCOUNTED_BYTES), 0)
+        self.work_each_second = QUIET_WORK
+        self.assertEqual(self.checks(1, 50_000_000 + UNCOUNTED_BYTES), 1)
+        self.work_each_second = QUIET_WORK + 1
+        self.assertEqual(self.checks(POSTPONED_CALLS - 1, 50_000_000 + 2 * UNCOUNTED_BYTES), 1)
+        self.assertEqual(self.checks(1, 50_000_000 + 2 * UNCOUNTED_BYTES), 2)
+
+    def test_collection_after_connections_have_ended_waits_if_more_are_left(self) -> None:
+        """Garbage of connections is collected although the server is busy, if more have ended than are left."""
+        self.work_each_second = QUIET_WORK + 1
+        for _ in range(CALLS):
+            self.check(1000, 0)
+        for _ in range(SOON_CALLS):
+            self.check(ENDED_CONNECTIONS, 0)
+        self.assertEqual(len(self.collections), 1)
+        self.check(1000, 0)
+        for _ in range(2 * CALLS):
+            self.check(1000 - ENDED_CONNECTIONS, 0)
+        self.assertEqual(len(self.collections), 1)
+        self.work_each_second = 0
+        self.check(1000 - ENDED_CONNECTIONS, 0)
+        self.assertEqual(len(self.collections), 2)
 
     def test_steady_growth_collects_once_a_minute(self) -> None:
         """However fast the process grows, garbage is collected once in `CALLS` calls."""
