@@ -84,7 +84,9 @@ class AccountState:
         self.is_running = False
         self._quota = quota
         self._logged_full_disk = 0.0
+        self._is_index_inside = self._index_path == path
         self._index_fd = -1
+        self._index_owner = self.folders.owner
         self._is_prepared = False
         self._counter = count()
         self._host = os.uname().nodename
@@ -108,37 +110,41 @@ class AccountState:
         """
         was_replaced = self.folders.ensure_open()
         if was_replaced:
+            if self._is_index_inside:
+                self._close_index_directory()
             self.text_index.close(is_moved=True)
             self.index.close()
             self.keywords.clear_cache()
-        is_inside = self._index_path == self.folders.root
-        directory = self._index_directory()
-        # An index outside the Maildir is for its owner's eyes only, whatever mode the directory has.
-        owner = Ownership.of(os.fstat(directory))._replace(mode=0o700)
-        owner = self.folders.owner if is_inside else owner
-        self.text_index.set_directory(directory, owner)
-        if self.index.ensure_open(directory, owner, self._has_mail):
+        self._open_index_directory()
+        if not self.index.is_open_in(self._index_fd):
+            self.index.open(self._index_fd, self._index_owner, self._has_mail)
             self._is_prepared = False
             self.text_rows.clear()
         is_prepared, self._is_prepared = self._is_prepared and not was_replaced, True
         return not is_prepared
 
-    def _index_directory(self) -> int:
-        """Return the descriptor of the directory of the index."""
-        if self._index_path == self.folders.root:
-            return self.folders.fd
-        with suppress(OSError):
-            if os.path.samestat(os.stat(self._index_path), os.fstat(self._index_fd)):
-                return self._index_fd
-        self._close_index_directory()
-        os.makedirs(self._index_path, 0o700, exist_ok=True)
-        self._index_fd = os.open(self._index_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        return self._index_fd
+    def _open_index_directory(self) -> None:
+        """Open the directory of the index, unless it is open and still at its path."""
+        if self._is_index_inside:
+            if self._index_fd == self.folders.fd:
+                return
+            self._index_fd, self._index_owner = self.folders.fd, self.folders.owner
+        else:
+            with suppress(OSError):
+                if os.path.samestat(os.stat(self._index_path), os.fstat(self._index_fd)):
+                    return
+            self._close_index_directory()
+            os.makedirs(self._index_path, 0o700, exist_ok=True)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            self._index_fd = os.open(self._index_path, flags)
+            # It is for its owner's eyes only, whatever mode the directory has.
+            self._index_owner = Ownership.of(os.fstat(self._index_fd))._replace(mode=0o700)
+        self.text_index.set_directory(self._index_fd, self._index_owner)
 
     def _close_index_directory(self) -> None:
-        if self._index_fd >= 0:
+        if self._index_fd >= 0 and not self._is_index_inside:
             os.close(self._index_fd)
-            self._index_fd = -1
+        self._index_fd = -1
 
     def _has_mail(self) -> bool:
         """Whether the Maildir has messages or folders, and therefore may have had an index before."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from imapshield.errors import NoSuchMailbox
 from imapshield.maildir.index import Index, MailboxRow
-from imapshield.maildir.open_folders import Folder
+from imapshield.maildir.open_folders import Folder, OpenFolders
 from imapshield.maildir.paths import CUR, NEW
 
 CUR_MTIME_UNTRUSTED = 1
@@ -24,6 +24,9 @@ READING_SECONDS_PER_FILE = 0.001
 """How much longer the next reading of ``cur/`` waits, for each file in it. A reading takes about 5 microseconds for
 each file. So a mailbox in which every second a message arrives, or a flag changes, costs the same whether it is large
 or small."""
+
+MAX_TRUSTED_SECONDS = 3600.0
+"""Directories are read again after this time, whatever their mtimes are."""
 
 CLOCK_TICK = 20_000_000
 """Nanoseconds by which the ctime of a file can be after the mtime that the same change gives to its directory. Linux
@@ -48,9 +51,37 @@ class DirectoryStamps(NamedTuple):
         return max(self.cur_mtime, self.new_mtime) + CLOCK_TICK
 
 
+def unopened_stamps(folders: OpenFolders, mailbox: str) -> DirectoryStamps | None:
+    """Return the stamps of a mailbox's folder without opening it, None if that is not possible."""
+    statuses = folders.directory_statuses(mailbox)
+    if statuses is None:
+        return None
+    cur, new = statuses
+    return DirectoryStamps(cur.st_mtime_ns, cur.st_ino, new.st_mtime_ns, new.st_ino)
+
+
 def is_untrusted(mtime: int, now: float) -> bool:
     """Whether a directory's mtime, in nanoseconds, is too recent to be trusted; an mtime in the future always is."""
     return now - mtime / 1e9 < UNTRUSTED_SECONDS
+
+
+def must_read_cur(mailbox: MailboxRow, stamps: DirectoryStamps, now: float) -> bool:
+    """Whether ``cur/`` may contain what the index does not know."""
+    delay = max(UNTRUSTED_SECONDS, mailbox.cur_files * READING_SECONDS_PER_FILE)
+    return (
+        stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino)
+        or now - mailbox.listed_at >= MAX_TRUSTED_SECONDS
+        or (
+            bool(mailbox.directory_flags & CUR_MTIME_UNTRUSTED)
+            and not 0 <= now - stamps.cur_mtime / 1e9 < delay
+        )
+    )
+
+
+def must_read_new(mailbox: MailboxRow, stamps: DirectoryStamps) -> bool:
+    """Whether ``new/`` may contain what the index does not know."""
+    is_recorded = stamps[2:] == (mailbox.new_mtime, mailbox.new_ino)
+    return not is_recorded or bool(mailbox.directory_flags & NEW_MTIME_UNTRUSTED)
 
 
 def stat_or_create(folder: Folder) -> DirectoryStamps:

@@ -83,21 +83,25 @@ class Index(IndexDatabase):
         Raises:
             NoSuchMailbox: it was deleted.
         """
-        row = self.db.execute(_SELECT_MAILBOX + "id = ?", (key,)).fetchone()
-        if row is None:
+        if (mailbox := self._known_mailbox("id = ?", key)) is None:
             raise NoSuchMailbox
-        return MailboxRow(*row)
+        return mailbox
 
     def mailbox_named(self, name: str) -> MailboxRow | None:
         """Return a mailbox by its name, None if the index does not have it."""
-        row = self.db.execute(_SELECT_MAILBOX + "name = ?", (name,)).fetchone()
-        return None if row is None else MailboxRow(*row)
+        return self._known_mailbox("name = ?", name)
+
+    def _known_mailbox(self, condition: str, value: object) -> MailboxRow | None:
+        known = self.known()
+        if value not in known:
+            row = self.db.execute(_SELECT_MAILBOX + condition, (value,)).fetchone()
+            known[value] = None if row is None else MailboxRow(*row)
+        return cast("MailboxRow | None", known[value])
 
     def mailboxes_in(self, cur_ino: int, new_ino: int) -> list[MailboxRow]:
         """Return the mailboxes whose ``cur/`` and ``new/`` have these inodes."""
-        condition = "cur_ino = ? AND new_ino = ?"
-        rows = self.db.execute(_SELECT_MAILBOX + condition, (cur_ino, new_ino))
-        return [MailboxRow(*row) for row in rows.fetchall()]
+        query = _SELECT_MAILBOX + "cur_ino = ? AND new_ino = ?"
+        return [MailboxRow(*row) for row in self.db.execute(query, (cur_ino, new_ino)).fetchall()]
 
     def add_mailbox(
         self, name: str, special_use: bytes = b"", uidvalidity: int = 0, uidnext: int = 1
@@ -322,9 +326,8 @@ class Index(IndexDatabase):
     def note_synced(self, mailbox: MailboxRow) -> None:
         """Record, in a write transaction, that the directories of a mailbox are on stable storage."""
         modseq = mailbox.highestmodseq
-        self.db.execute(
-            "DELETE FROM removed WHERE mailbox = ? AND modseq <= ?", (mailbox.key, modseq)
-        )
+        query = "DELETE FROM removed WHERE mailbox = ? AND modseq <= ?"
+        self.db.execute(query, (mailbox.key, modseq))
         self.update_mailbox(mailbox.key, synced_modseq=modseq)
 
     def delta_since(self, key: int, since: int, recent: list[int] | None = None) -> Delta:

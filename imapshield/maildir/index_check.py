@@ -8,6 +8,7 @@ from functools import partial
 
 from imapshield.errors import StoreError
 from imapshield.maildir import files
+from imapshield.maildir.directory_state import MAX_TRUSTED_SECONDS
 from imapshield.maildir.filename import base
 from imapshield.maildir.folder_listing import list_folder
 from imapshield.maildir.index import MAX_UID
@@ -24,7 +25,6 @@ from imapshield.maildir.other_servers import (
 )
 from imapshield.maildir.paths import TMP, folder_name
 from imapshield.maildir.sqlite_file import BUSY_SECONDS
-from imapshield.maildir.sync import MAX_TRUSTED_SECONDS
 
 VALUE_ERRORS = (
     StoreError,

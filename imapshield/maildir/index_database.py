@@ -25,12 +25,14 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from typing import Any
 
 from imapshield.errors import IndexLocked, IndexTooNew, NoSpace, StoreBusy, StoreError, StoreIOError
 from imapshield.maildir.entry import Ownership
 from imapshield.maildir.files import UndoSteps
 from imapshield.maildir.index_files import IndexFiles
 from imapshield.maildir.index_schema import VERSION, check_schema, create_tables, migrate
+from imapshield.maildir.known_rows import KnownRows
 from imapshield.maildir.sqlite_file import (
     BUSY_SECONDS,
     connect,
@@ -54,10 +56,11 @@ first LIST of thousands of folders of another server would otherwise wait for th
 
 _DISK_ERRORS = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
 _MAX_UIDVALIDITY = 0xFFFFFFFF
+_MOVES = ("moving",)
 
 
 class IndexDatabase:
-    """One account's database, opened by `ensure_open`. It is used from one thread at a time.
+    """One account's database, opened by `open`. It is used from one thread at a time.
 
     Args:
         directory: the path of the directory of the database file.
@@ -86,6 +89,7 @@ class IndexDatabase:
         self.is_restored = False
         self.undo_moves: Callable[[], None] | None = None
         self.undid_moves = False
+        self._known = KnownRows()
         self._files = IndexFiles(directory)
         self._now = now
         self._log_warning = log_warning
@@ -99,33 +103,36 @@ class IndexDatabase:
     def begin_operation(self) -> None:
         """Note that a call of the store begins, which has not written anything yet."""
         self._has_written = False
+        self._known.expire()
         self._set_busy_seconds(self._first_busy_seconds or BUSY_SECONDS)
+
+    def known(self) -> dict[object, Any]:
+        """Return what was read from the database in its present state, for more of it (`KnownRows`)."""
+        return self._known.of(self.db)
 
     def _set_busy_seconds(self, seconds: float) -> None:
         if seconds != self._busy_seconds and self._db is not None:
             self._busy_seconds = seconds
             self._db.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
 
-    def ensure_open(self, fd: int, owner: Ownership, has_mail: Callable[[], bool]) -> bool:
-        """Open the database, unless it is open and still the file at its path.
+    def is_open_in(self, directory: int) -> bool:
+        """Whether the database is open, and still the file in the directory that has this descriptor."""
+        return self._db is not None and self._files.is_unchanged(directory)
+
+    def open(self, fd: int, owner: Ownership, has_mail: Callable[[], bool]) -> None:
+        """Open the database. If one is open, its file was replaced.
 
         Args:
             fd: the descriptor of the directory of the database file.
             owner: the ownership of a new file.
             has_mail: whether the Maildir has mail and may have had an index before.
 
-        Returns:
-            whether it was opened by this call.
-
         Raises:
             StoreError: the file was written by a newer version.
             sqlite3.Error: the database cannot be opened.
         """
-        was_replaced = False
-        if self._db is not None:
-            if self._files.is_unchanged():
-                return False
-            was_replaced = True
+        was_replaced = self._db is not None
+        if was_replaced:
             self._files.detach(self._close)
         self._files.directory, self._files.owner = fd, owner
         try:
@@ -136,13 +143,12 @@ class IndexDatabase:
             self._files.read_all()  # raises OSError if that is why SQLite reports damage
             self._set_aside()
             self._open(lambda: True, False)
-        return True
 
     def close(self) -> None:
         """Close the database, and end its epoch, so that a later state differs from a backup made until now."""
         if self._db is not None:
             with suppress(sqlite3.Error, OSError):
-                if self._epoch is not None and self._files.is_unchanged():
+                if self._epoch is not None and self._files.is_unchanged(self._files.directory):
                     self._epoch = None
                     with self.write():
                         pass  # a durable transaction begins an epoch
@@ -150,6 +156,7 @@ class IndexDatabase:
 
     def _close(self) -> None:
         db, self._db, self._epoch = self._db, None, None
+        self._known.clear()
         if db is not None:
             with self._files.rights():
                 db.close()
@@ -175,15 +182,15 @@ class IndexDatabase:
             db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._durable = durable
         begins_epoch = durable and self._epoch is None
-        db.execute("BEGIN IMMEDIATE")
-        if not self._has_written:
-            # From here on, the operation is not repeated: to undo half of it needs the lock, too.
-            self._has_written = True
+        if self._has_written:
+            # The operation is not repeated: to undo half of it needs the lock, too.
             self._set_busy_seconds(BUSY_SECONDS)
+        db.execute("BEGIN IMMEDIATE")
+        self._has_written = True
+        self._known.expire()
         try:
-            has_moves = db.execute("SELECT 1 FROM moving LIMIT 1").fetchone() is not None
-            self.undid_moves = has_moves and self.undo_moves is not None
-            if has_moves and self.undo_moves is not None:
+            self.undid_moves = self.undo_moves is not None and self._has_moves()
+            if self.undid_moves and self.undo_moves is not None:
                 self.undo_moves()
             yield db
             if begins_epoch:
@@ -198,10 +205,18 @@ class IndexDatabase:
             finally:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
+                self._known.clear()
             raise
         if begins_epoch:
             with suppress(OSError):  # without the file, only one kind of restored backup is missed
                 self._files.write_epoch(self._epoch or 0)
+
+    def _has_moves(self) -> bool:
+        known = self.known()
+        if _MOVES not in known:
+            row = self.db.execute("SELECT 1 FROM moving LIMIT 1").fetchone()
+            known[_MOVES] = row is not None
+        return bool(known[_MOVES])
 
     @contextmanager
     def write_unless_full(self, durable: bool = False) -> Iterator[sqlite3.Connection]:
@@ -232,6 +247,7 @@ class IndexDatabase:
             yield db
             return
         db.execute("BEGIN")
+        self._known.expire()
         try:
             yield db
         finally:

@@ -68,6 +68,7 @@ class IndexFiles:
     def __init__(self, directory_path: bytes, name: bytes = INDEX_FILE) -> None:
         self.path = directory_path + b"/" + name
         self._name = name
+        self._names = name, name + b"-wal"
         self.directory = -1
         self.owner = Ownership(-1, -1, 0o700)
         # The file must not be opened to read its identity while SQLite has it open: to close any descriptor of a file
@@ -134,14 +135,13 @@ class IndexFiles:
 
     def remember(self) -> None:
         """Remember which files were opened, for `is_unchanged`."""
-        self._stamps = self._read_stamps()
+        self._stamps = self._read_stamps(self.directory)
 
-    def is_unchanged(self) -> bool:
-        """Whether the files at the path are those that were opened, and were not set back."""
-        try:
-            stamps = self._read_stamps()
-        except FileNotFoundError:
-            return False
+    def is_unchanged(self, directory: int) -> bool:
+        """Whether the files in an open directory are those that were opened, and were not set back."""
+        stamps = self._read_stamps(directory)
+        if stamps == self._stamps:
+            return True
         for (inode, mtime, ctime), (old_inode, old_mtime, _) in zip(
             stamps, self._stamps, strict=True
         ):
@@ -151,16 +151,16 @@ class IndexFiles:
         self._stamps = stamps
         return True
 
-    def _read_stamps(self) -> list[tuple[int, int, int]]:
-        """Return inode, mtime and ctime of the database and of its log; zeros for a log that does not exist.
+    def _read_stamps(self, directory: int) -> list[tuple[int, int, int]]:
+        """Return inode, mtime and ctime of the database and of its log; zeros for one that does not exist.
 
         A write gives a file equal times, also after the clock was set back. A program that restores a file sets its
         mtime, but cannot set its ctime.
         """
         stamps = []
-        for path in (self.path, self.path + b"-wal"):
+        for name in self._names:
             try:
-                status = os.stat(path)
+                status = os.stat(name, dir_fd=directory)
                 stamps.append((status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
             except FileNotFoundError:
                 stamps.append((0, 0, 0))

@@ -14,8 +14,8 @@ mail. So no name inside the Maildir is resolved by path:
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 
 from imapshield.errors import BadMailboxName, NoSuchMailbox
 from imapshield.maildir import files
@@ -45,16 +45,25 @@ class Folder:
         owner: the ownership of new files.
         follow: whether ``cur``, ``new`` and ``tmp`` may be symbolic links.
         is_inbox: whether it is the Maildir itself. Another folder without ``cur/`` is no mailbox.
+        is_fd_owned: whether `close` closes `fd`.
     """
 
     def __init__(
-        self, fd: int, path: bytes, owner: Ownership, follow: bool, is_inbox: bool
+        self,
+        fd: int,
+        path: bytes,
+        owner: Ownership,
+        follow: bool,
+        is_inbox: bool,
+        *,
+        is_fd_owned: bool = True,
     ) -> None:
         self.fd = fd
         self.path = path
         self.owner = owner
         self.is_inbox = is_inbox
         self._follow = follow
+        self._is_fd_owned = is_fd_owned
         self._directories: dict[int, int] = {}
 
     def directory(self, number: int) -> int:
@@ -137,23 +146,13 @@ class Folder:
 
     def close(self) -> None:
         """Close the descriptors."""
-        for fd in (self.fd, *self._directories.values()):
+        for fd in self._directories.values():
             with suppress(OSError):  # nothing was written through it
                 os.close(fd)
+        if self._is_fd_owned:
+            os.close(self.fd)
         self.fd = -1
         self._directories.clear()
-
-
-@contextmanager
-def opened_folder(path: bytes) -> Iterator[Folder]:
-    """Yield the folder at a path. It is for commands of an operator, which run with the rights of the owner."""
-    with files.at(path) as entry:
-        fd = files.open_directory(entry)
-    folder = Folder(fd, path, Ownership.of(os.fstat(fd)), follow=False, is_inbox=True)
-    try:
-        yield folder
-    finally:
-        folder.close()
 
 
 class OpenFolders:
@@ -272,9 +271,11 @@ class OpenFolders:
 
     def _open_folder(self, mailbox: str) -> Folder:
         name = self.existing_name(mailbox)
-        path = self.root + b"/" + name if name else self.root
+        if not name:
+            return Folder(self._fd, self.root, self.owner, self._follow, True, is_fd_owned=False)
+        path = self.root + b"/" + name
         try:
-            fd = files.open_directory(Entry(self._fd, name or b"."), follow=self._follow)
+            fd = files.open_directory(Entry(self._fd, name), follow=self._follow)
         except FileNotFoundError:
             raise NoSuchMailbox from None
         except OSError as error:
@@ -286,7 +287,22 @@ class OpenFolders:
                 "--follow-symlinks permits links to folders, if you trust the owners of all Maildirs"
             )
             raise NoSuchMailbox from None
-        return Folder(fd, path, self.owner, self._follow, not name)
+        return Folder(fd, path, self.owner, self._follow, False)
+
+    def directory_statuses(self, mailbox: str) -> tuple[os.stat_result, os.stat_result] | None:
+        """Return the status of ``cur/`` and of ``new/`` without opening the folder; None if that is not possible.
+
+        `folder` then says why. Another program can put a symbolic link in the folder's place between the calls.
+        """
+        name = self.existing_name(mailbox)
+        path = name + b"/" if name else b""
+        if name and not self._is_directory(name):
+            return None
+        try:
+            cur = self._status(path + DIRECTORY_NAMES[CUR])
+            return cur, self._status(path + DIRECTORY_NAMES[NEW])
+        except OSError:
+            return None
 
     def name(self, mailbox: str) -> bytes:
         """Return the name of a mailbox's folder, b"" for INBOX, whether or not it exists.
@@ -300,21 +316,19 @@ class OpenFolders:
     def exists(self, mailbox: str) -> bool:
         """Whether a mailbox has a folder: a directory with ``cur/`` in it, not a symbolic link."""
         name = self.name(mailbox)
-        if not name:
-            return True
-        try:
-            status = os.stat(name, dir_fd=self._fd, follow_symlinks=self._follow)
-        except OSError:
-            return False
-        return stat.S_ISDIR(status.st_mode) and self._has_cur(name)
+        return not name or (self._is_directory(name) and self._has_cur(name))
 
     def _has_cur(self, name: bytes) -> bool:
-        path = name + b"/" + DIRECTORY_NAMES[CUR]
+        return self._is_directory(name + b"/" + DIRECTORY_NAMES[CUR])
+
+    def _is_directory(self, path: bytes) -> bool:
         try:
-            status = os.stat(path, dir_fd=self._fd, follow_symlinks=self._follow)
+            return stat.S_ISDIR(self._status(path).st_mode)
         except OSError:
             return False
-        return stat.S_ISDIR(status.st_mode)
+
+    def _status(self, path: bytes) -> os.stat_result:
+        return os.stat(path, dir_fd=self._fd, follow_symlinks=self._follow)
 
     def existing_name(self, mailbox: str) -> bytes:
         """Return the name of the folder of a mailbox that the caller expects to exist.

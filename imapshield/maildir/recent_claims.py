@@ -19,8 +19,12 @@ def has_claimable(account: AccountState, mailbox: MailboxRow) -> bool:
     """Whether `claim` would change anything."""
     if mailbox.last_claimed_uid + 1 < mailbox.uidnext:
         return True
-    row = account.index.db.execute(f"SELECT 1 {IN_NEW} LIMIT 1", (mailbox.key,)).fetchone()
-    return row is not None
+    known = account.index.known()
+    in_new = "in new", mailbox.key
+    if in_new not in known:
+        row = account.index.db.execute(f"SELECT 1 {IN_NEW} LIMIT 1", (mailbox.key,)).fetchone()
+        known[in_new] = row is not None
+    return bool(known[in_new])
 
 
 def unclaimed(account: AccountState, mailbox: MailboxRow) -> list[int]:

@@ -64,11 +64,12 @@ from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import (
     CUR_MTIME_UNTRUSTED,
     NEW_MTIME_UNTRUSTED,
-    READING_SECONDS_PER_FILE,
-    UNTRUSTED_SECONDS,
     DirectoryStamps,
     is_untrusted,
+    must_read_cur,
+    must_read_new,
     stat_or_create,
+    unopened_stamps,
 )
 from imapshield.maildir.folder_listing import Listing, list_folder, may_hold
 from imapshield.maildir.index import IN_NEW, MAX_UID, STAGED, MailboxRow
@@ -77,9 +78,6 @@ from imapshield.maildir.other_servers import SeenLists
 from imapshield.maildir.reconcile import IndexedFile, is_unchanged, reconcile
 from imapshield.wire.names import fold_inbox
 from imapshield.wire.sequence import SequenceSet
-
-MAX_TRUSTED_SECONDS = 3600.0
-"""Directories are read again after this time, whatever their mtimes are."""
 
 MAX_ADDED_TOGETHER = 200
 MAX_FILES_ADDED_TOGETHER = 2000
@@ -243,16 +241,13 @@ def synchronize(
     """
     index, key = account.index, mailbox.key
     account.require_recovered(key)
+    if _is_unchanged(account, mailbox, claim):
+        return mailbox, []
     folder = account.folders.folder(mailbox.name)
     stamps = stat_or_create(folder)
-    scan_cur = _must_read_cur(account, mailbox, stamps)
-    scan_new = (
-        scan_cur
-        or stamps[2:] != (mailbox.new_mtime, mailbox.new_ino)
-        or bool(mailbox.directory_flags & NEW_MTIME_UNTRUSTED)
-    )
+    scan_cur = must_read_cur(mailbox, stamps, account.now())
     listing = None
-    if scan_new:
+    if scan_cur or must_read_new(mailbox, stamps):
         listing = list_folder(folder, scan_cur)
         if is_unchanged(_indexed_files(account, key, scan_cur), listing):
             _record_reading(account, mailbox, stamps, listing)
@@ -272,6 +267,19 @@ def synchronize(
     return index.mailbox(key), recent
 
 
+def _is_unchanged(account: AccountState, mailbox: MailboxRow, claim: bool) -> bool:
+    """Whether a sync would find nothing, and has nothing to return but the mailbox: as in nearly every NOOP."""
+    if mailbox.last_claimed_uid + 1 < mailbox.uidnext:
+        return False
+    stamps = unopened_stamps(account.folders, mailbox.name)
+    return (
+        stamps is not None
+        and not must_read_cur(mailbox, stamps, account.now())
+        and not must_read_new(mailbox, stamps)
+        and not (claim and recent_claims.has_claimable(account, mailbox))
+    )
+
+
 def _follow_changes(
     account: AccountState, mailbox: MailboxRow, folder: Folder, listing: Listing
 ) -> MailboxRow:
@@ -287,23 +295,6 @@ def _follow_changes(
     _apply_listing(account, mailbox, folder, listing, list_folder(folder, scan_cur))
     _record_reading(account, index.mailbox(key), stamps, listing)
     return index.mailbox(key)
-
-
-def _must_read_cur(account: AccountState, mailbox: MailboxRow, stamps: DirectoryStamps) -> bool:
-    now = account.now()
-    return (
-        stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino)
-        or now - mailbox.listed_at >= MAX_TRUSTED_SECONDS
-        or (
-            bool(mailbox.directory_flags & CUR_MTIME_UNTRUSTED)
-            and not 0 <= now - stamps.cur_mtime / 1e9 < _reading_delay(mailbox)
-        )
-    )
-
-
-def _reading_delay(mailbox: MailboxRow) -> float:
-    """Return after how many seconds a ``cur/`` whose mtime was not trusted is read again."""
-    return max(UNTRUSTED_SECONDS, mailbox.cur_files * READING_SECONDS_PER_FILE)
 
 
 def _indexed_files(account: AccountState, key: int, cur: bool) -> Iterable[tuple[int, bytes]]:

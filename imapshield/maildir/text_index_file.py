@@ -115,7 +115,7 @@ class TextIndexFile:
         if not self._is_usable or not is_available():
             return False
         try:
-            if self._db is not None and not self._files.is_unchanged():
+            if self._db is not None and not self._files.is_unchanged(self._files.directory):
                 self.close()
             if self._db is None and (create or self._files.status() is not None):
                 self._open()
@@ -218,7 +218,7 @@ class TextIndexFile:
             return
         has_written, self._has_written = self._has_written, False
         with suppress(sqlite3.Error, OSError):
-            if is_moved or not self._files.is_unchanged():
+            if is_moved or not self._files.is_unchanged(self._files.directory):
                 is_moved = True
             elif has_written:
                 self._closed = time.time_ns()
