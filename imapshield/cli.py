@@ -9,18 +9,35 @@ import errno
 import getpass
 import math
 import os
+import shlex
 import stat
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from imapshield import __version__, mail_commands
 from imapshield.cred import passwords, users
 from imapshield.first_run import FirstRunFolder
-from imapshield.state_file import COMMAND_ADVICE, StateFile, StateFileError, default_path
+from imapshield.guard.bans import ban_target
+from imapshield.state_file import (
+    COMMAND_ADVICE,
+    DEFAULT_NAME,
+    StateFile,
+    StateFileError,
+    default_path,
+)
 
 
 class CommandError(Exception):
     """The command cannot be run. The text says why, and what to do."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all errors of the commands."""
+
+    def error(self, message: str) -> NoReturn:
+        usage = " ".join(self.format_usage().split())
+        self.exit(2, f"{self.prog}: {message}; {usage}; see {self.prog} --help\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,9 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     description = (
         "Manage a password file and Maildirs of imapshield. `twistd imapshield` starts the server."
     )
-    parser = argparse.ArgumentParser(prog="imapshield", description=description)
+    parser = _Parser(prog="imapshield", description=description)
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True)
+    commands: Any = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, text in (
         ("passwd", _passwd, "add a user or change a password, which is typed or read from a pipe"),
         ("users", _users, "list the users"),
@@ -87,11 +104,15 @@ def _advice(error: OSError, path: str) -> str:
         return f"the directory {folder} does not exist; create it first"
     if error.errno == errno.ENOENT:
         return f"{path}: {error.strerror}; `imapshield passwd {path} USER` creates it"
+    if error.errno == errno.EISDIR:
+        return f"{path}: is a directory; name a file in it, such as {os.path.join(path, 'users')}"
     text = f"{error.filename or path}: {error.strerror}"
     return f"{text}; run this command as its owner" if error.errno == errno.EACCES else text
 
 
 def _passwd(options: argparse.Namespace) -> None:
+    users.name_in_file(options.user)
+    _check_folder(options.file)
     password = _read_password()
     if not password:
         raise CommandError("the password is empty; nothing was changed")
@@ -109,6 +130,13 @@ def _passwd(options: argparse.Namespace) -> None:
     if had_scram and not _offers_scram(options.file):
         text = f"SCRAM is no longer offered, because {options.user} has no SCRAM secret; --scram stores one"
         print(f"imapshield: {text}", file=sys.stderr)
+
+
+def _check_folder(path: str) -> None:
+    """Check, before a password is typed, that the file can exist."""
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    os.stat(os.path.dirname(os.path.realpath(path)))
 
 
 def _read(path: str) -> tuple[dict[str, str], list[str]]:
@@ -145,17 +173,21 @@ def _bans(options: argparse.Namespace) -> None:
         minutes = math.ceil(ban.remaining / 60)
         print(f"{ban.network}  {minutes} min left, {ban.reason}, ban {ban.number}{scope}")
     if not bans:
-        text = f"no bans in {options.state}; another server? name its file with --state"
+        text = (
+            f"no bans in {options.state}; if that is the file of another server, {COMMAND_ADVICE}"
+        )
         print(f"imapshield: {text}", file=sys.stderr)
 
 
 def _unban(options: argparse.Namespace) -> None:
     try:
-        removed = _state_file(options).unban(options.network)
+        ban_target(options.network)
     except ValueError as error:
         raise CommandError(str(error)) from None
+    removed = _state_file(options).unban(options.network)
     if not removed:
-        raise CommandError(f"{options.network} is not banned; `imapshield bans` lists the bans")
+        bans = f"imapshield bans --state {shlex.quote(options.state)}"
+        raise CommandError(f"{options.network} is not banned; `{bans}` lists the bans")
     for network in removed:
         print(f"unbanned {network}")
 
@@ -176,6 +208,8 @@ def _state_file(options: argparse.Namespace) -> StateFile:
 def _state_advice(path: str, error: int) -> str:
     """Return what is wrong with the file of ``--state``, and what to do."""
     advice = "run it as root" if error == errno.EACCES else COMMAND_ADVICE
+    if error == errno.EISDIR:
+        advice = f"name the file in it: --state {os.path.join(path, DEFAULT_NAME)}"
     texts = {
         errno.EACCES: "permission denied",
         errno.ENOENT: "no such file",

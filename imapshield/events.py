@@ -151,8 +151,8 @@ class LimitTriggered(Event):
 
     @property
     def setting(self) -> str:
-        """The option that changes the limit; "none" for a limit that is a constant."""
-        return _setting(self.binding or self.limit)
+        """The option that changes the limit; several with commas if all must be changed; "none" for a constant."""
+        return ",".join(map(_setting, (self.binding or self.limit).split(",")))
 
 
 @dataclass(frozen=True, slots=True)

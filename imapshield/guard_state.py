@@ -63,6 +63,7 @@ class GuardState:
     Attributes:
         on_ban: called with each ban that is loaded from the file.
         on_unban: called with the text of each network whose ban was ended by another process.
+        on_load: called when the file is loaded, at the start or later.
     """
 
     _log = Logger(namespace="imapshield")
@@ -79,6 +80,7 @@ class GuardState:
     ) -> None:
         self.on_ban: Callable[[Ban], object] = lambda _: None
         self.on_unban: Callable[[str], object] = lambda _: None
+        self.on_load: Callable[[], object] = lambda: None
         self._path, self._bans, self._failures = path, bans, failures
         self._reactor, self._now = reactor, now
         self._pool = pool or ThreadPool(0, 1, "state")
@@ -160,6 +162,9 @@ class GuardState:
         for active in self._bans.active(now):
             if active.network not in own:
                 self.on_ban(active)
+        if loaded.file.is_new:
+            self._log.info("--state {path}: a new file, without earlier bans", path=self._path)
+        self.on_load()
 
     def _crashed(self, failure: Failure) -> None:
         self._retry_at = self._now() + RETRY_SECONDS

@@ -41,7 +41,8 @@ class LimitReached:
         value: the configured limit.
         observed: the value that has reached it.
         binding: the limit that must be changed to change `value`; empty if it is `limit` itself. A share of
-            connections, for example, is smaller than configured if there are too few connections or open files.
+            connections, for example, is smaller than configured if there are too few connections or open files. Several
+            names with commas if all of them must be changed, because the others are exceeded, too.
     """
 
     limit: str

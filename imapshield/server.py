@@ -1,5 +1,6 @@
 """Builds the server from its `Settings`: checkers, realm, guard, factory and service."""
 
+import errno
 import json
 import os
 import re
@@ -81,8 +82,8 @@ def make_server(settings: Settings, reactor: Any) -> IService:
 
     def load_state() -> None:
         _log_start(settings, path)
+        state.on_load = lambda: _keep_decoys(state, checkers)
         state.start()
-        _keep_decoys(state, checkers)
         memory_loop.start(CHECK_SECONDS, now=False)
 
     def close_off(text: str, port: Any) -> None:
@@ -96,8 +97,8 @@ def make_server(settings: Settings, reactor: Any) -> IService:
     def periodic() -> None:
         admission.report_refused()
         for busy in shared.busy_users.end_window(reactor.seconds()):
-            *fields, peer, connection = busy
-            log(events.UserBusy(connection, peer, *fields))
+            user, share, seconds, commands, peer, connection = busy
+            log(events.UserBusy(connection, peer, user, share, seconds, commands))
         log.summarize()
 
     on_stop = [checker.close for checker in checkers if hasattr(checker, "close")]
@@ -208,7 +209,9 @@ def _endpoint(reactor: Any, text: str) -> Any:
         reason = f"file {error.filename} not found"
     except Exception as error:  # endpoint parsers are plugins and may raise anything
         without_port = re.search(r"(^|:)(tcp[46]?|ssl)(:?$|::)", text)
-        reason = "has no port" if without_port else f"not a Twisted endpoint ({error})"
+        wrong_port = "the port is not a number" if "invalid literal" in str(error) else ""
+        reason = wrong_port or f"not a Twisted endpoint ({error})"
+        reason = "has no port" if without_port else reason
     raise ConfigError(f"--listen {text}: {reason}; use for example tcp:143 or {DEFAULT_LISTEN}")
 
 
@@ -306,7 +309,11 @@ def _password_file(reactor: Any, path: str) -> Any:
     try:
         open(path, "rb").close()
     except OSError as error:
-        raise ConfigError(
-            f"--auth file:{path}: {error.strerror}; `imapshield passwd {path} USER` creates it"
-        ) from None
+        if error.errno == errno.EISDIR:
+            advice = f"name a file in it, such as --auth file:{os.path.join(path, 'users')}"
+        elif error.errno == errno.ENOENT:
+            advice = f"`imapshield passwd {path} USER` creates it"
+        else:
+            advice = "start the server as a user who can read it"
+        raise ConfigError(f"--auth file:{path}: {error.strerror}; {advice}") from None
     return PasswordFile(path, reactor=reactor)

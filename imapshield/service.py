@@ -180,6 +180,8 @@ def _advice(error: BaseException | None) -> str:
         return "another program uses this address; stop it, or choose another with --listen"
     if code == errno.EACCES:
         return "permission denied; for a port below 1024 start as root with twistd --uid, or use another port"
+    if code == errno.ENOENT:
+        return "its directory does not exist; create it"
     if code == errno.EADDRNOTAVAIL:
         return "this machine does not have this address; omit interface= to listen on all addresses"
     return f"{str(cause).rstrip('.')}; see --help for --listen"

@@ -25,7 +25,9 @@ from imapshield.guard.networks import describe, is_inside, parse_network
 
 DEFAULT_NAME = "guard.sqlite"
 
-COMMAND_ADVICE = "name that of the server with --state"
+COMMAND_ADVICE = (
+    "add --state FILE with the file of the server, which its log names as `bans: state=`"
+)
 """What `imapshield bans` and `imapshield unban` advise if they cannot use the file."""
 
 _APPLICATION_ID = (
@@ -65,9 +67,12 @@ class StateFile:
 
     Args:
         path: the file.
-        create: create the file and its directory if they are missing, as the server does. The commands do not, and
-            their errors advise to name the file of the server.
+        create: create the file if it is missing, as the server does. The commands do not, and their errors advise to
+            name the file of the server.
         timeout: seconds to wait for another process that writes.
+
+    Attributes:
+        is_new: whether the file was created.
 
     Raises:
         StateFileError: the file cannot be opened.
@@ -77,12 +82,13 @@ class StateFile:
         self.path = path
         self._server_advice = create
         self._data_version: object = None
+        self.is_new = False
         if os.path.isdir(path):
             advice = self._advice("name a file in it")
             raise StateFileError(f"{path}: is a directory; {advice}")
         with self._errors():
             if create and not os.path.exists(path):
-                _create(path)
+                self.is_new = _create(path)
             # Closing a descriptor of a file gives up its locks, so an existing file is opened by SQLite alone.
             uri = f"file:{quote(os.path.abspath(path))}?mode=rw"
             self._database = sqlite3.connect(
@@ -241,11 +247,20 @@ class StateFile:
         return of_server if self._server_advice else COMMAND_ADVICE
 
 
-def _create(path: str) -> None:
-    """Create an empty file that only its owner can read, and its directory."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
-    with suppress(FileExistsError):
+def _create(path: str) -> bool:
+    """Create an empty file that only its owner can read; return False if another process has created it.
+
+    Its directory must exist: a misspelt path would otherwise lose all bans, and nobody would notice.
+    """
+    directory = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(directory):
+        advice = "create it for the user of the server, or name another file"
+        raise StateFileError(f"{path}: the directory {directory} does not exist; {advice}")
+    try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return False
+    return True
 
 
 def default_path(environ: Mapping[str, str], folder: str) -> str:

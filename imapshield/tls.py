@@ -183,7 +183,10 @@ def _load_contexts(directory: str, paths: list[str]) -> list[tuple[SSL.Context, 
             options = CertificateOptions(keys[public], leaf, extraCertChain=_chain(leaf, issuers))
             contexts.append((apply_policy(options.getContext()), _names(leaf)))
     if not contexts:
-        raise ConfigError(f"{option}: no certificate with its private key in files *.pem")
+        raise ConfigError(
+            f"{option}: no certificate with its private key in files *.pem there; name their directory, such as"
+            " tls:/etc/letsencrypt/live:993"
+        )
     return contexts
 
 

@@ -48,7 +48,9 @@ class Run:
 
 class StateCase(SynchronousTestCase):
     def setUp(self) -> None:
-        self.path = os.path.join(self.mktemp(), "guard.sqlite")
+        folder = self.mktemp()
+        os.makedirs(folder)
+        self.path = os.path.join(folder, "guard.sqlite")
         self.warnings: list[str] = []
 
         @provider(ILogObserver)

@@ -83,6 +83,7 @@ RULES = {
             "cred.passwords",
             "cred.users",
             "first_run",
+            "guard.bans",
             "mail_commands",
             "state_file",
         )

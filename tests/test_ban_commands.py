@@ -11,12 +11,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield import cli
 from imapshield.guard.bans import SavedBan
-from imapshield.state_file import Changes, StateFile
+from imapshield.state_file import COMMAND_ADVICE, Changes, StateFile
 
 
 class BanCommandTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = self.mktemp()
+        os.mkdir(self.folder)
         self.path = os.path.join(self.folder, "guard.sqlite")
         file = StateFile(self.path, create=True)
         bans = (
@@ -46,34 +47,40 @@ class BanCommandTests(SynchronousTestCase):
         self.assertEqual(self.command("unban", "2001:db8::1")[:2], (0, "unbanned 2001:db8::/64\n"))
         status, out, _ = self.command("unban", "192.0.2.0/24")
         self.assertEqual((status, out), (0, "unbanned 192.0.2.7/32\nunbanned 192.0.2.9/32\n"))
-        advice = f"no bans in {self.path}; another server? name its file with --state"
+        advice = f"no bans in {self.path}; if that is the file of another server, {COMMAND_ADVICE}"
         self.assertEqual(self.command("bans"), (0, "", f"imapshield: {advice}\n"))
 
     def test_errors(self) -> None:
         """An address without a ban, a wrong address and a missing or damaged file are one line with advice."""
         for arguments, advice in (
-            (("unban", "10.0.0.1"), "10.0.0.1 is not banned; `imapshield bans` lists the bans"),
+            (
+                ("unban", "10.0.0.1"),
+                f"10.0.0.1 is not banned; `imapshield bans --state {self.path}` lists the bans",
+            ),
             (("unban", "host"), "'host' is no network; write for example 192.0.2.0/24"),
         ):
             self.assertEqual(self.command(*arguments), (1, "", f"imapshield: {advice}\n"))
         with open(self.path, "wb") as file:
             file.write(b"x" * 1000)
-        advice = "file is not a database; name that of the server with --state\n"
+        advice = f"file is not a database; {COMMAND_ADVICE}\n"
         self.assertIn(advice, self.command("bans")[2])
         self.assertIn(advice, self.command("unban", "10.0.0.1")[2])
         os.unlink(self.path)
         sqlite3.connect(self.path).close()
-        advice = "not a state file of imapshield; name that of the server with --state\n"
+        advice = f"not a state file of imapshield; {COMMAND_ADVICE}\n"
         self.assertIn(advice, self.command("bans")[2])
         os.unlink(self.path)
-        advice = f"{self.path}: no such file; name that of the server with --state"
+        self.assertIn("'host' is no network", self.command("unban", "host")[2])
+        advice = f"{self.path}: no such file; {COMMAND_ADVICE}"
         self.assertEqual(self.command("bans"), (1, "", f"imapshield: {advice}\n"))
         self.assertFalse(os.path.exists(self.path))
 
     def test_directory(self) -> None:
         """A directory instead of a file is named as such."""
         self.path = self.folder
-        advice = f"{self.path}: is a directory; name that of the server with --state"
+        advice = (
+            f"{self.path}: is a directory; name the file in it: --state {self.path}/guard.sqlite"
+        )
         self.assertEqual(self.command("bans"), (1, "", f"imapshield: {advice}\n"))
 
     def test_permission_denied(self) -> None:

@@ -55,6 +55,42 @@ class CommandTests(SynchronousTestCase):
         )
         self.assertTrue(self.verifies("alice", b"new"))
 
+    def test_wrong_command_lines_are_one_line(self) -> None:
+        """A wrong command, or a missing or superfluous argument, is one line, with the arguments that are expected."""
+        for arguments, message in (
+            ((), "imapshield: the following arguments are required: COMMAND; usage: imapshield"),
+            (("pass", "x"), "imapshield: argument COMMAND: invalid choice: 'pass' (choose from "),
+            (
+                ("passwd", "x"),
+                "imapshield passwd: the following arguments are required: USER; usage: imapshield passwd [-h]",
+            ),
+            (("bans", "192.0.2.1"), "imapshield: unrecognized arguments: 192.0.2.1; usage: "),
+        ):
+            err = io.StringIO()
+            with mock.patch.object(sys, "stderr", err):
+                status = self.assertRaises(SystemExit, cli.main, arguments).code
+            text = err.getvalue()
+            self.assertEqual((status, text.count("\n"), text[: len(message)]), (2, 1, message))
+
+    def test_directory_in_place_of_the_file(self) -> None:
+        """A directory is refused with a file in it as advice, before a password is typed."""
+        os.mkdir(self.path)
+        advice = f"imapshield: {self.path}: is a directory; name a file in it, such as {self.path}/users\n"
+        for arguments in (
+            ("users", self.path),
+            ("passwd", self.path, "a"),
+            ("remove", self.path, "a"),
+        ):
+            self.assertEqual(self.command(*arguments), (1, "", advice))
+
+    def test_what_cannot_work_is_said_before_a_password_is_typed(self) -> None:
+        """A wrong user name and a directory that does not exist are errors before the prompt."""
+        for arguments in (("a:b",), ("a", "/nosuch")):
+            path = self.path if len(arguments) == 1 else "/nosuch/users"
+            status, _, err = self.command("passwd", path, arguments[0])
+            self.assertEqual(status, 1)
+            self.assertNotIn("the password is empty", err)
+
     def test_passwd_prompts_twice_without_echo(self) -> None:
         """At a terminal, `imapshield passwd` prompts for the password twice, without echo."""
         self.assertEqual(self.command("passwd", self.path, "alice", typed=["sé", "sé"])[0], 0)

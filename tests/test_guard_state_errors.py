@@ -21,7 +21,6 @@ class BadFileTests(StateCase):
 
     def test_damaged_file(self) -> None:
         """A damaged file is one line in the log. The file is left as it is."""
-        os.makedirs(os.path.dirname(self.path))
         with open(self.path, "wb") as file:
             file.write(b"damaged " * 100)
         self.assert_in_memory(self.run_server())
@@ -30,7 +29,7 @@ class BadFileTests(StateCase):
         self.assertEqual(os.path.getsize(self.path), 800)
 
     def test_missing_directory(self) -> None:
-        """A directory that cannot be made is one line in the log."""
+        """A directory that does not exist is one line in the log."""
         self.path = "/dev/null/guard.sqlite"
         self.assert_in_memory(self.run_server())
 
@@ -55,8 +54,11 @@ class BadFileTests(StateCase):
         run.failures.succeeded(HERE, b"bob", run.now())
         run.advance(59)
         self.assertEqual((run.banned, run.state.kept_secret("a")), ([], None))
+        loaded: list[bytes | None] = []
+        run.state.on_load = lambda: loaded.append(run.state.kept_secret("a"))
         run.advance(2)
         self.assertEqual([describe(ban.network) for ban in run.banned], ["192.0.2.7/32"])
+        self.assertEqual(loaded, [self.secret])
         self.assertEqual(run.state.kept_secret("a"), self.secret)
         self.assertEqual((run.remaining(), run.remaining("198.51.100.1")), (599.0, 539.0))
         known = [run.failures.is_known(HERE, user) for user in (b"alice", b"bob")]

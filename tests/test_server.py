@@ -19,6 +19,7 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
 from twisted.protocols.basic import LineReceiver
 
+from imapshield import guard_state
 from imapshield.cred import passwords, users
 from imapshield.mailbox.account_api import IAccount
 from imapshield.mailbox.values import Namespace
@@ -168,6 +169,24 @@ class RunningServiceTests(CommandLineTestCase):
         self.assertEqual(len(keys[0]), 32)
         self.assertEqual(keys, [keys[0], keys[0], None])
 
+    async def test_state_file_that_is_loaded_late(self) -> None:
+        """The key of the decoys is that of the state file as soon as the file can be loaded, and not a restart later."""
+        path = self.path("late/guard.sqlite")
+        service = self.make(
+            "--mail-root", self.mail, "--auth", f"file:{self.users}", "--state", path,
+            "--listen", "tcp:0:interface=127.0.0.1",
+        )  # fmt: skip
+        self.patch(guard_state, "RETRY_SECONDS", 0)
+        self.patch(guard_state, "SAVE_SECONDS", 0.01)
+        service.privilegedStartService()
+        service.startService()
+        (checker,) = service.factory.portal.checkers[IUsernamePassword].checkers
+        self.assertIsNone(checker.decoy_key)
+        os.mkdir(os.path.dirname(path))
+        while checker.decoy_key is None:
+            await deferLater(reactor, 0.01)
+        await service.stopService()
+
     async def test_several_auth_options_are_tried_in_order(self) -> None:
         """--auth memory:alice:secret lets alice log in, and several --auth are tried in order."""
         service = self.make(
@@ -292,10 +311,18 @@ class RunningServiceTests(CommandLineTestCase):
             ],
         )
 
+    def test_directory_in_place_of_the_password_file(self) -> None:
+        """--auth with a directory advises a file in it, and not to create the directory as a file."""
+        self.refuses(
+            "--mail-root", self.mail, "--auth", f"file:{self.mail}",
+            message=f"--auth file:{self.mail}: Is a directory; name a file in it, such as --auth file:{self.mail}/users",
+        )  # fmt: skip
+
     def test_ban_command_errors(self) -> None:
         """A --ban-command that cannot be executed is an error of one line."""
         for text, message in (
             ("/no/such/program", "--ban-command /no/such/program: no such program; name an executable"),
+            (__file__, f"--ban-command {__file__}: is not executable; run `chmod +x {__file__}`"),
             ("x 'y", "--ban-command x 'y: No closing quotation; add the missing quotation mark"),
         ):  # fmt: skip
             self.refuses(

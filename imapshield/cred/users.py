@@ -70,6 +70,21 @@ def parse(text: bytes) -> tuple[dict[str, str], list[str]]:
     return hashes, problems
 
 
+def name_in_file(user: str) -> bytes:
+    """Return the name of a user as it is in a password file.
+
+    Raises:
+        BadUserName: such a file cannot have this name.
+    """
+    name = user_name(user.encode("utf-8", "surrogateescape")).encode()
+    if b":" in name or name.startswith(b"#") or name != name.strip():
+        raise BadUserName(
+            "a user name in a password file cannot contain a colon, begin with #, or begin or "
+            "end with a space"
+        )
+    return name
+
+
 def set_hash(path: str, user: str, stored: str) -> bool:
     """Set the hash of a user. A new user is added at the end of the file, which is created if it does not exist.
 
@@ -79,12 +94,7 @@ def set_hash(path: str, user: str, stored: str) -> bool:
     Raises:
         BadUserName, OSError: nothing was changed.
     """
-    name = user_name(user.encode("utf-8", "surrogateescape")).encode()
-    if b":" in name or name.startswith(b"#") or name != name.strip():
-        raise BadUserName(
-            "a user name in a password file cannot contain a colon, begin with #, or begin or "
-            "end with a space"
-        )
+    name = name_in_file(user)
     entry = name + b":" + stored.encode()
 
     def edit(lines: list[bytes]) -> list[bytes]:

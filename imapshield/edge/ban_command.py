@@ -55,7 +55,12 @@ def parse_command(text: str) -> list[str]:
         raise ValueError(f"{text}: {error}; add the missing quotation mark") from None
     program = shutil.which(command[0]) if command else None
     if program is None:
-        raise ValueError(f"{text}: no such program; name an executable file")
+        exists = bool(command) and os.path.isfile(command[0])
+        raise ValueError(
+            f"{text}: is not executable; run `chmod +x {shlex.quote(command[0])}`"
+            if exists
+            else f"{text}: no such program; name an executable file"
+        )
     return [os.path.abspath(program), *command[1:]]
 
 
@@ -124,8 +129,8 @@ class BanCommand:
         environ = {"PATH": os.environ.get("PATH", os.defpath)}
         try:
             self._reactor.spawnProcess(run, argv[0], argv, environ)
-        except Exception as error:  # fork, pipe and exec may all fail
-            self._ended(run, str(error))
+        except Exception as error:  # fork and pipe may fail
+            self._ended(run, f"it cannot be started: {error}")
         else:
             run.timeout = self._reactor.callLater(TIMEOUT_SECONDS, run.kill)
 
@@ -148,10 +153,10 @@ class BanCommand:
         if self._now() < self._next_log:
             return
         self._log.warn(
-            "--ban-command failed: {problem}; arguments: {arguments}; output: {output};"
+            "--ban-command failed: {problem}; output: {output}; to see why, run it as this user: {command};"
             " failures since the last such line: {failures}; dropped: {dropped}",
             problem=problem,
-            arguments=" ".join(run.arguments),
+            command=shlex.join([*self._command, *run.arguments]),
             output=printable(run.output, MAX_OUTPUT) or "none",
             failures=self._failures,
             dropped=self._queue.dropped,
@@ -193,4 +198,6 @@ class _Run(ProcessProtocol):
         if self._killed:
             self._ended(self, f"killed after {TIMEOUT_SECONDS:g} seconds")
         else:
-            self._ended(self, None if reason.check(ProcessDone) else str(reason.value))
+            end: Any = reason.value
+            ended = f"signal {end.signal}" if end.signal else f"exit status {end.exitCode}"
+            self._ended(self, None if reason.check(ProcessDone) else ended)

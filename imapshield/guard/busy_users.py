@@ -46,8 +46,8 @@ class BusyUsers:
             return []
         users, self._users, self._start = self._users, {}, now
         busy = [
-            BusyUser(user, used / seconds, seconds, *rest)
-            for user, (used, *rest) in users.items()
+            BusyUser(user, used / seconds, seconds, commands, peer, connection)
+            for user, (used, commands, peer, connection) in users.items()
             if used >= BUSY_SHARE * seconds
         ]
         return sorted(busy, key=lambda each: each.share, reverse=True)

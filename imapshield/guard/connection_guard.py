@@ -144,7 +144,9 @@ class ConnectionGuard:
         self._preauth_commands += not self.authenticated
         limits, reached = self.limits, None
         if self.pending > limits.backlog:
-            reached = self._reset("backlog", self.pending)
+            both = self._preauth_commands > limits.preauth_commands
+            binding = "backlog,preauth_commands" if both else ""
+            reached = self._reset("backlog", self.pending, binding)
         if self._final is None and self._preauth_commands > limits.preauth_commands:
             second = self._reset("preauth_commands", self._preauth_commands)
             reached = reached or second
@@ -334,8 +336,8 @@ class ConnectionGuard:
         self.memory = self._running.memory if self._running is not None else 0
         self._final = self._final or Reset("closed", 0, 0)
 
-    def _reset(self, limit: str, observed: float) -> Reset:
-        verdict = Reset(limit, getattr(self.limits, limit), observed)
+    def _reset(self, limit: str, observed: float, binding: str = "") -> Reset:
+        verdict = Reset(limit, getattr(self.limits, limit), observed, binding=binding)
         if not self.limits.reports_only(limit):
             self._final = verdict
         return verdict

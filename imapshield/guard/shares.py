@@ -22,8 +22,9 @@ from imapshield.limits import Limits
 FILES_PER_LOGIN = 1
 """Open files of a connection with a login besides its socket: the message that it uploads."""
 
-FILES_PER_ACCOUNT = 7
-"""Open files of an account: its index and its text index, each with two files of SQLite, and one while a job runs."""
+FILES_PER_ACCOUNT = 8
+"""Open files of an account: its Maildir, the directory of ``--index-root``, its index and its text index, each with two
+or three files of SQLite."""
 
 SPARE_FILES = 64
 """Open files that no connection may use: logs, listening sockets, inotify, the event loop, libraries."""

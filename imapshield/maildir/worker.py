@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
-from imapshield.errors import IndexLocked
+from imapshield.errors import IndexLocked, StoreBusy
+from imapshield.limits import LimitReached
 from imapshield.maildir.job_queue import EXTRA_THREADS, SLOW_SECONDS, THREADS, JobQueue, Share
 from imapshield.message.pauses import pausing_with
 
@@ -225,6 +226,9 @@ class SerialWorker:
             self._threads.reactor.callLater(call.delay, self._resume)
             call.delay = min(2 * call.delay, MAX_DELAY)
             return
+        if isinstance(result, Failure) and isinstance(result.value, StoreBusy):
+            waited = now - call.first_tried_at
+            result.value.reached = LimitReached("LOCKED_SECONDS", LOCKED_SECONDS, waited)
         call.result, call.has_ended = result, True
         self._resume()
 

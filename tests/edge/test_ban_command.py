@@ -150,7 +150,8 @@ class BanCommandTests(SynchronousTestCase):
             process.end(1)
             self.reactor.advance(1)
         self.assertEqual(len(self.warnings), 4)
-        self.assertIn("arguments: ban 192.0.2.0/32 600; output: no\\nrights", self.warnings[0])
+        self.assertIn("/bin/x -y ban 192.0.2.0/32 600;", self.warnings[0])
+        self.assertIn("exit status 1; output: no\\nrights", self.warnings[0])
         self.assertLess(len(self.warnings[0]), 500)
         self.assertIn("failures since the last such line: 60;", self.warnings[1])
 
@@ -207,6 +208,8 @@ class ParseCommandTests(SynchronousTestCase):
         """A value without an executable program is an error of one line."""
         for text in ("", "/no/such/program", __file__, "no-such-program x", "'"):
             self.assertRaises(ValueError, parse_command, text)
+        error = self.assertRaises(ValueError, parse_command, f"{__file__} x")
+        self.assertTrue(str(error).endswith(f"is not executable; run `chmod +x {__file__}`"), error)
 
 
 class RealProcessTests(TestCase):
@@ -222,7 +225,9 @@ class RealProcessTests(TestCase):
         def stopped(_: object) -> None:
             with open(path, encoding="utf-8") as file:
                 self.assertRegex(file.read(), r"^\['ban', '192.0.2.7/32', '(600|599)'\]$")
-            self.assertIn("exit code 1", self.warnings[0])
+            self.assertIn("failed: exit status 1; output: it failed", self.warnings[0])
+            self.assertIn(f"{sys.executable} -c '", self.warnings[0])
+            self.assertRegex(self.warnings[0], r"' ban 192.0.2.7/32 \d+; failures")
 
         waiting: Deferred[None] = command.stop()
         return waiting.addCallback(stopped)  # type: ignore[return-value]

@@ -34,6 +34,17 @@ class PendingCommandTests(SynchronousTestCase):
         )
         self.assertEqual((event.commands, event.executed), (101, 0))
 
+    def test_all_settings_that_bind_are_named(self) -> None:
+        """To permit a longer backlog before login, two limits must be changed, unless one is high enough already."""
+        for preauth_commands, setting in (
+            (100, "--backlog=N,--limit=preauth_commands=N"),
+            (101, "--backlog=N"),
+        ):
+            server = Server(preauth_commands=preauth_commands)
+            server.connect().send(b"a NOOP\r\n" * 101)
+            (event,) = server.events_of(events.LimitTriggered)
+            self.assertEqual((event.limit, event.setting), ("backlog", setting))
+
     def test_line_received_executes_nothing(self) -> None:
         """`lineReceived` executes and writes nothing."""
         server = Server()

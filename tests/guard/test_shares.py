@@ -215,7 +215,7 @@ class OpenFileTests(SynchronousTestCase):
             if connection is None or shares.login(connection, f"user{i}")[1] is not None:
                 break
             users += 1
-        self.assertGreater(users, 15)
+        self.assertGreater(users, 13)
         idle = shares.max_idle_accounts or 0
         self.assertLessEqual(shares._used_files() + idle * FILES_PER_ACCOUNT + SPARE_FILES, 256)
 

@@ -22,7 +22,7 @@ class ExactShareTests(SynchronousTestCase):
         strangers."""
         shares = ConnectionShares(Limits(), open_files=1066)
         found = shares.max_connections, shares.max_strangers, shares.max_idle_accounts
-        self.assertEqual(found, (752, 376, 35))
+        self.assertEqual(found, (752, 376, 31))
         shares.set_open_files(None)
         found = shares.max_connections, shares.max_strangers, shares.max_idle_accounts
         limits = Limits()
@@ -39,7 +39,7 @@ class ExactShareTests(SynchronousTestCase):
         self.assertEqual(found, (1, 1, 0))
         shares.set_open_files(1065)
         found = shares.max_connections, shares.max_strangers, shares.max_idle_accounts
-        self.assertEqual(repr(found), "(751, 375, 35)")
+        self.assertEqual(repr(found), "(751, 375, 31)")
         self.assertEqual(ConnectionShares(Limits(max_connections=9)).max_connections, 9)
 
     def test_files_that_are_asked_for(self) -> None:
@@ -60,19 +60,19 @@ class ExactShareTests(SynchronousTestCase):
             self.assertEqual((reached.value, reached.observed), (share, share + 1), most)
 
     def test_files_are_counted(self) -> None:
-        """A login takes two descriptors and its account seven; the next connection without any left is refused."""
-        shares = ConnectionShares(Limits(), open_files=64 + 24)
+        """A login takes two descriptors and its account eight; the next connection without any left is refused."""
+        shares = ConnectionShares(Limits(), open_files=64 + 26)
         for user in ("alice", "bob"):
             connection, _, _ = shares.connect("192.0.2.1")
             assert connection is not None
             self.assertEqual(shares.login(connection, user), ([], None))
         self.assertEqual(
-            shares.connect("192.0.2.1"), (None, [], LimitReached("open_files", 88, 19))
+            shares.connect("192.0.2.1"), (None, [], LimitReached("open_files", 90, 21))
         )
 
     def test_an_account_counts_once(self) -> None:
         """Several connections of one user share the descriptors of the account."""
-        shares = ConnectionShares(Limits(), open_files=64 + 20)
+        shares = ConnectionShares(Limits(), open_files=64 + 21)
         self.patch(shares, "_refuse_user", lambda _: None)
         held = []
         for _ in range(4):
@@ -80,7 +80,7 @@ class ExactShareTests(SynchronousTestCase):
             assert connection is not None
             held.append(connection)
             self.assertEqual(shares.login(connection, "alice"), ([], None))
-        self.assertEqual(shares.connect("192.0.2.1")[2], LimitReached("open_files", 84, 16))
+        self.assertEqual(shares.connect("192.0.2.1")[2], LimitReached("open_files", 85, 17))
         shares.close(held[0])
         self.assertIsNone(shares.connect("192.0.2.1")[2])
 
@@ -95,14 +95,14 @@ class ExactShareTests(SynchronousTestCase):
         self.assertRaises((AttributeError, TypeError), setattr, eviction, "only_reported", True)
 
     def test_files_add_up(self) -> None:
-        """Three connections of one user take three sockets, three files for messages, and seven for the account."""
-        shares = ConnectionShares(Limits(), open_files=64 + 17)
+        """Three connections of one user take three sockets, three files for messages, and eight for the account."""
+        shares = ConnectionShares(Limits(), open_files=64 + 18)
         self.patch(shares, "_refuse_user", lambda _: None)
         for _ in range(3):
             connection, _, _ = shares.connect("192.0.2.1")
             assert connection is not None
             self.assertEqual(shares.login(connection, "alice"), ([], None))
-        self.assertEqual(shares.connect("192.0.2.1")[2], LimitReached("open_files", 81, 14))
+        self.assertEqual(shares.connect("192.0.2.1")[2], LimitReached("open_files", 82, 15))
 
     def test_report_only_evicts_what_does_not_fit(self) -> None:
         """In report-only mode, too, a connection is evicted for the number of all connections."""
@@ -121,7 +121,7 @@ class ExactShareTests(SynchronousTestCase):
         connection, _, _ = shares.connect("192.0.2.1")
         assert connection is not None
         evictions, reached = shares.login(connection, "alice")
-        self.assertEqual((evictions, reached), ([], LimitReached("open_files", 70, 9)))
+        self.assertEqual((evictions, reached), ([], LimitReached("open_files", 70, 10)))
         self.assertEqual((shares.strangers, connection.logged_in), (1, False))
 
     def test_sockets_of_evicted_connections(self) -> None:
@@ -167,11 +167,11 @@ class ExactShareTests(SynchronousTestCase):
         self.assertEqual(self.log_in(shares, "alice"), reached)
 
     def test_a_user_may_have_half_of_the_files_that_others_leave(self) -> None:
-        """The same is true of descriptors, of which each account takes seven, and each connection two."""
-        for others, most in ((0, 5), (1, 3), (2, 1)):
+        """The same is true of descriptors, of which each account takes eight, and each connection two."""
+        for others, most in ((0, 6), (1, 3), (2, 1)):
             shares = ConnectionShares(
-                Limits(), open_files=64 + 40
-            )  # 30 without those of idle accounts
+                Limits(), open_files=64 + 42
+            )  # 32 without those of idle accounts
             for n in range(others):
                 self.assertIsNone(self.log_in(shares, f"user{n}"))
             self.assertEqual([self.log_in(shares, "alice") for _ in range(most)], [None] * most)
@@ -191,7 +191,7 @@ class ExactShareTests(SynchronousTestCase):
         for connection in held:
             shares.close(connection)
             used.append(shares._used_files())
-        self.assertEqual(used, [20, 18, 9, 0])
+        self.assertEqual(used, [22, 20, 10, 0])
 
     def test_login_of_an_evicted_connection(self) -> None:
         """A connection that is to make room cannot log in any more."""

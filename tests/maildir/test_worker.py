@@ -268,7 +268,11 @@ class SerialWorkerTests(SynchronousTestCase):
                     done.cancel()
                 self.reactor.advance(MAX_DELAY)
                 steps += 1
-            self.failureResultOf(done, CancelledError if is_cancelled else IndexLocked)
+            failure = self.failureResultOf(done, CancelledError if is_cancelled else IndexLocked)
+            if not is_cancelled:
+                reached = failure.value.reached
+                self.assertEqual((reached.limit, reached.value), ("LOCKED_SECONDS", LOCKED_SECONDS))
+                self.assertGreaterEqual(reached.observed, LOCKED_SECONDS)
             self.assertEqual(steps > LOCKED_SECONDS / MAX_DELAY, not is_cancelled)
             self.assertEqual(self.pool.calls, [])
 
