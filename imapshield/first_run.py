@@ -113,11 +113,13 @@ def _examples(listening: Sequence[tuple[str, str]], password: str) -> str:
     host, _, port = address.rpartition(":")
     # A port on all addresses is reachable through the loopback address.
     host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104, replaced
-    url = f"imap://{host}:{port}/INBOX"
+    url = f"imap://{host}:{port}/"
     return f"""\
 Try it:
     curl "{url}" -u {USER}:{password}
-    curl "{url};MAILINDEX=1" -u {USER}:{password}
+        lists the mailboxes
+    curl "{url}INBOX;MAILINDEX=1" -u {USER}:{password}
+        prints the first message
     mutt -f imap://{USER}@{host}:{port}/INBOX
     Thunderbird: server {host.strip("[]")}, port {port}, connection security "None", normal password
 

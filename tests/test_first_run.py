@@ -71,7 +71,7 @@ class FirstRunFolderTests(SynchronousTestCase):
         text = self.first_run.add_demo_user(LISTENING)
         for expected in (
             "The mail server is at 127.0.0.1:1143, ",
-            'curl "imap://127.0.0.1:1143/INBOX" -u demo:',
+            'curl "imap://127.0.0.1:1143/" -u demo:',
             f"imapshield passwd {self.first_run.users} demo",
             "--help",
             "Thunderbird",
@@ -95,7 +95,7 @@ class FirstRunFolderTests(SynchronousTestCase):
             os.mkdir(self.first_run.folder)
             text = self.first_run.add_demo_user(listening)
             self.assertIn(f"at {', '.join(address for _, address in listening)}, with", text)
-            self.assertIn(f'curl "{url}INBOX"', text)
+            self.assertIn(f'curl "{url}"', text)
         self.assertIn("server fe80::1, port 143", text)
 
     def test_sample_messages_are_valid(self) -> None:

@@ -13,6 +13,9 @@ from imapshield.edge.session_io import ServedSession
 from imapshield.guard.verdicts import Accepted
 from imapshield.wire import encode
 
+REPORT_SECONDS = 0.001
+"""Computing time of a connection that is added to that of its user at once, because that takes as long as many a step."""
+
 _CONTINUATION = encode.continuation("Go ahead")
 
 
@@ -34,8 +37,8 @@ class CommandRunner:
     """
 
     def __init__(self, owner: ConnectionOwner, session: ServedSession) -> None:
-        self.started = self._reported = 0
-        self.busy_seconds = 0.0
+        self.started = self._reported_commands = 0
+        self.busy_seconds = self._reported_seconds = 0.0
         self._owner = owner
         self._session = session
         self._scheduled = False
@@ -133,15 +136,18 @@ class CommandRunner:
                 self._count_seconds(started_at)
 
     def _count_seconds(self, started_at: float) -> None:
-        owner = self._owner
-        seconds = owner.now() - started_at
-        self.busy_seconds += seconds
+        self.busy_seconds += self._owner.now() - started_at
+        if self.busy_seconds - self._reported_seconds >= REPORT_SECONDS:
+            self._report()
+
+    def _report(self) -> None:
+        owner, reporter = self._owner, self._owner.reporter
+        seconds = self.busy_seconds - self._reported_seconds
+        commands = self.started - self._reported_commands
+        self._reported_seconds, self._reported_commands = self.busy_seconds, self.started
         if owner.guard.authenticated:
-            commands, self._reported = self.started - self._reported, self.started
-            reporter = owner.reporter
-            owner.shared.busy_users.add(
-                reporter.user, seconds, commands, reporter.peer, reporter.number
-            )
+            add = owner.shared.busy_users.add
+            add(reporter.user, seconds, commands, reporter.peer, reporter.number)
 
     def _finished(self) -> None:
         owner = self._owner
