@@ -14,7 +14,7 @@ from imapshield.guard.verdicts import Accepted
 from imapshield.wire import encode
 
 REPORT_SECONDS = 0.001
-"""Computing time of a connection that is added to that of its user at once, because that takes as long as many a step."""
+"""Time of a connection that is added to that of its user at once: adding it takes as long as many a step."""
 
 _CONTINUATION = encode.continuation("Go ahead")
 
