@@ -120,18 +120,31 @@ class HalfHandshakes(Clients):
     """Connections that have sent the first message of TLS, and nothing after it."""
 
     def _connect(self, source: str) -> socket.socket:
+        raw = socket.create_connection((peers.HOST, self._port), 20, (source, 0))
+        raw.sendall(self._first_message())
+        raw.recv(16 * KB)
+        return raw
+
+    def _first_message(self) -> bytes:
         assert self._context is not None
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         with suppress(ssl.SSLWantReadError):
             self._context.wrap_bio(incoming, outgoing).do_handshake()
+        return outgoing.read()
+
+
+class HalfMessages(HalfHandshakes):
+    """Connections that have sent half of the first message of TLS."""
+
+    def _connect(self, source: str) -> socket.socket:
         raw = socket.create_connection((peers.HOST, self._port), 20, (source, 0))
-        raw.sendall(outgoing.read())
-        raw.recv(16 * KB)
+        message = self._first_message()
+        raw.sendall(message[: len(message) // 2])
         return raw
 
 
 KINDS: dict[str, type[Clients]] = {
-    kind.__name__: kind for kind in (Clients, HalfRecords, HalfHandshakes)
+    kind.__name__: kind for kind in (Clients, HalfRecords, HalfHandshakes, HalfMessages)
 }
 
 

@@ -147,6 +147,7 @@ def plans() -> Iterator[Plan]:
         if state.name == "half of a long ID":
             yield Plan("half of a long ID and of a record of TLS", state, "HalfRecords", tls=True)
     yield Plan("half of a TLS handshake", STATES[0], "HalfHandshakes", tls=True)
+    yield Plan("half of the first message of TLS", STATES[0], "HalfMessages", tls=True)
 
 
 def rows(connections: int, only: str, released: float, folder: Path) -> Iterator[Row]:

@@ -97,7 +97,12 @@ class MemoryShare:
         owner = self._owner
         held = owner.write_buffer.unsent_bytes
         if not owner.closed:
-            held += len(owner._buffer) + owner.framer.memory + owner.guard.memory
+            waiting = len(owner._buffer)
+            if (
+                waiting
+            ):  # The framer counts a literal when it is announced, also the part that waits here.
+                held += max(0, waiting - owner.framer.literal_bytes_counted)
+            held += owner.framer.memory + owner.guard.memory
             held += self.spooled + self.skipped + self.inflating + self.results
         return self._budget.hold(self._holder, held)
 

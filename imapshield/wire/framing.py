@@ -202,6 +202,11 @@ class Framer:
         """Bytes of the current literal that have not arrived yet."""
         return self._literal_remaining
 
+    @property
+    def literal_bytes_counted(self) -> int:
+        """Bytes of the current literal that have not arrived yet and are counted in `memory`."""
+        return self._literal_remaining if type(self._sink) is MemorySink else 0
+
     def receive_line(self, line: bytes) -> RawCommand | LiteralAnnounced:
         """Take a line without CRLF, which begins a command or continues one after a literal."""
         octets = len(line) + 2

@@ -52,6 +52,16 @@ class CountTests(MemoryCase):
         self.client.send(b"x" * 19_990 + b"\r\n")
         self.assert_held(0)
 
+    def test_literal_that_waits_for_its_turn(self) -> None:
+        """A literal whose bytes have arrived, and wait for the next turn, counts once."""
+        self.patch(self.server.factory.shared.input_turns, "is_over", lambda: True)
+        literal = b" {20000+}\r\n" + b"x" * 20_000
+        self.client.protocol.dataReceived(b"a SEARCH SUBJECT" + literal)
+        self.assertEqual(len(self.client.protocol._buffer), 20_000)
+        self.assert_held(20_000)
+        self.client.protocol.dataReceived(b" BODY" + literal)
+        self.assert_held(40_000)
+
     def test_rejected_command(self) -> None:
         """A rejected command holds none of its literals, although more of them arrive."""
         self.client.send(half_a_search(3, 20_000))
