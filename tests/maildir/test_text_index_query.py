@@ -15,7 +15,7 @@ from imapshield.mailbox.view import View
 from imapshield.maildir.store import MaildirStore
 from imapshield.testing.in_process import InlineWorker
 from imapshield.wire.commands.search import TextKey
-from tests.maildir.test_text_index import CONTENTS, TextIndexTestCase
+from tests.maildir.text_index_case import CONTENTS, TextIndexTestCase
 
 
 class QueryTests(TextIndexTestCase):
