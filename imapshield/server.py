@@ -82,6 +82,9 @@ def make_server(settings: Settings, reactor: Any) -> IService:
 
     def load_state() -> None:
         _log_start(settings, path)
+        for checker in checkers:
+            if isinstance(checker, PasswordFile):
+                checker.load()
         state.on_load = lambda: _keep_decoys(state, checkers)
         state.start()
         memory_loop.start(CHECK_SECONDS, now=False)

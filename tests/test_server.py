@@ -169,6 +169,22 @@ class RunningServiceTests(CommandLineTestCase):
         self.assertEqual(len(keys[0]), 32)
         self.assertEqual(keys, [keys[0], keys[0], None])
 
+    async def test_problems_of_the_password_file_are_logged_at_the_start(self) -> None:
+        """A password in plain text is in the log when the server starts, before somebody cannot log in with it."""
+        with open(self.users, "a", encoding="utf-8") as file:
+            file.write("carol:secret\n")
+        with capturedLogs() as logged:
+            service = self.make(
+                "--mail-root", self.mail, "--auth", f"file:{self.users}", "--state", "none",
+                "--listen", "tcp:0:interface=127.0.0.1",
+            )  # fmt: skip
+            service.privilegedStartService()
+            service.startService()
+            await service.stopService()
+        lines = [text for text in map(formatEvent, logged) if text.startswith(self.users)]
+        self.assertEqual(len(lines), 1)
+        self.assertIn("line 2", lines[0])
+
     async def test_state_file_that_is_loaded_late(self) -> None:
         """The key of the decoys is that of the state file as soon as the file can be loaded, and not a restart later."""
         path = self.path("late/guard.sqlite")

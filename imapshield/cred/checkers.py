@@ -164,6 +164,10 @@ class PasswordFile:
         except CheckerUnavailable:
             return {}
 
+    def load(self) -> None:
+        """Read the file, so that its problems are in the log before somebody cannot log in."""
+        self._scram()
+
     def close(self) -> None:
         """Stop the threads. Waiting checks fail with `CheckerUnavailable`."""
         if not self._closed:

@@ -145,6 +145,7 @@ class ConnectionGuard:
         limits, reached = self.limits, None
         if self.pending > limits.backlog:
             both = self._preauth_commands > limits.preauth_commands
+            both = both and not limits.reports_only("preauth_commands")
             binding = "backlog,preauth_commands" if both else ""
             reached = self._reset("backlog", self.pending, binding)
         if self._final is None and self._preauth_commands > limits.preauth_commands:

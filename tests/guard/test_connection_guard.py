@@ -20,6 +20,9 @@ from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.framing import LiteralAnnounced, RawCommand
 
 
+BOTH = "backlog,preauth_commands"
+
+
 def command(name: bytes = b"NOOP", text: bytes = b"") -> RawCommand:
     return RawCommand(b"a", name, (name + text,), len(name + text) + 4)
 
@@ -57,10 +60,35 @@ class BacklogTests(SynchronousTestCase):
         guard = ConnectionGuard(Limits())
         for _ in range(100):
             guard.admit(command())
-        reset = Reset("backlog", 100, 101)
+        reset = Reset("backlog", 100, 101, binding=BOTH)
         self.assertEqual(guard.admit(command()), reset)
         self.assertEqual(guard.admit(command()), reset)
         self.assertTrue(guard.input_paused)
+
+    def test_settings_that_bind(self) -> None:
+        """The reset names the number of commands before login, too, if that is exceeded by the same command."""
+        for preauth_commands, binding in ((99, BOTH), (100, BOTH), (101, ""), (102, "")):
+            guard = ConnectionGuard(Limits(backlog=100, preauth_commands=preauth_commands))
+            verdicts = [guard.admit(command()) for _ in range(101)]
+            resets = [verdict for verdict in verdicts if isinstance(verdict, Reset)]
+            if preauth_commands == 99:
+                self.assertEqual(resets[0], Reset("preauth_commands", 99, 100))
+            else:
+                self.assertEqual(resets, [Reset("backlog", 100, 101, binding=binding)])
+
+    def test_commands_that_were_not_started(self) -> None:
+        """Waiting, incomplete and discarded commands were not started; a running one was."""
+        guard = authenticated_guard()
+        for _ in range(3):
+            guard.admit(command())
+        guard.admit(literal(5))
+        self.assertEqual(guard.not_started, 4)
+        guard.next_command()
+        self.assertEqual(guard.not_started, 3)
+        guard.discard()
+        self.assertEqual(guard.not_started, 3)
+        guard.discard()
+        self.assertEqual(guard.not_started, 3)
 
     def test_running_command_is_pending_until_finished(self) -> None:
         """A running command is pending until it is finished."""
@@ -84,7 +112,7 @@ class BacklogTests(SynchronousTestCase):
         guard = ConnectionGuard(Limits())
         for _ in range(100):
             guard.admit(command())
-        self.assertEqual(guard.admit(literal(5)), Reset("backlog", 100, 101))
+        self.assertEqual(guard.admit(literal(5)), Reset("backlog", 100, 101, binding=BOTH))
 
     def test_command_of_several_lines_counts_once(self) -> None:
         """A command of several lines counts once."""
