@@ -19,7 +19,6 @@ from imapshield.limits import Limits
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.framing import LiteralAnnounced, RawCommand
 
-
 BOTH = "backlog,preauth_commands"
 
 
