@@ -13,7 +13,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.service import CannotServe, ShieldService
+from imapshield.service import GC_THRESHOLDS, CannotServe, ShieldService
 
 
 class FakePort:
@@ -167,3 +167,23 @@ class CannotServeTests(SynchronousTestCase):
         self.assertIsInstance(error, Exception)
         self.assertIsInstance(error, SystemExit)
         self.assertEqual((error.code, str(error)), (1, "text"))
+
+
+class GarbageCollectorTests(SynchronousTestCase):
+    def test_collections_of_the_second_generation_are_short(self) -> None:
+        """However many objects a call makes that stay, each collection of the second generation traverses few."""
+        self.addCleanup(gc.set_threshold, *gc.get_threshold())
+        sizes: list[int] = []
+
+        def on_collection(phase: str, info: dict[str, int]) -> None:
+            if phase == "start" and info["generation"] == 1:
+                sizes.append(sum(len(gc.get_objects(generation)) for generation in (0, 1)))
+
+        gc.collect()
+        gc.set_threshold(*GC_THRESHOLDS)
+        gc.callbacks.append(on_collection)
+        self.addCleanup(gc.callbacks.remove, on_collection)
+        stay = [[number] for number in range(500_000)]
+        self.assertEqual(len(stay), 500_000)
+        self.assertGreaterEqual(len(sizes), 2)
+        self.assertLess(max(sizes), 150_000)
