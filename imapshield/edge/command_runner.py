@@ -125,6 +125,9 @@ class CommandRunner:
             try:
                 result = yield awaited
                 step = partial(coroutine.send, result)
+            except GeneratorExit:  # nothing refers to the Deferred any more
+                coroutine.close()
+                raise
             except BaseException as error:
                 step = partial(coroutine.throw, error)
             started_at = self._owner.now()

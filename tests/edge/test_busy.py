@@ -86,6 +86,18 @@ class BusyTests(SynchronousTestCase):
         self.assertIn("raise ValueError", failed.traceback)
         self.assertTrue(self.client.transport.aborted)
 
+    def test_command_that_nothing_waits_for_is_closed(self) -> None:
+        """A command whose Deferred is garbage is closed without an error, also if it was closed before."""
+        session = SlowSession(self.server, self.client.protocol._io)
+        for is_closed in (False, True):
+            coroutine = session.run(RawCommand(b"a", b"WAIT", (), 6))
+            rest = self.runner._continue(coroutine, coroutine.send(None))
+            next(rest)
+            if is_closed:
+                coroutine.close()
+            rest.close()
+            self.assertIsNone(coroutine.cr_frame)
+
     def test_limit_says_how_busy_the_client_was(self) -> None:
         """The event of a limit has the time of the commands before it."""
         self.client(b"a NOOP")

@@ -19,7 +19,10 @@ class BusyUsersTests(SynchronousTestCase):
         (busy,) = self.users.end_window(100 + WINDOW)
         self.assertEqual(busy, BusyUser("alice", BUSY_SHARE, WINDOW, 7, "192.0.2.8", 3))
         self.users.add("alice", 1, 4, "192.0.2.8", 3)
-        self.assertEqual(self.users.end_window(100 + 2 * WINDOW), [])
+        self.assertEqual(self.users.end_window(100 + 2 * WINDOW - 0.1), [])
+        self.users.add("alice", share, 4, "192.0.2.8", 3)
+        (busy,) = self.users.end_window(100 + 2 * WINDOW)
+        self.assertEqual((busy.seconds, busy.commands), (WINDOW, 8))
 
     def test_busiest_user_is_first(self) -> None:
         """Several busy users are named in the order of their shares of a window that lasted longer."""
