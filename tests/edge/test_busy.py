@@ -90,7 +90,7 @@ class BusyTests(SynchronousTestCase):
         """A command whose Deferred is garbage is closed without an error, also if it was closed before."""
         session = SlowSession(self.server, self.client.protocol._io)
         for is_closed in (False, True):
-            coroutine = session.run(RawCommand(b"a", b"WAIT", (), 6))
+            coroutine: Any = session.run(RawCommand(b"a", b"WAIT", (), 6))
             rest = self.runner._continue(coroutine, coroutine.send(None))
             next(rest)
             if is_closed:

@@ -76,7 +76,8 @@ class PlantedBugTests(SynchronousTestCase):
 
     def test_unanswered_command(self) -> None:
         """A command without a tagged response is noticed."""
-        self.patch(encode, "tagged", lambda *_: b"")
+        for name in ("tagged", "short_tagged"):
+            self.patch(encode, name, lambda *_: b"")
         self.assert_noticed("edge")
 
     def test_answers_depend_on_segments(self) -> None:
