@@ -59,8 +59,12 @@ RULES = {
     "message.pauses": Rule(never=tuple(name for name in IO_MODULES if name != "threading")),
     "mailbox": Rule((*BASE, "wire", "message"), ("zope",), IO_EXCEPT_CLOCK_AND_LOG),
     "session": Rule((*BASE, "wire", "message", "mailbox"), ("zope",), IO_EXCEPT_CLOCK_AND_LOG),
+    "mailbox.in_place": Rule(
+        ("message.pauses",), never=tuple(name for name in IO_MODULES if name != "threading")
+    ),
     "mailbox.request": Rule(("errors", "message.pauses"), never=IO_MODULES),
     "maildir.job_queue": Rule(never=IO_MODULES),
+    "maildir.in_place_rules": Rule(never=IO_MODULES),
     "maildir.worker": Rule((*BASE, "wire", "message", "mailbox"), ("twisted", "zope")),
     "maildir.watch": Rule((*BASE, "wire", "message", "mailbox"), ("twisted", "zope")),
     "maildir.compression": Rule(("message",), ("backports", "compression"), IO_MODULES),

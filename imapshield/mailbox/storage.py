@@ -26,10 +26,10 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 from imapshield.mailbox import values
 from imapshield.mailbox.deltas import Delta
@@ -351,3 +351,18 @@ class IMetadataStore(Interface):
             NoSuchMailbox: there is no such mailbox.
             TooMuchMetadata: the mailbox would have more than `values.MAX_METADATA_ENTRIES`.
         """
+
+
+class IInPlaceStore(Interface):
+    """A store whose short calls may run in the reactor's thread. It provides this interface beside `IStore`.
+
+    Such a call raises `in_place.WouldBlock` before it waits, writes, or takes long, and has changed nothing by then. It
+    is repeated in a thread. `in_place.is_in_place` says whether a call is of this sort.
+    """
+
+    volumes: Collection[int] = Attribute(
+        """The file systems of the store, by any numbers; none while calls must not run in place.
+
+        If calls take long on one of them, all accounts use threads that have mail there (`maildir.in_place_rules`).
+        """
+    )

@@ -2,17 +2,19 @@
 
 Rules
 -----
-* Every awaiting method makes one call in the worker, so a command costs one thread hop. `watch_mailboxes` makes one
-  call for `MAILBOXES_PER_CALL` mailboxes, and other connections are served between these calls.
+* Every awaiting method makes one call in the worker, so a command costs at most one thread hop. A short call of a store
+  that permits it runs in the reactor's thread (`in_place`): then the method returns without suspending its caller.
+* `watch_mailboxes` makes one call for `MAILBOXES_PER_CALL` mailboxes, and other connections are served between these
+  calls.
 * Results are applied to the columns of open mailboxes on the reactor's thread. Listeners of a mailbox are notified
   before the method that caused the change returns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from zope.interface import Interface, directlyProvides, implementer
 
@@ -79,6 +81,7 @@ class StoreAccount:
         self._on_idle = on_idle
         self._on_text_added = on_text_added
         self._store: IStore | None = None
+        self._run_short: Callable[..., Awaitable[Any]] | None = getattr(worker, "run_short", None)
         self._open: dict[int, StoreMailbox] = {}
         self._opening: dict[int, StoreMailbox] = {}  # opened by the worker, before its caller knows
 
@@ -142,11 +145,14 @@ class StoreAccount:
         for listener in list(self._listeners):
             listener(values.AccountEvent(kind, name, old, entries))
 
-    async def run(self, job: Callable[[IStore], T], *, in_background: bool = False) -> T:
+    async def run(
+        self, job: Callable[[IStore], T], kind: Hashable = None, *, in_background: bool = False
+    ) -> T:
         """Run ``job(store)`` in the worker, opening the store first if necessary.
 
         Args:
             job: the job.
+            kind: if the job is short and may run in place (`in_place`): what it does, and with which mailbox.
             in_background: whether no client waits for it.
         """
         run: Callable[[Callable[[], T]], Awaitable[T]] = self._worker.run
@@ -160,10 +166,18 @@ class StoreAccount:
                     self._store = cast("IStore", PrefixedStore(self._store, self.namespace))
             return job(self._store)
 
+        # Before the first call in a thread, the store is not open.
+        volumes = getattr(self._store, "volumes", ()) if kind is not None else ()
+        if volumes and self._run_short is not None:
+            result: T = await self._run_short(run_job, kind, volumes)
+            return result
         return await run(run_job)
 
-    async def run_read(self, job: Callable[[IStore], T]) -> T:
-        """Run a job that changes nothing; it may stop when the client of the running command has left (`request`)."""
+    async def run_read(self, job: Callable[[IStore], T], kind: Hashable = None) -> T:
+        """Run a job that changes nothing; it may stop when the client of the running command has left (`request`).
+
+        The arguments are those of `run`.
+        """
         request = current_request.get()
 
         def run_job(store: IStore) -> T:
@@ -174,7 +188,7 @@ class StoreAccount:
             finally:
                 current_request.reset(token)
 
-        return await self.run(run_job)
+        return await self.run(run_job, kind)
 
     async def mailboxes(self) -> Iterable[values.MailboxInfo]:
         return await self.run_read(lambda store: store.mailboxes())
@@ -208,7 +222,7 @@ class StoreAccount:
                 mailbox.name = new + mailbox.name[len(old) :]
 
     async def status(self, name: str) -> values.MailboxStatus:
-        return await self.run_read(lambda store: store.status(name))
+        return await self.run_read(lambda store: store.status(name), ("status", name))
 
     async def quota(self) -> values.Quota:
         return await self.run(lambda store: store.quota())  # type: ignore[attr-defined]
@@ -300,7 +314,8 @@ class StoreAccount:
             self._opening[mailbox.key] = mailbox
             return mailbox, None
 
-        mailbox, delta = await self.run(open_or_sync)
+        is_open = any(mailbox.name == name for mailbox in self._open.values())
+        mailbox, delta = await self.run(open_or_sync, ("open", name) if is_open else None)
         for gone in deleted:
             gone.mark_deleted()
         key = mailbox.key

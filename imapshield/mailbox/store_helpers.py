@@ -11,7 +11,8 @@ T = TypeVar("T")
 class Worker(Protocol):
     """Runs the blocking calls of one account, one after the other.
 
-    A worker may have a method ``run_in_background``, which is like `run`, for calls that no client waits for.
+    A worker may have two more methods. ``run_in_background`` is like `run`, for calls that no client waits for.
+    ``run_short(function, kind, volumes)`` may run a short call at once, in the reactor's thread (`in_place`).
     """
 
     def run(self, function: Callable[..., T], *args: object) -> Awaitable[T]:

@@ -8,8 +8,9 @@ from itertools import count
 
 from imapshield.errors import NoSuchMailbox, QuotaExceeded, StoreIOError
 from imapshield.limits import LimitReached
+from imapshield.mailbox.in_place import may_block
 from imapshield.mailbox.values import Quota
-from imapshield.maildir import filename, files
+from imapshield.maildir import filename, files, local_disk
 from imapshield.maildir.entry import Ownership
 from imapshield.maildir.fetch_cache import FetchCache
 from imapshield.maildir.index import Index
@@ -43,6 +44,7 @@ class AccountState:
         unindexed: names of mailboxes that the index may lack.
         unrecovered: keys of mailboxes whose folders `recovery` could not read. They cannot be used.
         kept_moves: entries of `move_log` that are not undone now: of the MOVE that runs, and those where that failed.
+        volumes: the file systems of the Maildir and of the index; none if one of them may be on another host.
         is_running: whether an operation of the store is running. Another one that it calls does not close the folders.
     """
 
@@ -81,6 +83,7 @@ class AccountState:
         self.unindexed: list[str] = []
         self.unrecovered: set[int] = set()
         self.kept_moves: set[int] = set()
+        self.volumes: frozenset[int] = frozenset()
         self.is_running = False
         self._quota = quota
         self._logged_full_disk = 0.0
@@ -120,6 +123,9 @@ class AccountState:
             self.index.open(self._index_fd, self._index_owner, self._has_mail)
             self._is_prepared = False
             self.text_rows.clear()
+        if was_replaced or not self._is_prepared:
+            may_block()
+            self.volumes = local_disk.volumes((self.folders.fd, self._index_fd))
         is_prepared, self._is_prepared = self._is_prepared and not was_replaced, True
         return not is_prepared
 
@@ -133,6 +139,7 @@ class AccountState:
             with suppress(OSError):
                 if os.path.samestat(os.stat(self._index_path), os.fstat(self._index_fd)):
                     return
+            may_block()
             self._close_index_directory()
             os.makedirs(self._index_path, 0o700, exist_ok=True)
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

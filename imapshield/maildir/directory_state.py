@@ -7,6 +7,7 @@ The constants below are the bits of `MailboxRow.directory_flags`, which is the c
 from typing import NamedTuple
 
 from imapshield.errors import NoSuchMailbox
+from imapshield.mailbox.in_place import may_block
 from imapshield.maildir.index import Index, MailboxRow
 from imapshield.maildir.open_folders import Folder, OpenFolders
 from imapshield.maildir.paths import CUR, NEW
@@ -94,6 +95,7 @@ def stat_or_create(folder: Folder) -> DirectoryStamps:
         cur = folder.status(CUR)
         new = folder.status(NEW)
     except FileNotFoundError:
+        may_block()
         try:
             folder.directory(CUR)
             folder.directory(NEW)

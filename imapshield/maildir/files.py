@@ -24,6 +24,7 @@ from functools import partial
 from imapshield.errors import StoreLimitExceeded
 from imapshield.maildir.entry import Entry, Ownership, named
 from imapshield.maildir.filename import base
+from imapshield.maildir.local_disk import may_list, read_at
 from imapshield.wire.commands.base import LiteralData
 
 MAX_MESSAGE_SIZE = 256 << 20
@@ -124,6 +125,7 @@ def message_names(directory: int) -> frozenset[bytes]:
 def names(directory: int) -> list[bytes]:
     """Return the names in an open directory."""
     # btrfs shows a file that was renamed since the last listing only after the descriptor was rewound.
+    may_list(directory)
     os.lseek(directory, 0, os.SEEK_SET)
     # listdir() of a descriptor returns str.
     return list(map(os.fsencode, os.listdir(directory)))
@@ -221,13 +223,13 @@ def read_message(fd: int) -> bytes:
 
 def read_range(fd: int, offset: int, size: int) -> bytes:
     """Return `size` bytes from `offset`, fewer only at the end of the file."""
-    first = os.pread(fd, size, offset)
+    first = read_at(fd, size, offset)
     if len(first) == size or not first:
         return first
     chunks = [first]
     total = len(first)
     while total < size:
-        chunk = os.pread(fd, size - total, offset + total)
+        chunk = read_at(fd, size - total, offset + total)
         if not chunk:
             break
         chunks.append(chunk)

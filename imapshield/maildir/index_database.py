@@ -28,6 +28,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from imapshield.errors import IndexLocked, IndexTooNew, NoSpace, StoreBusy, StoreError, StoreIOError
+from imapshield.mailbox.in_place import is_in_place, may_block
 from imapshield.maildir.entry import Ownership
 from imapshield.maildir.files import UndoSteps
 from imapshield.maildir.index_files import IndexFiles
@@ -104,7 +105,8 @@ class IndexDatabase:
         """Note that a call of the store begins, which has not written anything yet."""
         self._has_written = False
         self._known.expire()
-        self._set_busy_seconds(self._first_busy_seconds or BUSY_SECONDS)
+        seconds = self._first_busy_seconds or BUSY_SECONDS
+        self._set_busy_seconds(0.0 if is_in_place() else seconds)
 
     def known(self) -> dict[object, Any]:
         """Return what was read from the database in its present state, for more of it (`KnownRows`)."""
@@ -131,6 +133,7 @@ class IndexDatabase:
             StoreError: the file was written by a newer version.
             sqlite3.Error: the database cannot be opened.
         """
+        may_block()
         was_replaced = self._db is not None
         if was_replaced:
             self._files.detach(self._close)
@@ -177,6 +180,7 @@ class IndexDatabase:
             durable: whether the commit waits until it is on stable storage.
             undo: steps that are undone before the rollback, while no other process has the lock.
         """
+        may_block()
         db = self.db
         if durable is not self._durable:
             db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")

@@ -73,17 +73,27 @@ class Share:
 
 
 class JobQueue:
-    """The accounts that wait for a thread, and those that have one."""
+    """The accounts that wait for a thread, and those that have one.
+
+    Attributes:
+        is_in_place: whether a call runs in the reactor's thread (`in_place_rules`), so that long calls pause.
+    """
 
     def __init__(self) -> None:
         self._waiting: list[tuple[float, int, Share]] = []
         self._running: tuple[Share, ...] = ()  # replaced as a whole: other threads read it
         self._count = 0
+        self.is_in_place = False
 
     @property
     def is_waiting(self) -> bool:
         """Whether an account waits."""
         return bool(self._waiting)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a call runs in a thread."""
+        return bool(self._running)
 
     def wait(self, share: Share) -> None:
         """Let an account wait for a thread. It neither waits nor runs."""
@@ -123,7 +133,9 @@ class JobQueue:
 
     def is_short_running(self, share: Share, now: float) -> bool:
         """Return whether a short call runs besides that of `share`. May be called in any thread."""
-        return not all(other is share or other.is_long(now) for other in self._running)
+        return self.is_in_place or not all(
+            other is share or other.is_long(now) for other in self._running
+        )
 
     def finish(self, share: Share, seconds: float, now: float) -> None:
         """Note that the call of an account has ended, which took `seconds`."""

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from imapshield.errors import MessageExpunged, StoreIOError
+from imapshield.mailbox.in_place import may_block
 from imapshield.mailbox.request import check_wanted
 from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.maildir.account_state import AccountState
@@ -117,6 +118,7 @@ class _FetchChunk:
             try:
                 values = None if row is None else self._answer(row, cached)
             except Exception as error:
+                may_block()
                 message = MessageFile._make(rows[uid][:5])
                 log_unreadable(self._account, self._message_files.path(message), error)
                 self.unreadable.append(uid)
@@ -174,6 +176,8 @@ class _FetchChunk:
                     value = _attribute(item, saved, email_id)
                 if value is None:
                     if found is None:
+                        if item_id is not None:
+                            may_block()  # it is computed once, and then in the cache
                         fd = self._message_files.open(message)
                         if fd is None:
                             return None

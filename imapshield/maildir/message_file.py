@@ -16,9 +16,11 @@ from io import BytesIO
 from typing import NamedTuple
 
 from imapshield.errors import MessageExpunged
+from imapshield.mailbox.in_place import may_block
 from imapshield.mailbox.message_items import MessageItems, header_block
 from imapshield.maildir import compression, filename, files
 from imapshield.maildir.folder_listing import FileFinder
+from imapshield.maildir.local_disk import read_at
 from imapshield.message.chunks import CHUNK_SIZE, SCAN_SIZE, chunks
 
 _HEAD_SIZE = 64 << 10
@@ -110,7 +112,7 @@ class MessageFiles(FileFinder):
         physical, size = message.physical, message.size
         # Reading one more byte than expected shows whether another program has appended to the file. Such bytes are
         # sent too.
-        octets = os.pread(fd, physical + 1, 0)
+        octets = read_at(fd, physical + 1, 0)
         stored = len(octets)
         if stored == physical:
             if size == physical and not octets.startswith(compression.MAGIC):
@@ -129,6 +131,7 @@ class MessageFiles(FileFinder):
 
     def measure(self, message: MessageFile) -> int | None:
         """Return the size of a message on the wire, None if its file was removed."""
+        may_block()
         with self.opened(message) as fd:
             if fd is None:
                 return None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from imapshield.mailbox.in_place import may_block
 from imapshield.mailbox.message_items import (
     MessageItems,
     date_matches,
@@ -189,6 +190,7 @@ class _Search:
         left = MAX_BODY_BYTES if part is MessageReader.whole else MAX_HEADER_BYTES
         for row in self._rows(FILE_COLUMNS, uids):
             check_wanted()
+            may_block()
             message = MessageFile._make(row)
             if left <= 0:
                 self.stopped_at = message.uid

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from imapshield.errors import BadMailboxName, NoSuchMailbox
+from imapshield.mailbox.in_place import may_block
 from imapshield.maildir import files
 from imapshield.maildir.entry import Entry, Ownership, naming_errors
 from imapshield.maildir.fs_layout import fs_layout_warning, fs_mailbox, may_be_fs_folder
@@ -202,6 +203,7 @@ class OpenFolders:
                 status = os.stat(self.root)
                 if (status.st_dev, status.st_ino) == self._identity:
                     return False
+        may_block()
         self.close()
         self._fd = self._open_root()
         status = os.fstat(self._fd)

@@ -25,8 +25,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from zope.interface import implementer
 
-from imapshield.errors import NoSpace, StoreIOError
-from imapshield.mailbox.storage import IMetadataStore, IQuotaStore, IStore
+from imapshield.errors import NoSpace, StoreError, StoreIOError
+from imapshield.mailbox.in_place import may_block
+from imapshield.mailbox.storage import IInPlaceStore, IMetadataStore, IQuotaStore, IStore
 from imapshield.maildir import (
     append_copy,
     flags_expunge,
@@ -47,14 +48,24 @@ from imapshield.maildir.large_messages import LargeMessages
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_UNEXPECTED = (AttributeError, OverflowError, TypeError, ValueError)
+"""What code raises for a value that the index, or a file, should not have."""
+
 
 def _operation(
-    function: Callable[Concatenate[AccountState, P], R],
+    function: Callable[Concatenate[AccountState, P], R], *, is_short: bool = False
 ) -> Callable[Concatenate["MaildirStore", P], R]:
-    """Return a method that calls `function` on the prepared account, and raises a `StoreError` if that fails."""
+    """Return a method that calls `function` on the prepared account, and raises a `StoreError` if that fails.
+
+    Args:
+        function: the function.
+        is_short: whether it may run in place (`mailbox.in_place`).
+    """
 
     @wraps(function)
     def method(store: "MaildirStore", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if not is_short:
+            may_block()
         account = store._account
         # The content of a message that is appended may be read from this store (CATENATE).
         is_nested, account.is_running = account.is_running, True
@@ -65,27 +76,33 @@ def _operation(
                 account.index.begin_operation()
                 recovery.open_account(account)
             return function(account, *args, **kwargs)
-        except (StoreIOError, OSError, sqlite3.Error) as error:
+        except (StoreIOError, OSError, sqlite3.Error, *_UNEXPECTED) as error:
+            may_block()  # what follows is done once, in a thread
             account.reset()
             if isinstance(error, StoreIOError):
                 raise
-            if isinstance(error, OSError):
-                failure = store_error(error, account.folders.root, account.log_warning)
-            else:
-                failure = account.index.store_error(error)
-            if isinstance(failure, NoSpace):
-                account.log_full_disk()
-            raise failure from error
-        except (AttributeError, OverflowError, TypeError, ValueError) as error:
-            account.reset()
-            account.log_warning(_unexpected(account, error))
-            raise StoreIOError from error
+            raise _failure(account, error) from error
         finally:
             account.is_running = is_nested
             if not is_nested:
                 account.folders.release()
 
     return method
+
+
+def _failure(account: AccountState, error: Exception) -> StoreError:
+    """Return the error that a session sends for `error`, after what the operator should know was logged."""
+    if isinstance(error, _UNEXPECTED):
+        account.log_warning(_unexpected(account, error))
+        return StoreIOError()
+    if isinstance(error, OSError):
+        failure = store_error(error, account.folders.root, account.log_warning)
+    else:
+        assert isinstance(error, sqlite3.Error)
+        failure = account.index.store_error(error)
+    if isinstance(failure, NoSpace):
+        account.log_full_disk()
+    return failure
 
 
 def _unexpected(account: AccountState, error: Exception) -> str:
@@ -99,7 +116,7 @@ def _unexpected(account: AccountState, error: Exception) -> str:
     )
 
 
-@implementer(IStore, IQuotaStore, IMetadataStore)
+@implementer(IStore, IQuotaStore, IMetadataStore, IInPlaceStore)
 class MaildirStore:
     """One user's mail in the Maildir `root`, which is created if it does not exist.
 
@@ -148,6 +165,10 @@ class MaildirStore:
             has_text_index=has_text_index,
         )
 
+    @property
+    def volumes(self) -> frozenset[int]:
+        return self._account.volumes
+
     mailboxes = _operation(folders.mailboxes)
     create = _operation(folders.create)
     delete = _operation(folders.delete)
@@ -155,14 +176,14 @@ class MaildirStore:
     subscriptions = _operation(subscription_file.subscriptions)
     set_subscribed = _operation(subscription_file.set_subscribed)
 
-    mailbox_key = _operation(sync.mailbox_key)
+    mailbox_key = _operation(sync.mailbox_key, is_short=True)
     open = _operation(sync.open_mailbox)
-    changes = _operation(sync.changes)
-    watch_paths = _operation(AccountState.watch_paths)
+    changes = _operation(sync.changes, is_short=True)
+    watch_paths = _operation(AccountState.watch_paths, is_short=True)
     mailbox_paths = _operation(AccountState.mailbox_paths)
 
-    status = _operation(mailbox_status.status)
-    sizes = _operation(mailbox_status.sizes)
+    status = _operation(mailbox_status.status, is_short=True)
+    sizes = _operation(mailbox_status.sizes, is_short=True)
     quota = _operation(mailbox_status.quota)
     metadata = _operation(metadata_table.metadata)
     metadata_sizes = _operation(metadata_table.metadata_sizes)
@@ -174,9 +195,9 @@ class MaildirStore:
     store_flags = _operation(flags_expunge.store_flags)
     expunge = _operation(flags_expunge.expunge)
 
-    fetch = _operation(message_fetch.fetch)
+    fetch = _operation(message_fetch.fetch, is_short=True)
     read = _operation(message_fetch.read)
-    search = _operation(message_search.search)
+    search = _operation(message_search.search, is_short=True)
     index_text = _operation(text_search.index_text)
 
     def close(self) -> None:

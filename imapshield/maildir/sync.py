@@ -51,6 +51,7 @@ from contextlib import nullcontext, suppress
 
 from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.deltas import Delta
+from imapshield.mailbox.in_place import may_block
 from imapshield.mailbox.values import OpenedMailbox
 from imapshield.maildir import (
     filename,
@@ -116,6 +117,7 @@ def changes(account: AccountState, key: int, since: int, claim_recent: bool) -> 
     mailbox, recent = synchronize(account, account.index.mailbox(key), claim_recent)
     if since == mailbox.highestmodseq:  # as in nearly every NOOP and poll of IDLE
         return Delta([], SequenceSet(), since, mailbox.uidnext, recent)
+    may_block()
     return account.index.delta_since(key, since, recent)
 
 

@@ -1,8 +1,11 @@
-"""Runs the blocking calls of an account's store one after another, in threads that all accounts share fairly."""
+"""Runs the blocking calls of an account's store one after another, in threads that all accounts share fairly.
+
+A short call may run in the reactor's thread (`in_place_rules`), if no other call of its account runs or waits.
+"""
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -11,7 +14,11 @@ from twisted.python.failure import Failure
 
 from imapshield.errors import IndexLocked, StoreBusy
 from imapshield.limits import LimitReached
+from imapshield.mailbox.in_place import WouldBlock, call_in_place
+from imapshield.maildir import in_place_rules
+from imapshield.maildir.in_place_rules import InPlaceRules, Place
 from imapshield.maildir.job_queue import EXTRA_THREADS, SLOW_SECONDS, THREADS, JobQueue, Share
+from imapshield.maildir.local_disk import Waits, waits_of_thread
 from imapshield.message.pauses import pausing_with
 
 T = TypeVar("T")
@@ -47,15 +54,22 @@ class SharedThreads:
             resolves host names.
         reactor: an `IReactorFromThreads` and `IReactorTime`.
         sleep: lets the calling thread wait for a number of seconds.
+        waits: returns how often the calling thread has waited until now.
     """
 
     def __init__(
-        self, pool: Any, reactor: Any, sleep: Callable[[float], object] = time.sleep
+        self,
+        pool: Any,
+        reactor: Any,
+        sleep: Callable[[float], object] = time.sleep,
+        waits: Callable[[], Waits] = waits_of_thread,
     ) -> None:
         self.reactor = reactor
+        self._waits = waits
         self._sleep = sleep
         self._pool = pool
         self._queue = JobQueue()
+        self._rules = InPlaceRules()
         self._workers: dict[Share, SerialWorker] = {}
         self._delayed_call: Any = None
 
@@ -81,8 +95,55 @@ class SharedThreads:
         self._delayed_call = None
         self._start()
 
+    def run_in_place(self, call: "_Call", volumes: Collection[int]) -> bool:
+        """Run a call at once, and return whether it ended; if not, it is to be repeated in a thread.
+
+        Args:
+            call: the call.
+            volumes: the file systems of the account.
+        """
+        place, kind, started_at = call.worker.place, call.kind, self.reactor.seconds()
+        if not self._rules.may_run(place, kind, volumes, started_at):
+            return False
+
+        def pause() -> None:
+            if self.reactor.seconds() - started_at > in_place_rules.SLOW_SECONDS_IN_PLACE:
+                raise WouldBlock
+
+        before = self._waits()
+        self._queue.is_in_place = True
+        try:
+            call.result = call_in_place(call.function, pause)
+            call.has_ended = True
+        except WouldBlock:
+            pass
+        except Exception:
+            call.result = Failure()  # type: ignore[no-untyped-call]
+            call.has_ended = True
+        finally:
+            self._queue.is_in_place = False
+        now = self.reactor.seconds()
+        if call.has_ended:
+            self._rules.succeeded(place, kind, now - started_at, now)
+        else:
+            self._rules.needed_thread(place, kind)
+        if now - started_at > in_place_rules.SLOW_SECONDS_IN_PLACE and self._has_waited(before):
+            self._rules.was_slow(place, volumes, now)
+        return call.has_ended
+
+    def _has_waited(self, before: Waits) -> bool:
+        """Return whether this thread has probably waited for a disk since `before`, and not just for the processor."""
+        now = self._waits()
+        # With other threads, it may have waited for the interpreter.
+        return now.reads > before.reads or (
+            now.pauses > before.pauses and not self._queue.is_running
+        )
+
     def _finished(self, result: Any, share: Share, timed: "_Timed", call: "_Call") -> None:
-        self._queue.finish(share, timed.seconds, self.reactor.seconds())
+        now = self.reactor.seconds()
+        self._queue.finish(share, timed.seconds, now)
+        if call.kind is not None:
+            self._rules.ended_in_thread(call.worker.place, call.kind, timed.seconds, now)
         call.worker.call_ended(call, result)
         # The next call starts before the callbacks run here, so that they overlap.
         self._start()
@@ -159,6 +220,7 @@ class _Call:
         self.result: Any = None
         self.has_ended = False
         self.is_background = False
+        self.kind: Hashable = None
         self.delay = FIRST_DELAY
         self.first_tried_at: float | None = None
 
@@ -177,6 +239,7 @@ class SerialWorker:
 
     def __init__(self, threads: SharedThreads) -> None:
         self.share = Share()
+        self.place = Place()
         self._threads = threads
         self._queue: deque[_Call] = deque()
         self._is_busy = False
@@ -188,6 +251,26 @@ class SerialWorker:
         cancels the Deferred, a call that has not started is dropped; one that runs is not stopped.
         """
         call = _Call(self, function, args)
+        self._queue.append(call)
+        self._wait()
+        return call.done
+
+    def run_short(
+        self, function: Callable[[], T], kind: Hashable, volumes: Collection[int]
+    ) -> Deferred[T]:
+        """Like `run`, for a call that is probably short: it may run at once, in the caller's thread.
+
+        Args:
+            function: the function. It may raise `WouldBlock` before it has changed anything (`mailbox.in_place`).
+            kind: calls of one kind take about the same time.
+            volumes: the file systems that it uses.
+        """
+        call = _Call(self, function, ())
+        call.kind = kind
+        is_idle = not self._is_busy and not self._queue
+        if is_idle and self._threads.run_in_place(call, volumes):
+            call.fire()
+            return call.done
         self._queue.append(call)
         self._wait()
         return call.done

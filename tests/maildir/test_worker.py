@@ -12,12 +12,15 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import IndexLocked
+from imapshield.mailbox.in_place import is_in_place, may_block
+from imapshield.maildir.in_place_rules import SLOW_SECONDS_IN_PLACE
 from imapshield.maildir.job_queue import (
     COMPUTING_SECONDS,
     MAX_USED_SECONDS,
     SLOW_SECONDS,
     SLOW_THREADS,
 )
+from imapshield.maildir.local_disk import Waits
 from imapshield.maildir.worker import (
     LOCKED_SECONDS,
     MAX_DELAY,
@@ -59,7 +62,8 @@ class SerialWorkerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.pool = Pool()
         self.reactor = Reactor()
-        self.threads = SharedThreads(self.pool, self.reactor, self.sleep)
+        self.waits = Waits(0, 0)
+        self.threads = SharedThreads(self.pool, self.reactor, self.sleep, lambda: self.waits)
         self.slept = 0.0
         self.worker = SerialWorker(self.threads)
 
@@ -73,6 +77,93 @@ class SerialWorkerTests(SynchronousTestCase):
         self.reactor.advance(seconds)
         pause_point()
         return self.slept
+
+    def run_short(self, function: Callable[[], Any] = int) -> Deferred[Any]:
+        return self.worker.run_short(function, "kind", (1,))
+
+    def warm(self) -> None:
+        self.run_short()
+        self.pool.step()
+
+    def test_short_call_runs_in_place(self) -> None:
+        """The first call of a kind runs in a thread. If it was short, the next one runs at once; it may fail, too."""
+        first = self.run_short()
+        self.assertNoResult(first)
+        self.pool.step()
+        self.successResultOf(first)
+        self.assertEqual(self.successResultOf(self.run_short(lambda: 5)), 5)
+        self.failureResultOf(self.run_short(lambda: 1 // 0), ZeroDivisionError)
+        self.assertEqual(self.pool.calls, [])
+
+    def test_short_call_keeps_its_place(self) -> None:
+        """A short call does not overtake an earlier call of its account."""
+        self.warm()
+        order: list[str] = []
+        self.worker.run(order.append, "first")
+        self.run_short(lambda: order.append("short"))
+        self.assertEqual(order, [])
+        self.pool.step()
+        self.pool.step()
+        self.assertEqual(order, ["first", "short"])
+
+    def test_call_in_place_that_would_block(self) -> None:
+        """It is repeated in a thread, from its beginning, and before later calls."""
+        self.warm()
+        order: list[str] = []
+
+        def function() -> str:
+            order.append("in place" if is_in_place() else "in a thread")
+            may_block()
+            return "result"
+
+        result = self.run_short(function)
+        self.worker.run(order.append, "later")
+        self.assertNoResult(result)
+        self.pool.step()
+        self.pool.step()
+        self.assertEqual(self.successResultOf(result), "result")
+        self.assertEqual(order, ["in place", "in a thread", "later"])
+
+    def test_call_in_place_that_takes_long(self) -> None:
+        """It is given up at its next pause. If it has waited for a disk, the account then uses threads for a while."""
+        self.warm()
+        for waits, uses_threads in ((Waits(0, 0), False), (Waits(1, 0), True)):
+            result = self.run_short(lambda: self.wait_in_place(waits))  # noqa: B023
+            self.pool.step()
+            self.successResultOf(result)
+            self.run_short()
+            self.assertEqual(bool(self.pool.calls), uses_threads)
+
+    def wait_in_place(self, waits: Waits) -> None:
+        if is_in_place():
+            self.waits = waits
+            self.reactor.advance(2 * SLOW_SECONDS_IN_PLACE)
+            pause_point()
+            self.fail("not given up")
+
+    def test_waiting_for_the_interpreter_is_not_waiting_for_a_disk(self) -> None:
+        """While a call runs in a thread, a call in place that takes long may have waited for that."""
+        self.warm()
+        SerialWorker(self.threads).run(int)
+        self.run_short(lambda: self.wait_in_place(Waits(0, 1)))
+        self.pool.step()
+        self.pool.step()
+        self.run_short()
+        self.assertEqual(self.pool.calls, [])
+
+    def test_long_call_pauses_for_a_call_in_place(self) -> None:
+        """While a call runs in the reactor's thread, a long one in a thread waits."""
+        self.warm()
+        paused: list[float] = []
+
+        other = SerialWorker(self.threads)
+        share = other.share
+        other.run(lambda: paused.append(float(self.threads._queue.is_short_running(share, 1.0))))
+        self.pool.step()
+        self.run_short(
+            lambda: paused.append(float(self.threads._queue.is_short_running(share, 1.0)))
+        )
+        self.assertEqual(paused, [0.0, 1.0])
 
     def test_long_call_pauses_for_short_ones(self) -> None:
         """A call that computes for long waits while a short one runs, and not for ever; a short call never waits."""

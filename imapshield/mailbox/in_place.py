@@ -1,0 +1,76 @@
+"""Short calls of a store that run in the reactor's thread, where they must not wait for anything.
+
+To hand a call to a thread costs more than most calls take. So a call that is expected to be short runs in place. Where
+it would have to wait, or where it would take long, the store raises `WouldBlock`. The call has changed nothing by then,
+and is repeated in a thread (`maildir.worker`).
+"""
+
+from collections.abc import Callable
+from threading import local
+from typing import TypeVar
+
+from imapshield.message.pauses import pausing_with
+
+T = TypeVar("T")
+
+OCTETS_IN_PLACE = 256 << 10
+"""Bytes of message files that one call reads in place: a third of a millisecond of work."""
+
+
+class WouldBlock(BaseException):
+    """A call in place cannot go on without waiting, or for long. It is repeated in a thread.
+
+    This is no failure. So it is no `Exception`: code that handles the failure of a message must not take it for one.
+    """
+
+
+class _Thread(local):
+    octets_left: int | None = None
+
+
+_thread = _Thread()
+
+
+def is_in_place() -> bool:
+    """Return whether the calling code must not wait."""
+    return _thread.octets_left is not None
+
+
+def may_block() -> None:
+    """Note that the following code writes, reads a directory, or may take long.
+
+    Raises:
+        WouldBlock: the call runs in place.
+    """
+    if _thread.octets_left is not None:
+        raise WouldBlock
+
+
+def may_read(octets: int) -> None:
+    """Note that the following code reads and processes so many bytes.
+
+    Raises:
+        WouldBlock: the call runs in place, and has read too much.
+    """
+    if _thread.octets_left is not None:
+        _thread.octets_left -= octets
+        if _thread.octets_left < 0:
+            raise WouldBlock
+
+
+def call_in_place(function: Callable[[], T], pause: Callable[[], object]) -> T:
+    """Call a function that must not wait.
+
+    Args:
+        function: the function.
+        pause: called at each `message.pauses.pause_point`; it raises `WouldBlock` if the call takes too long.
+
+    Raises:
+        WouldBlock: it would have to wait.
+    """
+    _thread.octets_left = OCTETS_IN_PLACE
+    try:
+        with pausing_with(pause):
+            return function()
+    finally:
+        _thread.octets_left = None

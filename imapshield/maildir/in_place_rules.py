@@ -1,0 +1,120 @@
+"""Decides which calls of a store run in the reactor's thread. Pure: time is an argument.
+
+Rules
+-----
+* A call runs in place if one of its kind was short a short time ago, so that what it reads is in memory. The first call
+  of a kind therefore runs in a thread.
+* An account whose call in place has waited for a disk uses threads for a while: its disk is slow, or its mail is not in
+  memory.
+* So do all accounts of a file system on which some calls took long. A sick disk stops the reactor for that many calls
+  in a minute, however many accounts it has.
+* A call that turned out to need a thread has cost its work twice. If that happens again and again, as for a client that
+  reads old mail, calls of the kind are tried in place less often.
+"""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Collection, Hashable
+from dataclasses import dataclass, field
+
+SHORT_SECONDS = 0.002
+"""A kind of call is short if the last one took at most this long, in place or in a thread. Most take a tenth of it."""
+
+SLOW_SECONDS_IN_PLACE = 0.005
+"""A call in place that takes longer shows that its disk is slow: the limit is the time after which the reactor returns
+to its sockets anyway (`limits.turn_seconds`), with room for an interrupted thread."""
+
+THREADS_ONLY_SECONDS = 60.0
+"""How long an account, or a file system, uses threads because calls in place took long."""
+
+SLOW_CALLS_PER_VOLUME = 3
+"""Calls in place that took long in `THREADS_ONLY_SECONDS`, after which all accounts of the file system use threads."""
+
+WARM_SECONDS = 60.0
+"""How long a kind of call is expected to find in memory what the last one has read."""
+
+MAX_KINDS = 64
+"""Kinds of calls that are remembered for each account: those of a client with a few mailboxes."""
+
+MAX_SKIPPED = 63
+"""Calls of a kind that run in a thread before one is tried in place again."""
+
+
+@dataclass(slots=True)
+class _Kind:
+    """What is known of one kind of call.
+
+    Attributes:
+        warm_until: until when a call is expected to be short.
+        failures: how many of the last calls in place needed a thread.
+        skips: how many more calls are not tried in place.
+    """
+
+    warm_until: float = 0.0
+    failures: int = 0
+    skips: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """What is known of one account."""
+
+    threads_until: float = float("-inf")
+    kinds: OrderedDict[Hashable, _Kind] = field(default_factory=OrderedDict)
+
+
+class InPlaceRules:
+    """The rules for all accounts of a server."""
+
+    def __init__(self) -> None:
+        self._slow_calls: defaultdict[int, list[float]] = defaultdict(list)
+        self._threads_until: dict[int, float] = {}
+
+    def may_run(self, place: Place, kind: Hashable, volumes: Collection[int], now: float) -> bool:
+        """Return whether a call may be tried in place.
+
+        Args:
+            place: the account.
+            kind: what the call does, and with which mailbox.
+            volumes: the file systems of the account; none if one of them may be remote.
+            now: the time in seconds.
+        """
+        known = place.kinds.get(kind)
+        if known is None or not volumes or now > known.warm_until or now < place.threads_until:
+            return False
+        if any(now < self._threads_until.get(volume, now) for volume in volumes):
+            return False
+        if known.skips:
+            known.skips -= 1
+            return False
+        return True
+
+    def succeeded(self, place: Place, kind: Hashable, seconds: float, now: float) -> None:
+        """Note that a call in place has ended, which took `seconds`."""
+        known = place.kinds[kind]
+        known.failures = 0
+        known.warm_until = now + WARM_SECONDS if seconds <= SHORT_SECONDS else now
+
+    def needed_thread(self, place: Place, kind: Hashable) -> None:
+        """Note that a call in place was given up, and is to be repeated in a thread."""
+        known = place.kinds[kind]
+        known.skips = min(2**known.failures - 1, MAX_SKIPPED)
+        known.failures = min(known.failures + 1, 16)
+
+    def ended_in_thread(self, place: Place, kind: Hashable, seconds: float, now: float) -> None:
+        """Note that a call has ended in a thread, which took `seconds`."""
+        known = place.kinds.setdefault(kind, _Kind())
+        place.kinds.move_to_end(kind)
+        known.warm_until = now + WARM_SECONDS if seconds <= SHORT_SECONDS else now
+        if len(place.kinds) > MAX_KINDS:
+            place.kinds.popitem(last=False)
+
+    def was_slow(self, place: Place, volumes: Collection[int], now: float) -> None:
+        """Note that a call in place has waited, and took longer than `SLOW_SECONDS_IN_PLACE`."""
+        place.threads_until = now + THREADS_ONLY_SECONDS
+        for volume in volumes:
+            recent = [
+                then for then in self._slow_calls[volume] if then > now - THREADS_ONLY_SECONDS
+            ]
+            self._slow_calls[volume] = [*recent, now][-SLOW_CALLS_PER_VOLUME:]
+            if len(recent) + 1 >= SLOW_CALLS_PER_VOLUME:
+                self._threads_until[volume] = now + THREADS_ONLY_SECONDS

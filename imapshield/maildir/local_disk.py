@@ -1,0 +1,115 @@
+"""Reads files without waiting for a disk, and tells local file systems from those of another host.
+
+A file that is not in memory is read in a thread. Linux says so before it waits (``RWF_NOWAIT``); other systems do not,
+and there every message file is read in a thread.
+"""
+
+import ctypes
+import os
+import resource
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, NamedTuple
+
+from imapshield.mailbox.in_place import WouldBlock, is_in_place, may_read
+
+_LOCAL_TYPES = frozenset(
+    {
+        0xEF53,  # ext2, ext3, ext4
+        0x58465342,  # XFS
+        0x9123683E,  # btrfs
+        0xF2F52010,  # F2FS
+        0x2FC12FC1,  # ZFS
+        0xCA451A4E,  # bcachefs
+        0x3153464A,  # JFS
+        0x52654973,  # ReiserFS
+        0x01021994,  # tmpfs
+        0x794C7630,  # overlayfs, whose upper directory is local
+    }
+)
+"""Types of file systems (``statfs(2)``) whose answers come from memory, or from a disk of this host. A type that is not
+known can be a network, or a program (FUSE)."""
+
+MAX_DIRECTORY_SIZE = 4096
+"""Bytes of the largest directory that is listed in place: that of an empty one on ext4, with room for tens of files."""
+
+_PAGE_SIZE = 4096
+"""Bytes of a page, or a divisor of them."""
+
+_THREAD: int = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
+_NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
+_STATFS_SIZE = 512
+"""Bytes for ``struct statfs``: more than any system has. It begins with the type, which is a word."""
+
+
+class Waits(NamedTuple):
+    """How often a thread has waited.
+
+    Attributes:
+        reads: what it has read from disks, in blocks.
+        pauses: how often it has waited for anything but the processor.
+    """
+
+    reads: int
+    pauses: int
+
+
+def waits_of_thread() -> Waits:
+    """Return how often the calling thread has waited until now (``getrusage(2)``)."""
+    used = resource.getrusage(_THREAD)
+    return Waits(used.ru_inblock, used.ru_nvcsw)
+
+
+def read_at(fd: int, size: int, offset: int) -> bytes:
+    """Return at most `size` bytes from `offset`, like `os.pread`.
+
+    Raises:
+        WouldBlock: the call runs in place, and some of them are not in memory.
+    """
+    if not is_in_place():
+        return os.pread(fd, size, offset)
+    if _NOWAIT is None:
+        raise WouldBlock
+    may_read(size)
+    buffer = bytearray(size)
+    try:
+        count = os.preadv(fd, [buffer], offset, _NOWAIT)
+        if count < size and count and (offset + count) % _PAGE_SIZE == 0:
+            # The file ends here, or the next page is not in memory.
+            os.preadv(fd, [bytearray(1)], offset + count, _NOWAIT)
+    except OSError as error:  # EAGAIN; EOPNOTSUPP of some file systems; a damaged disk
+        raise WouldBlock from error
+    return bytes(memoryview(buffer)[:count])
+
+
+def may_list(directory: int) -> None:
+    """Note that the following code reads the names in an open directory.
+
+    Raises:
+        WouldBlock: the call runs in place, and the directory is large, or was.
+    """
+    if is_in_place() and os.fstat(directory).st_size > MAX_DIRECTORY_SIZE:
+        raise WouldBlock
+
+
+def volumes(fds: Iterable[int]) -> frozenset[int]:
+    """Return the numbers of the file systems of open files; none if one of them may be on another host."""
+    numbers = set()
+    for fd in fds:
+        status = ctypes.create_string_buffer(_STATFS_SIZE)
+        libc = _libc()
+        if libc is None or libc.fstatfs(fd, status) != 0:
+            return frozenset()
+        if ctypes.c_long.from_buffer(status).value & 0xFFFFFFFF not in _LOCAL_TYPES:
+            return frozenset()
+        numbers.add(os.fstat(fd).st_dev)
+    return frozenset(numbers)
+
+
+@cache
+def _libc() -> Any:
+    """Return the C library of Linux; None elsewhere, where ``struct statfs`` is another one."""
+    if os.uname().sysname != "Linux":
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    return libc if hasattr(libc, "fstatfs") else None

@@ -1,0 +1,203 @@
+"""Calls of the Maildir store in the reactor's thread do not wait, write or read much, and otherwise give the same results."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from twisted.trial.unittest import SkipTest
+
+from imapshield.mailbox.in_place import (
+    OCTETS_IN_PLACE,
+    WouldBlock,
+    call_in_place,
+    is_in_place,
+    may_block,
+)
+from imapshield.maildir import local_disk
+from imapshield.maildir.index_files import INDEX_FILE
+from imapshield.maildir.store import MaildirStore
+from imapshield.message.pauses import pause_point
+from imapshield.wire.commands.fetch import Attribute, BodySection, Section
+from tests.maildir import test_store
+from tests.maildir.disk import DiskTestCase
+
+T = TypeVar("T")
+
+WRITING = ("fsync", "rename", "link", "unlink", "mkdir", "rmdir", "write", "utime", "listdir")
+BODY = BodySection(Section())
+
+
+def in_place(function: Callable[..., T], *args: object) -> T:
+    return call_in_place(lambda: function(*args), lambda: None)
+
+
+class InPlaceFirst:
+    """A store whose calls are tried in place first. There, no system call may change anything."""
+
+    def __init__(self, store: MaildirStore, patch: Callable[..., Any]) -> None:
+        self.store = store
+        self.ended = 0
+        for name in WRITING:
+            patch(os, name, self._guarded(getattr(os, name), name))
+
+    def _guarded(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def guarded(*args: Any, **options: Any) -> Any:
+            if is_in_place() and name != "listdir":
+                raise AssertionError(name)
+            return function(*args, **options)
+
+        return guarded
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self.store, name)
+        if not callable(attribute) or name == "close":
+            return attribute
+
+        def call(*args: Any, **options: Any) -> Any:
+            try:
+                result = call_in_place(lambda: attribute(*args, **options), lambda: None)
+            except WouldBlock:
+                return attribute(*args, **options)
+            self.ended += 1
+            return result
+
+        return call
+
+
+class ContractTests(test_store.ContractTests):
+    """The contract of all stores, with every call tried in place first."""
+
+    def reopen(self) -> Any:
+        return InPlaceFirst(super().reopen(), self.patch)
+
+
+class InPlaceTests(DiskTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        if not self.store.volumes or not hasattr(os, "RWF_NOWAIT"):
+            raise SkipTest("not on a local file system of Linux")
+        self.append(content=b"Subject: a\r\n\r\nb\r\n")
+        self.key = self.store.open("INBOX", True).key
+        self.let_mtimes_age()
+        self.since = self.store.changes(self.key, 0, True).highestmodseq
+
+    def changes(self) -> object:
+        return self.store.changes(self.key, self.since, True)
+
+    def test_nothing_has_changed(self) -> None:
+        """A NOOP, a STATUS and the second FETCH of a message run in place."""
+        self.assertEqual(in_place(self.changes), self.changes())
+        self.assertEqual(in_place(self.store.status, "INBOX"), self.store.status("INBOX"))
+        for item in (Attribute(b"ENVELOPE"), BODY):
+            expected = self.store.fetch(self.key, [1], [item], 1 << 20)
+            self.assertEqual(in_place(self.store.fetch, self.key, [1], [item], 1 << 20), expected)
+
+    def test_new_mail_is_added_in_a_thread(self) -> None:
+        """A call in place that finds a change gives up, and finds it again in a thread."""
+        self.deliver()
+        self.assertRaises(WouldBlock, in_place, self.changes)
+        delta = self.store.changes(self.key, self.since, True)
+        self.assertEqual(len(delta.rows), 1)
+
+    def test_first_answer_is_computed_in_a_thread(self) -> None:
+        """An ENVELOPE that is not cached is not computed in place."""
+        self.assertRaises(
+            WouldBlock,
+            in_place,
+            self.store.fetch,
+            self.key,
+            [1],
+            [Attribute(b"ENVELOPE")],
+            1000,
+        )
+
+    def test_large_message(self) -> None:
+        """Messages of more bytes than a call may read are read in a thread."""
+        for _ in range(3):
+            self.append(content=b"\r\n" + b"x" * (OCTETS_IN_PLACE * 2 // 5))
+        self.store.open("INBOX", True)
+        for uids, run in (([2, 3], in_place), ([2, 3, 4], self.given_up)):
+            run(self.store.fetch, self.key, uids, [BODY], 1 << 20)
+
+    def given_up(self, *call: Any) -> None:
+        self.assertRaises(WouldBlock, in_place, *call)
+
+    def test_message_that_is_not_in_memory(self) -> None:
+        """A message whose bytes are not in memory, or only the first of them, is read in a thread, and not logged."""
+
+        def preadv(fd: int, buffers: list[bytearray], offset: int, flags: int) -> int:
+            self.assertEqual(flags, os.RWF_NOWAIT)
+            if offset >= limit:
+                raise BlockingIOError(errno.EAGAIN, "not in memory")
+            return min(limit - offset, original(fd, buffers, offset, flags))
+
+        original = os.preadv
+        self.patch(os, "preadv", preadv)
+        self.append(content=(b"\r\n" + b"x" * 8192))
+        fetch = self.store.fetch, self.key, [2], [BODY], 1 << 20
+        for limit in (0, 4096, 8192):  # noqa: B007
+            self.assertRaises(WouldBlock, in_place, *fetch)
+        limit = 1 << 20
+        self.assertEqual(in_place(*fetch).uids, [2])
+        self.assertEqual(self.warnings, [])
+
+    def test_locked_index(self) -> None:
+        """A call in place does not wait for the lock of the index, and a later call in a thread does."""
+        path = os.fsencode(self.root) + b"/" + INDEX_FILE
+        seconds = []
+        connect = sqlite3.connect(path, isolation_level=None)
+        self.addCleanup(connect.close)
+        for run in (in_place, lambda function: function()):
+            run(self.changes)
+            db = self.store._account.index.db
+            seconds.append(db.execute("PRAGMA busy_timeout").fetchone()[0])
+        self.assertEqual(seconds[0], 0)
+        self.assertGreater(seconds[1], 0)
+
+    def test_error_is_repeated_in_a_thread(self) -> None:
+        """An error of the disk in place is neither logged nor handled there."""
+        os.rename(self.root + "/cur", self.root + "/tmp/cur")
+        self.assertRaises(WouldBlock, in_place, self.changes)
+        self.assertEqual(self.warnings, [])
+        os.rename(self.root + "/tmp/cur", self.root + "/cur")
+        self.changes()
+
+    def test_store_that_is_not_open(self) -> None:
+        """A store is not opened in place."""
+        store = self.open_store()
+        self.assertRaises(WouldBlock, in_place, store.status, "INBOX")
+        store.status("INBOX")
+        in_place(store.status, "INBOX")
+
+    def test_large_directory(self) -> None:
+        """A directory that is, or was, larger than an empty one is listed in a thread."""
+        folder = f"{self.root}/many"
+        os.mkdir(folder)
+        fd = os.open(folder, os.O_RDONLY)
+        self.addCleanup(os.close, fd)
+        in_place(local_disk.may_list, fd)
+        for number in range(500):
+            os.symlink("x", f"{folder}/{number:060}")
+        self.assertRaises(WouldBlock, in_place, local_disk.may_list, fd)
+        local_disk.may_list(fd)
+
+    def test_unknown_file_system(self) -> None:
+        """Only file systems that are known to be local count."""
+        with open("/proc/self/status", "rb") as file, open(__file__, "rb") as other:
+            self.assertEqual(local_disk.volumes([file.fileno()]), frozenset())
+            self.assertEqual(local_disk.volumes([other.fileno(), file.fileno()]), frozenset())
+
+    def test_call_that_takes_long(self) -> None:
+        """A call in place is given up where it may pause; outside, code goes on."""
+
+        def pause() -> None:
+            raise WouldBlock
+
+        self.assertRaises(WouldBlock, call_in_place, pause_point, pause)
+        pause_point()
+        self.assertRaises(WouldBlock, in_place, may_block)
+        may_block()

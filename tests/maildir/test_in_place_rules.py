@@ -1,0 +1,103 @@
+"""Calls run in the reactor's thread while they are known to be short, and not while a disk is slow."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.maildir.in_place_rules import (
+    MAX_KINDS,
+    MAX_SKIPPED,
+    SHORT_SECONDS,
+    SLOW_CALLS_PER_VOLUME,
+    THREADS_ONLY_SECONDS,
+    WARM_SECONDS,
+    InPlaceRules,
+    Place,
+)
+
+DISK, OTHER = (1,), (2,)
+LATER = THREADS_ONLY_SECONDS + 1
+
+
+class InPlaceRulesTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.rules = InPlaceRules()
+        self.place = self.warm_place()
+
+    def warm_place(self, now: float = 0.0) -> Place:
+        place = Place()
+        self.rules.ended_in_thread(place, "a", 0.0, now)
+        return place
+
+    def may_run(
+        self, now: float = 0.0, place: Place | None = None, volumes: tuple[int, ...] = DISK
+    ) -> bool:
+        return self.rules.may_run(place or self.place, "a", volumes, now)
+
+    def test_first_call_of_a_kind_runs_in_a_thread(self) -> None:
+        """A call runs in place if one of its kind was short before, within the time for which memory is warm."""
+        self.assertTrue(self.may_run(WARM_SECONDS))
+        self.assertFalse(self.may_run(WARM_SECONDS + 1))
+        self.assertFalse(self.rules.may_run(self.place, "b", DISK, 0.0))
+
+    def test_remote_file_system(self) -> None:
+        """Without a local file system, nothing runs in place."""
+        self.assertFalse(self.may_run(volumes=()))
+
+    def test_kind_that_was_long(self) -> None:
+        """After a call that was not short, in a thread or in place, the next of its kind runs in a thread."""
+        self.rules.ended_in_thread(self.place, "a", 2 * SHORT_SECONDS, 0.0)
+        self.assertFalse(self.may_run(0.1))
+        self.rules.ended_in_thread(self.place, "a", SHORT_SECONDS, 0.1)
+        self.assertTrue(self.may_run(0.2))
+        self.rules.succeeded(self.place, "a", 2 * SHORT_SECONDS, 0.2)
+        self.assertFalse(self.may_run(0.3))
+
+    def test_slow_account(self) -> None:
+        """An account whose call in place has waited for a disk uses threads for a minute; others do not."""
+        self.rules.was_slow(self.place, DISK, 0.0)
+        self.assertFalse(self.may_run(THREADS_ONLY_SECONDS - 1))
+        self.assertTrue(self.may_run(0.0, self.warm_place()))
+        self.rules.ended_in_thread(self.place, "a", 0.0, THREADS_ONLY_SECONDS)
+        self.assertTrue(self.may_run(THREADS_ONLY_SECONDS))
+
+    def test_sick_disk(self) -> None:
+        """However many accounts a file system has, few of their calls wait for it in a minute; other disks are as before."""
+        slow = 0
+        for second in range(100):
+            place = self.warm_place(float(second) / 2)
+            if self.may_run(second / 2, place):
+                slow += 1
+                self.rules.was_slow(place, DISK, second / 2)
+        self.assertEqual(slow, SLOW_CALLS_PER_VOLUME)
+        self.assertTrue(self.may_run(1.0, self.warm_place(1.0), OTHER))
+        self.assertFalse(self.may_run(1.0, self.warm_place(1.0), DISK + OTHER))
+        self.assertTrue(self.may_run(LATER + 2, self.warm_place(LATER + 2)))
+
+    def test_slow_calls_now_and_then(self) -> None:
+        """Slow calls with long times between them do not add up."""
+        for minute in range(2 * SLOW_CALLS_PER_VOLUME):
+            now = minute * LATER
+            place = self.warm_place(now)
+            self.assertTrue(self.may_run(now, place))
+            self.rules.was_slow(place, DISK, now)
+
+    def test_calls_that_need_a_thread_after_all(self) -> None:
+        """The more calls in a row were tried in vain, the fewer are tried; one that ends in place starts again."""
+        tried = 0
+        for _ in range(1000):
+            if self.may_run():
+                tried += 1
+                self.rules.needed_thread(self.place, "a")
+        self.assertLess(tried, 1000 / MAX_SKIPPED + 10)
+        while not self.may_run():
+            pass
+        self.rules.succeeded(self.place, "a", 0.0, 0.0)
+        self.assertTrue(self.may_run())
+
+    def test_number_of_kinds_is_limited(self) -> None:
+        """The kind that was used in a thread least recently is forgotten."""
+        for kind in range(MAX_KINDS + 5):
+            self.rules.ended_in_thread(self.place, kind, 0.0, 0.0)
+        self.assertEqual(len(self.place.kinds), MAX_KINDS)
+        self.assertFalse(self.may_run())
