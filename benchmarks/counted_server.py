@@ -80,6 +80,8 @@ class CountedServer:
         command += ["--mail-root", str(self._root / "mail"), "--state", "none"]
         # The text of new mail is indexed at a later moment, in the middle of another operation.
         command += ["--no-text-index"]
+        # How many commands share a turn must not depend on time.
+        command += ["--limit", "turn_seconds=10"]
         command += ["--auth", f"memory:{USER}:{PASSWORD}"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(

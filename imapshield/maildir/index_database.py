@@ -105,8 +105,7 @@ class IndexDatabase:
         """Note that a call of the store begins, which has not written anything yet."""
         self._has_written = False
         self._known.expire()
-        seconds = self._first_busy_seconds or BUSY_SECONDS
-        self._set_busy_seconds(0.0 if is_in_place() else seconds)
+        self._set_busy_seconds(0.0 if is_in_place() else self._first_busy_seconds or BUSY_SECONDS)
 
     def known(self) -> dict[object, Any]:
         """Return what was read from the database in its present state, for more of it (`KnownRows`)."""
@@ -262,9 +261,8 @@ class IndexDatabase:
         if is_locked(error):
             return StoreBusy() if self._has_written else IndexLocked()
         if is_disk_full(error):
-            if (
-                self._db is not None
-            ):  # the next command may then write to the begin of the log, which needs no space
+            # The next command may then write to the begin of the log, which needs no space.
+            if self._db is not None:
                 with suppress(sqlite3.Error):
                     self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
             return NoSpace()
