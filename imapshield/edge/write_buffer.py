@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.tcp import Connection
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from imapshield.edge.peer import innermost
@@ -44,6 +45,41 @@ else the machine does.
 
 class Disconnected(Exception):
     """The connection has ended while a command was running, so nobody can receive the response."""
+
+
+class _Ciphertext:
+    """Stands in for the transport of a TLS layer, and keeps what the layer writes.
+
+    Attributes:
+        written: the octets that the layer has written.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self.written: list[bytes] = []
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        """Keep `data`."""
+        self.written.append(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def _encrypt(tls: TLSMemoryBIOProtocol, data: bytes) -> bytes:
+    """Pass `data` to a TLS layer, and return what it would write to its transport.
+
+    Not by the method of `BufferingTLSTransport`: that keeps up to 64,000 bytes until the next iteration of the reactor,
+    and only then notices a slow peer.
+    """
+    layer: Any = tls
+    transport = layer.transport
+    layer.transport = ciphertext = _Ciphertext(transport)
+    try:
+        TLSMemoryBIOProtocol.write(tls, data)
+    finally:
+        layer.transport = transport
+    return b"".join(ciphertext.written)
 
 
 @implementer(IPushProducer)
@@ -135,8 +171,7 @@ class WriteBuffer:
     def unsent_bytes(self) -> int:
         """How many bytes wait here and in the transport until the kernel takes them, after compression."""
         tls, transport = self._tls(), self._innermost
-        # during a handshake
-        held = 0 if tls is None else sum(map(len, getattr(tls, "_appSendBuffer", ())))
+        held = 0 if tls is None else sum(map(len, tls._appSendBuffer))  # during a handshake
         held += len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
         return self._unflushed_bytes + held + int(getattr(transport, "_tempDataLen", 0))
 
@@ -158,15 +193,15 @@ class WriteBuffer:
             if self.compress is not None:
                 data = self.compress(data)
             self.bytes_written += len(data)
+            transport, tls = self._transport, self._tls()
+            if tls is not None:
+                transport = tls.transport
+                data = _encrypt(tls, data)
             data = self._send_at_once(data)
             if data:
-                self._transport.write(data)
+                transport.write(data)
             else:
                 self._note_that_client_reads()
-            # TLS of Twisted keeps up to 64,000 bytes until the next iteration, and only then notices a slow peer.
-            aggregator = getattr(self._tls(), "_aggregator", None)
-            if aggregator is not None:
-                aggregator.flush()
             self.on_flushed()
 
     def _note_that_client_reads(self) -> None:
@@ -181,19 +216,21 @@ class WriteBuffer:
         The transport would wait for the reactor to say that the socket is writable, which takes two more system calls
         and another turn for each response.
         """
-        transport = self._transport
-        if not isinstance(transport, Connection) or transport.TLS or transport.disconnecting:
+        transport = self._innermost
+        if not isinstance(transport, Connection) or transport.disconnecting:
             return data
         if transport.dataBuffer or transport._tempDataBuffer or not transport.connected:
             return data
         sent = transport.writeSomeData(data)
         return data[sent:] if isinstance(sent, int) and sent > 0 else data
 
-    def _tls(self) -> Any:
+    def _tls(self) -> TLSMemoryBIOProtocol | None:
         """Return Twisted's TLS layer, if there is one: the transport itself, or what STARTTLS has put behind it."""
-        # `getattr` would find the attributes of the transport below.
-        attributes = vars(self._transport)
-        return self._transport if "_aggregator" in attributes else attributes.get("protocol")
+        transport = self._transport
+        if isinstance(transport, TLSMemoryBIOProtocol):
+            return transport
+        protocol = vars(transport).get("protocol")
+        return protocol if isinstance(protocol, TLSMemoryBIOProtocol) else None
 
     def drain(self) -> Deferred[None]:
         """Flush, and wait until the buffer is not full and other connections have had their turn.

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable
 
 from twisted.cred.portal import Portal
+from twisted.internet.tcp import Connection
 
 from imapshield.cred.passwords import ScramSecret
 from imapshield.cred.sasl import ScramChecker, challengers
@@ -99,3 +100,27 @@ class ChannelBindingTests(test_loopback.LoopbackCase):
         ):
             answer = await self.client(script, connect)
             self.assertTrue(answer.startswith(expected), answer)
+
+
+class ResponseTests(test_loopback.LoopbackCase):
+    async def test_response_is_sent_at_once(self) -> None:
+        """A short response goes to the socket when it is written, without a wait for the reactor, also with TLS."""
+        waits: list[Connection] = []
+        wait = Connection.startWriting
+
+        def start_writing(connection: Connection) -> None:
+            waits.append(connection)
+            wait(connection)
+
+        def script(connect: Callable[[], Peer]) -> None:
+            peer = connect()
+            peer.command(b"LOGIN alice secret")
+            waits.clear()
+            for _ in range(3):
+                assert b" OK" in peer.command(b"NOOP")
+            assert not waits
+            peer.close()
+
+        self.patch(Connection, "startWriting", start_writing)
+        for connect in self.ways_to_connect():
+            await self.client(script, connect)
