@@ -38,6 +38,8 @@ class Scale:
     idle: int = 1000  # connections
     load: int = 6000  # commands of all clients of the mixed load together
     flood_seconds: float = 10
+    imaptest_seconds: float = 60
+    selected: int = 20  # mailboxes with all messages, with --scale
 
     @property
     def bulk(self) -> int:
@@ -57,6 +59,8 @@ class Scale:
             idle=250,
             load=3000,
             flood_seconds=4,
+            imaptest_seconds=10,
+            selected=5,
         )
 
 

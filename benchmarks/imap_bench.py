@@ -13,6 +13,7 @@ import argparse
 import os
 import re
 import resource
+import shutil
 import sys
 import threading
 import time
@@ -21,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import corpus, mail
-from benchmarks.bench import Bench, Scale, Stopwatch, Target
+from benchmarks.bench import Bench, Scale, Stopwatch, Target, check_count
 from benchmarks.client import Client, ServerError
 from benchmarks.measures import MEASURES
 from benchmarks.processes import cpu, machine_cpu, memory
@@ -58,14 +59,17 @@ def raise_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def chosen(options: argparse.Namespace) -> list[Measure]:
-    """Return the rows that the command line selects."""
-    return [
+def chosen(options: argparse.Namespace) -> tuple[list[Measure], list[str]]:
+    """Return the rows that the command line selects, and lines about those of them that are left out."""
+    measures = [
         measure
         for measure in MEASURES
         if re.search(options.only, measure.name, re.IGNORECASE)
         and (options.scale or not measure.seldom)
     ]
+    missing = [each for each in measures if each.program and shutil.which(each.program) is None]
+    lines = [f"LEFT OUT {each.name}: {each.program} is not on PATH" for each in missing]
+    return [each for each in measures if each not in missing], lines
 
 
 def fill_by_append(bench: Bench) -> None:
@@ -164,6 +168,35 @@ def measure_memory(bench: Bench) -> list[ConnectionMemory]:
     return results
 
 
+def measure_selected(bench: Bench) -> ConnectionMemory:
+    """Measure the memory of a mailbox with all messages that a session has selected; each user has one."""
+    count, target = bench.scale.selected, bench.target
+    name = f"one of {count} selected mailboxes of {bench.scale.messages:,} messages"
+    clients: list[Client] = []
+
+    def select(user: str) -> None:
+        clients.append(client := bench.connect())
+        client.login(user, target.password)
+        check_count("messages", client.select(mail.SELECTED), bench.scale.messages)
+
+    try:
+        with progress(name):
+            select(bench.users[0])  # The code that it needs is loaded.
+            before = memory(target.pid)
+            for user in bench.users[1 : count + 1]:
+                select(user)
+            time.sleep(1)
+            now = memory(target.pid)
+    except (ServerError, OSError) as error:
+        return ConnectionMemory(name, 0, 0, str(error) or type(error).__name__)
+    finally:
+        for client in clients:
+            client.close()
+    return ConnectionMemory(
+        name, (now.private - before.private) / count, (now.pss - before.pss) / count
+    )
+
+
 def scale_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `scale_from` needs."""
     parser.add_argument("--messages", type=int, default=10_000, help="in the mailbox")
@@ -172,7 +205,9 @@ def scale_options(parser: argparse.ArgumentParser) -> None:
         "--only", default="", metavar="REGEX", help="measure only the rows whose names match"
     )
     parser.add_argument(
-        "--scale", action="store_true", help="add the rows with 1 and with 1,000 clients"
+        "--scale",
+        action="store_true",
+        help="add rows with 100 and 100,000 messages, 1 and 1,000 clients, and many selected mailboxes",
     )
     parser.add_argument("--no-memory", action="store_true", help="leave out the idle connections")
 
@@ -198,7 +233,7 @@ def main() -> int:
     raise_descriptors()
     scale = scale_from(options)
     target = Target(options.host, options.port, options.user, options.password, options.pid)
-    measures = chosen(options)
+    measures, left_out = chosen(options)
     bench = Bench(target, scale, folders=bool(options.maildir))
     report = Report(options.name, "", scale.messages)
     if options.maildir:
@@ -215,7 +250,7 @@ def main() -> int:
     run([(bench, report)], measures)
     if options.json:
         report.save(options.json)
-    print(table([report]))
+    print("\n".join([table([report]), *left_out]))
     return 1 if report.failures else 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import corpus
@@ -21,6 +21,17 @@ BIG = "big"
 """A folder with one message of 24 MB: a short text, and an attachment in base64."""
 BIG_ATTACHMENT = 24 << 20
 """The octets of its second part, as it is transferred."""
+
+
+SCALED_FROM = 100
+"""The messages of which the folders of `scaled_folder` consist, again and again."""
+SELECTED = "selected"
+"""A folder of the first users with all messages, for the memory of selected mailboxes."""
+
+
+def scaled_folder(size: int) -> str:
+    """Return the name of the folder with `size` messages."""
+    return f"scaled-{size}"
 
 
 def link(source: Path, target: Path, count: int | None = None) -> None:
@@ -42,14 +53,41 @@ def write_corpus(folder: Path, count: int, seed: int) -> None:
         done.touch()
 
 
-def link_folders(source: Path, home: Path, measures: Iterable[Measure]) -> None:
+def link_folders(source: Path, home: Path, measures: Sequence[Measure]) -> None:
     """Make the folders that the rows need in the Maildir `home`."""
     for measure in measures:
         if measure.folder:
             link(source, home / f".{measure.folder}")
             (home / f".{measure.folder}" / "maildirfolder").touch()
+    for size in sorted({measure.scaled for measure in measures if measure.scaled}):
+        _link_again(source, home / f".{scaled_folder(size)}", size)
     if any(measure.big for measure in measures):
         _write_big(home / f".{BIG}")
+
+
+def _link_again(source: Path, target: Path, count: int) -> None:
+    """Make a Maildir with `count` messages, which are links to the first `SCALED_FROM` of `source`.
+
+    They are all in ``cur``: a server moves the files of ``new`` at the first SELECT, and those are few in INBOX.
+    """
+    for part in ("tmp", "new", "cur"):
+        (target / part).mkdir(parents=True)
+    (target / "maildirfolder").touch()
+    files = [entry for part in ("new", "cur") for entry in os.scandir(source / part)]
+    files.sort(key=lambda entry: entry.name)
+    for number in range(count):
+        entry = files[number % SCALED_FROM]
+        date, _, rest = entry.name.partition(".")
+        name = f"{int(date) + number // SCALED_FROM}.R{number}{rest}"
+        os.link(entry.path, target / "cur" / (name if ":2," in name else name + ":2,"))
+
+
+def link_selected(source: Path, root: Path, users: Sequence[str]) -> None:
+    """Make a folder with all messages for each of `users`."""
+    for user in users:
+        folder = root / user / f".{SELECTED}"
+        link(source, folder)
+        (folder / "maildirfolder").touch()
 
 
 def link_users(source: Path, root: Path, users: Sequence[str]) -> None:

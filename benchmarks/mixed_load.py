@@ -155,6 +155,7 @@ def _load(clients: int, goal: Goal, *, seldom: bool = False) -> None:
         goal=goal,
         warm=True,
         users=clients,
+        rounds=2 if seldom else 1000,
         seldom=seldom,
     )
     def _mixed(bench: Bench, stopwatch: Stopwatch) -> float:
@@ -179,7 +180,7 @@ def _load(clients: int, goal: Goal, *, seldom: bool = False) -> None:
 _load(1, NO_GOAL, seldom=True)
 _load(20, Goal(cpu=1.0, rate=0.55))
 _load(100, Goal(cpu=1.0, rate=0.55))
-_load(1000, NO_GOAL, seldom=True)
+_load(1000, Goal(steady="mixed load, clients: 100"), seldom=True)
 
 
 def _never_read(command: str) -> None:

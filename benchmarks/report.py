@@ -10,6 +10,10 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+STEADY = 1.25
+"""How much the cost of a message may rise with the size of its mailbox, and that of a command with the users: caches of
+the processor are small, and no measurement is exact."""
+
 BUSY = 0.15
 """A row is not comparable if other programs used more processors than this."""
 
@@ -22,11 +26,13 @@ class Goal:
         cpu: the most CPU time, as a multiple of that of the first server. For memory: the most private bytes.
         rate: the fewest units per second, as a fraction of those of the first server.
         limit: the most CPU seconds for each unit, whatever the first server needs.
+        steady: the name of another row of the same server, of whose CPU time it may need `STEADY` times as much.
     """
 
     cpu: float = 0
     rate: float = 0
     limit: float = 0
+    steady: str = ""
 
 
 NO_GOAL = Goal()
@@ -143,14 +149,23 @@ def table(reports: Sequence[Report]) -> str:
     return "\n".join(lines)
 
 
-def missed(goal: Goal, first: Row | None, row: Row | None) -> list[str]:
-    """Return what of a goal a row does not reach, compared with that row of the first server."""
+def missed(goal: Goal, first: Row | None, row: Row | None, steady: Row | None = None) -> list[str]:
+    """Return what of a goal a row does not reach.
+
+    Args:
+        goal: the goal.
+        first: the row of the first server.
+        row: that of the server whose goal it is.
+        steady: the other row of this server that `Goal.steady` names.
+    """
     if row is None or not row.cpu:
         return []
     cpu, wall = statistics.median(row.cpu), statistics.median(row.wall)
     found = []
     if goal.limit and cpu > goal.limit:
         found.append(figure_text(row.unit, cpu))
+    if steady is not None and steady.cpu and cpu > STEADY * statistics.median(steady.cpu):
+        found.append(f"rises {cpu / statistics.median(steady.cpu):.2g}")
     if first is not None and first.cpu:
         ratio = cpu / statistics.median(first.cpu)
         rate = statistics.median(first.wall) / wall
@@ -166,6 +181,8 @@ def goal_text(goal: Goal, unit: str) -> str:
     texts = [f"{goal.cpu:g}"] if goal.cpu else []
     if goal.rate:
         texts.append(f"rate {goal.rate:g}")
+    if goal.steady:
+        texts.append(f"rises {STEADY:g}")
     if goal.limit:
         texts.append(figure_text(unit, goal.limit))
     return ", ".join(texts) or "-"
@@ -185,7 +202,8 @@ def _time_cells(reports: Sequence[Report]) -> list[list[str]]:
         wall = _compared(
             [median(row.wall) if row and not given else None for row in rows], time_text
         )
-        notes = missed(some.goal, rows[0], rows[1]) if len(rows) > 1 else []
+        steady = by_name[-1 if len(rows) == 1 else 1].get(some.goal.steady)
+        notes = missed(some.goal, rows[0], rows[1], steady) if len(rows) > 1 else []
         if some.others > BUSY:
             notes.append(f"(busy: {some.others:.1f})")
         goal = goal_text(some.goal, some.unit)

@@ -28,10 +28,12 @@ class Measure:
         warm: a first round is discarded.
         folder: a folder with the corpus that only this row reads. There is one round, because its mail is not
             new in a second one.
+        scaled: the row has a folder with so many messages, which all rows with this number share.
         big: the row reads the mailbox `mail.BIG`.
         users: how many users with a small mailbox the row needs.
         rounds: how many rounds at most.
         seldom: measured only if asked for.
+        program: a program that the row needs.
         reference: the row says something about `noop_server.py`, too.
     """
 
@@ -41,17 +43,20 @@ class Measure:
     goal: Goal = NO_GOAL
     warm: bool = False
     folder: str = ""
+    scaled: int = 0
     big: bool = False
     users: int = 0
     rounds: int = 1000
     seldom: bool = False
+    program: str = ""
     reference: bool = False
 
     def possible(self, bench: Bench) -> bool:
         """Whether a server has the mail and the users for this row."""
         if bench.reference:
             return self.reference
-        return len(bench.users) >= self.users and (bench.folders or not (self.folder or self.big))
+        needs_folder = self.folder or self.scaled or self.big
+        return len(bench.users) >= self.users and (bench.folders or not needs_folder)
 
 
 MEASURES: list[Measure] = []
@@ -64,10 +69,12 @@ def measure(
     goal: Goal = NO_GOAL,
     warm: bool = False,
     folder: str = "",
+    scaled: int = 0,
     big: bool = False,
     users: int = 0,
     rounds: int = 1000,
     seldom: bool = False,
+    program: str = "",
     reference: bool = False,
 ) -> Callable[[Round], Round]:
     """Add a function that does one round to `MEASURES`; the arguments are the attributes of `Measure`."""
@@ -81,10 +88,12 @@ def measure(
                 goal=goal,
                 warm=warm,
                 folder=folder,
+                scaled=scaled,
                 big=big,
                 users=users,
                 rounds=1 if folder else rounds,
                 seldom=seldom,
+                program=program,
                 reference=reference,
             )
         )

@@ -21,13 +21,14 @@ from benchmarks.imap_bench import (
     PER_USER,
     chosen,
     measure_memory,
+    measure_selected,
     progress,
     raise_descriptors,
     run,
     scale_from,
     scale_options,
 )
-from benchmarks.report import Report, table
+from benchmarks.report import ConnectionMemory, Report, table
 from benchmarks.rows import Measure
 
 
@@ -38,6 +39,7 @@ def prepare(
     scale: Scale,
     measures: Sequence[Measure],
     users: int,
+    selected: int,
 ) -> dict[str, Path]:
     """Write the corpus, and hard-link it into a mail root for each server; return the mail roots by name."""
     with progress(f"writing {scale.messages} messages"):
@@ -48,6 +50,7 @@ def prepare(
             mail.link(corpus, folder / peers.USER)
             mail.link_folders(corpus, folder / peers.USER, measures)
             mail.link_users(corpus, folder, mail.user_names(users))
+            mail.link_selected(corpus, folder, mail.user_names(selected))
     with progress("changing the owner of the mail"):
         peers.change_owner(root)
     return roots
@@ -60,8 +63,20 @@ def bench_of(peer: peers.Peer, scale: Scale, users: int) -> Bench:
     return Bench(target, scale, folders=True, users=mail.user_names(users), reference=reference)
 
 
-def main() -> int:
-    """Measure the servers of the command line; return 1 if a row failed."""
+def memory_of(
+    name: str, root: Path, settings: peers.Settings, scale: Scale, users: int, selected: bool
+) -> list[ConnectionMemory]:
+    """Measure memory in new processes with an existing index, as an operator has them."""
+    with peers.start_with(name, root, settings) as peer:
+        entries = measure_memory(bench_of(peer, scale, users))
+    if selected:
+        with peers.start_with(name, root, settings) as peer:
+            entries.append(measure_selected(bench_of(peer, scale, users)))
+    return entries
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="run", description="Measure IMAP servers in one run.")
     parser.add_argument("--servers", default="dovecot,imapshield,noop", help=", ".join(peers.NAMES))
     parser.add_argument(
@@ -78,6 +93,12 @@ def main() -> int:
         "--corpus", type=Path, metavar="FOLDER", help="where to keep the messages for the next run"
     )
     scale_options(parser)
+    return parser
+
+
+def main() -> int:
+    """Measure the servers of the command line; return 1 if a row failed."""
+    parser = arguments()
     options = parser.parse_args()
     names = options.servers.split(",")
     if options.other is not None:
@@ -86,10 +107,11 @@ def main() -> int:
     if unknown := set(names) - {*peers.NAMES, "other"}:
         parser.error(f"unknown server: {', '.join(unknown)}; choose from {', '.join(peers.NAMES)}")
     extra = shlex.split(options.imapshield_options)
-    scale, measures = scale_from(options), chosen(options)
+    scale, (measures, left_out) = scale_from(options), chosen(options)
+    selected = 0 if options.no_memory or not options.scale else scale.selected + 1
     users = max(measure.users for measure in measures) if measures else 0
     if not options.no_memory:
-        users = max(users, scale.idle * 3 // 2 // PER_USER)
+        users = max(users, selected, scale.idle * 3 // 2 // PER_USER)
     raise_descriptors()
     # On SIGTERM the servers are stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -97,7 +119,7 @@ def main() -> int:
     root.chmod(0o755)
     try:
         corpus = options.corpus or root / "corpus"
-        roots = prepare(root, corpus, names, scale, measures, users)
+        roots = prepare(root, corpus, names, scale, measures, users, selected)
         settings = peers.Settings(extra, users=(peers.USER, *mail.user_names(users)))
         benches: list[tuple[Bench, Report]] = []
         with ExitStack() as stack:
@@ -107,12 +129,12 @@ def main() -> int:
                 benches.append((bench_of(peer, scale, users), report))
             run(benches, measures)
         if not options.no_memory:
-            for name, (bench, report) in zip(names, benches, strict=True):
-                if bench.reference:
-                    continue
-                # A new process with an existing index, as an operator has it.
-                with peers.start_with(name, roots[name], settings) as peer:
-                    report.memory = measure_memory(bench_of(peer, scale, users))
+            for bench, report in benches:
+                if not bench.reference:
+                    root_of_mail = roots[report.server]
+                    report.memory = memory_of(
+                        report.server, root_of_mail, settings, scale, users, bool(selected)
+                    )
     finally:
         with progress("removing the mail"):
             shutil.rmtree(root, ignore_errors=True)
@@ -121,7 +143,7 @@ def main() -> int:
         options.save.mkdir(parents=True, exist_ok=True)
         for report in reports:
             report.save(options.save / f"{report.server}.json")
-    print(table(reports))
+    print("\n".join([table(reports), *left_out]))
     return 1 if any(report.failures for report in reports) else 0
 
 

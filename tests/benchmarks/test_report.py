@@ -23,6 +23,17 @@ class GoalTests(SynchronousTestCase):
         self.assertEqual(missed(goal, row(4e-6), row(4e-6)), ["4 us"])
         self.assertEqual(missed(goal, row(1e-6), row(1e-6, wall=4.0)), ["rate 0.25"])
 
+    def test_a_row_may_be_compared_with_another_one(self) -> None:
+        """A goal can be the cost of another row of the same server, such as that of a smaller mailbox."""
+        goal = Goal(steady="NOOP")
+        self.assertEqual(missed(goal, row(9e-6), row(1.2e-6), row(1e-6)), [])
+        self.assertEqual(missed(goal, row(9e-6), row(3e-6), row(1e-6)), ["rises 3"])
+        reports = [
+            Report(name, "", 10, rows=[row(1e-6), Row("large", "command", [3e-6], [1], goal=goal)])
+            for name in ("dovecot", "imapshield")
+        ]
+        self.assertRegex(table(reports).splitlines()[4], r"^large .* rises 1\.25 .* rises 3$")
+
     def test_a_row_that_has_failed_misses_nothing(self) -> None:
         """Without figures only the failure is reported."""
         self.assertEqual(missed(Goal(cpu=1), row(1e-6), Row("NOOP", "command")), [])

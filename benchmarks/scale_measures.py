@@ -1,0 +1,81 @@
+"""The rows of ``--scale``: the same work in a mailbox of 100 and of 100,000 messages.
+
+The cost of a message must not rise with the size of its mailbox. So the goal of the large mailbox is the server's own
+cost in INBOX. In the small one the cost of a command counts for more than that of its messages: it has no goal.
+"""
+
+from __future__ import annotations
+
+from benchmarks import corpus, mail
+from benchmarks.bench import Bench, Stopwatch, check_count
+from benchmarks.report import NO_GOAL, Goal
+from benchmarks.rows import measure
+
+SIZES = (100, 100_000)
+_ROUNDS = 3
+
+
+def _commands(size: int) -> None:
+    """Add the rows for a mailbox of `size` messages."""
+    folder = mail.scaled_folder(size)
+    described = f"{size:,} messages"
+
+    @measure(
+        f"first SELECT, {described}",
+        "message",
+        goal=Goal(steady="first SELECT") if size > 100 else NO_GOAL,
+        scaled=size,
+        rounds=1,
+        seldom=True,
+    )
+    def _first_select(bench: Bench, stopwatch: Stopwatch) -> float:
+        with bench.session(None) as client:
+            with stopwatch:
+                found = client.select(folder)
+            check_count("messages in the folder", found, size)
+        return found
+
+    def command(name: str, text: str, wanted: bytes, expected: int, *, warm: bool = True) -> None:
+        @measure(
+            f"{name}, {described}",
+            "message",
+            goal=Goal(steady=name) if size > 100 else NO_GOAL,
+            warm=warm,
+            scaled=size,
+            rounds=_ROUNDS,
+            seldom=True,
+        )
+        def _command(bench: Bench, stopwatch: Stopwatch) -> float:
+            with bench.session(folder) as client, stopwatch:
+                response = client.command(text)
+            count = len(response.fetched(wanted) if wanted else response.searched())
+            check_count("responses", count, expected)
+            return size
+
+    unseen = sum(
+        "S" not in corpus.flags(index % mail.SCALED_FROM, corpus.SEED) for index in range(size)
+    )
+    command("FETCH FLAGS", "FETCH 1:* (FLAGS)", b"FLAGS (", size)
+    command("FETCH ENVELOPE", "FETCH 1:* (ENVELOPE)", b"ENVELOPE (", size)
+    command("SEARCH UNSEEN", "SEARCH UNSEEN", b"", unseen)
+
+    @measure(
+        f"STORE flags of all, {described}",
+        "message",
+        goal=Goal(steady="STORE flags of all") if size > 100 else NO_GOAL,
+        scaled=size,
+        rounds=1,
+        seldom=True,
+    )
+    def _store(bench: Bench, stopwatch: Stopwatch) -> float:
+        with bench.session(folder) as client:
+            client.command(r"STORE 1:* -FLAGS.SILENT (\Flagged)")
+            with stopwatch:
+                responses = [client.command(rf"STORE 1:* {sign}FLAGS (\Flagged)") for sign in "+-"]
+            for response in responses:
+                check_count("responses", len(response.fetched(b"FLAGS (")), size)
+        return 2 * size
+
+
+for _size in SIZES:
+    _commands(_size)
