@@ -17,7 +17,14 @@ CONNECTIONS = 20
 
 
 def cost_of_each(case: SynchronousTestCase, act: Callable[[Client], object]) -> float:
-    """Return the bytes that Python allocates for one connection after `act`; `case` fails if one is reset."""
+    """Return the bytes that Python allocates for one connection after `act`; `case` fails if one is reset.
+
+    The least of three measurements counts: a thread that another test has left allocates at the same time.
+    """
+    return min(_measured(case, act) for _ in range(3))
+
+
+def _measured(case: SynchronousTestCase, act: Callable[[Client], object]) -> float:
     server = Server()
     clients = [server.connect()]
     act(clients[0])  # what is allocated once, for all connections
