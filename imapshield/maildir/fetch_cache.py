@@ -3,16 +3,20 @@
 FETCH answers are cached as bytes ready to send. A FETCH of a list view whose answers are all cached is then one range
 query per item, and opens no message file. The tables are ``item`` and ``answer`` of schema.sql.
 
+Answers to HEADER.FIELDS are header blocks, so other answers are made from them (`FetchCache.headers`). Therefore they
+are not cached of a header at which ENVELOPE and SEARCH do not look as a whole.
+
 The name of an item in the index ends with the `ANSWER_VERSION` of the code that answered, such as ``ENVELOPE/1``.
 Answers of other versions are not used. They are removed a few at a time, whenever new answers are added.
 """
 
+import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from imapshield.mailbox.message_items import ANSWER_VERSION
+from imapshield.mailbox.message_items import ANSWER_VERSION, RECORD_FIELDS, header_of
 from imapshield.maildir.index import Index, as_json, uid_condition
 from imapshield.maildir.sqlite_file import is_locked
 from imapshield.wire.commands.fetch import Attribute, BodySection, FetchItem, Preview
@@ -40,7 +44,13 @@ MAX_REMOVED_ANSWERS = 500
 """The maximum of answers of other versions that are removed at once. That takes 2 ms, and 0.3 s if all of them are as
 large as `MAX_ANSWER_SIZE` allows. To add answers takes longer than to remove as many."""
 
+ENVELOPE = b"ENVELOPE"
+
+RECORD = b"HEADER.FIELDS " + b" ".join(sorted(RECORD_FIELDS))
+"""The item that the record of a message is the answer to. As no other, it is cached before a client asks for it."""
+
 _FIELD_LIST = b"HEADER.FIELDS"
+_is_field_name = re.compile(rb"[!-9;-~]++").fullmatch
 _VERSION = b"/%d" % ANSWER_VERSION
 _OTHER_VERSIONS = "SELECT id FROM item WHERE substr(text, -length(?1)) <> ?1"
 
@@ -48,7 +58,8 @@ _OTHER_VERSIONS = "SELECT id FROM item WHERE substr(text, -length(?1)) <> ?1"
 def item_name(item: FetchItem) -> bytes | None:
     """Return the name under which the answers to `item` are cached, None if they are not cached.
 
-    The answer to HEADER.FIELDS depends neither on the order nor on the case of the fields.
+    The answer to HEADER.FIELDS depends neither on the order nor on the case of the fields. A list with a name that no
+    field has is not cached: the name could have a space, so that it looked like two.
     """
     match item:
         case Attribute(b"ENVELOPE" | b"BODY" | b"BODYSTRUCTURE" as name):
@@ -57,7 +68,8 @@ def item_name(item: FetchItem) -> bytes | None:
             return b"PREVIEW"
         case BodySection(section, _, None) if not section.path and section.fields:
             fields = b" ".join(sorted({field.lower() for field in section.fields}))
-            return b"%b %b" % (section.text, fields) if len(fields) <= MAX_FIELD_LIST_SIZE else None
+            if len(fields) <= MAX_FIELD_LIST_SIZE and all(map(_is_field_name, section.fields)):
+                return b"%b %b" % (section.text, fields)
     return None
 
 
@@ -133,6 +145,36 @@ class FetchCache:
         parameters = (*arguments, key, item, *parameters)
         return self._index.db.execute(query + " ORDER BY uid", parameters).fetchall()
 
+    def field_lists(self, fields: Iterable[bytes]) -> list[int]:
+        """Return the ids of the HEADER.FIELDS lists that have all of `fields`, which are in lower case."""
+        needed = set(fields)
+        rows = self._index.db.execute(
+            "SELECT id, text FROM item WHERE substr(text, 1, 14) = ? AND substr(text, -length(?2)) = ?2",
+            (_FIELD_LIST + b" ", _VERSION),
+        )
+        return [
+            item
+            for item, text in rows.fetchall()
+            if needed.issubset(text.removesuffix(_VERSION).split(b" ")[1:])
+        ]
+
+    def headers(self, key: int, lists: Sequence[int], uids: Sequence[int]) -> dict[int, bytes]:
+        """Return header blocks with some of the fields, from the answers to HEADER.FIELDS lists, by UID.
+
+        Args:
+            key: the mailbox.
+            lists: the ids of lists (`field_lists`).
+            uids: the messages, ascending; at least one.
+        """
+        found: dict[int, bytes] = {}
+        for item in lists:
+            if len(found) < len(uids):
+                missing = [uid for uid in uids if uid not in found] if found else uids
+                rows = self.get(key, item, missing)
+                headers = [(uid, header_of(value)) for uid, value in rows]
+                found.update((uid, header) for uid, header in headers if header is not None)
+        return found
+
     def add(
         self,
         key: int,
@@ -154,11 +196,7 @@ class FetchCache:
         with _unless_locked(), self._index.write_unless_full() as db:
             if self._may_have_other_versions:
                 self._remove_other_versions()
-            db.executemany(
-                "INSERT OR REPLACE INTO answer SELECT message.mailbox, item.id, message.uid, ?"
-                " FROM message, item WHERE message.mailbox = ? AND message.uid = ? AND item.id = ?",
-                [(value, key, uid, item) for value, uid, item in answers],
-            )
+            self._insert(key, answers)
             resized = {uid: physical for _, physical, uid, indexed in sizes if physical != indexed}
             rows = (
                 self._index.message_rows("uid, physical", key, sorted(resized)) if resized else []
@@ -169,6 +207,21 @@ class FetchCache:
             )
             if growth := sum(resized[uid] - physical for uid, physical in rows):
                 db.execute("UPDATE account SET octets = octets + ?", (growth,))
+
+    def _insert(self, key: int, answers: Sequence[tuple[object, int, int]]) -> None:
+        if not answers:
+            return
+        uids = sorted({uid for _, uid, _ in answers})
+        messages = {uid for (uid,) in self._index.message_rows("uid", key, uids)}
+        items = {item for (item,) in self._index.db.execute("SELECT id FROM item")}
+        self._index.db.executemany(
+            "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)",
+            [
+                (key, item, uid, value)
+                for value, uid, item in answers
+                if uid in messages and item in items
+            ],
+        )
 
     def _remove_other_versions(self) -> None:
         """Remove some answers of other versions, or their items if there are no more answers."""

@@ -16,6 +16,12 @@ from typing import Any
 
 from imapshield.errors import MessageExpunged, StoreIOError
 from imapshield.mailbox.in_place import may_block
+from imapshield.mailbox.message_items import (
+    header_value,
+    is_header_item,
+    is_searched_whole,
+    needed_fields,
+)
 from imapshield.mailbox.request import check_wanted
 from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.maildir.account_state import AccountState
@@ -88,6 +94,9 @@ class _FetchChunk:
         self._new_answers: list[tuple[bytes, int, int]] = []
         self._octets_read = 0
         self._is_bare_body = len(items) == 1 and _is_whole_message(items[0])
+        self._needs_header = False
+        self._lists: list[int] | None = None
+        self._headers: dict[int, bytes] = {}
         self.step_size = STEP if None not in self._ids else READ_STEP
         self.uids: list[int] = []
         self.missing: list[int] = []
@@ -112,6 +121,12 @@ class _FetchChunk:
         self, uids: Sequence[int], cached: Sequence[dict[int, bytes]], budget: int
     ) -> int:
         rows = {row[0]: row for row in self._index.message_rows(_COLUMNS, self._key, uids)}
+        if self._lists is None:
+            self._needs_header = all(map(is_header_item, self._items))
+            fields = needed_fields(self._items) if self._needs_header else None
+            self._lists = self._cache.field_lists(fields) if fields else []
+        if self._lists:
+            self._headers = self._cache.headers(self._key, self._lists, uids)
         for uid in uids:
             check_wanted()
             row = rows.get(uid)
@@ -143,6 +158,9 @@ class _FetchChunk:
         message = MessageFile._make(row[:5])
         if self._is_bare_body and message.physical <= self._max_string_size // 2:
             return self._body(message)
+        values = self._header_values(message, cached) if self._needs_header else None
+        if values is not None:
+            return values
         return self._values(message, row[5], row[6], cached)
 
     def _body(self, message: MessageFile) -> list[bytes | Blob] | None:
@@ -161,6 +179,29 @@ class _FetchChunk:
         if len(octets) > self._max_string_size:
             return [Blob(message.uid, self._items[0], len(octets))]
         return [strings.literal(octets)]
+
+    def _header_values(
+        self, message: MessageFile, cached: Sequence[dict[int, bytes]]
+    ) -> list[bytes | Blob] | None:
+        """Return the answers that need only the header, None if `MessageFiles.small_header` does not have it."""
+        uid = message.uid
+        header = self._headers.get(uid)
+        values: list[bytes | Blob] = []
+        for item, item_id, answers in zip(self._items, self._ids, cached, strict=True):
+            value = answers.get(uid)
+            if value is None:
+                if item_id is not None:
+                    may_block()  # as in `_values`
+                if header is None:
+                    header = self._message_files.small_header(message)
+                    if header is None:
+                        return None
+                    self._octets_read += len(header)
+                value = header_value(header, item)
+                if item_id and len(value) <= MAX_ANSWER_SIZE:
+                    self._new_answers.append((value, uid, item_id))
+            values.append(value)
+        return values
 
     def _values(
         self, message: MessageFile, saved: int, email_id: bytes, cached: Sequence[dict[int, bytes]]
@@ -184,7 +225,7 @@ class _FetchChunk:
                         reader = MessageReader(self._message_files, message, fd)
                         found = MessageStrings(self._account, reader)
                     value = _read_item(found, item, self._max_string_size)
-                    if item_id and type(value) is bytes and len(value) <= MAX_ANSWER_SIZE:
+                    if item_id and type(value) is bytes and _is_cached(found, item, value):
                         self._new_answers.append((value, message.uid, item_id))
                 values.append(value)
         finally:
@@ -241,6 +282,13 @@ def _read_string(
 
 def _is_whole_message(item: FetchItem) -> bool:
     return isinstance(item, BodySection) and item.section == Section() and item.partial is None
+
+
+def _is_cached(message: MessageStrings, item: FetchItem, value: bytes) -> bool:
+    """Whether the answer to `item`, which has a name in the cache, is cached."""
+    if isinstance(item, BodySection) and not is_searched_whole(message.reader.head().header):
+        return False
+    return len(value) <= MAX_ANSWER_SIZE
 
 
 def _attribute(item: Attribute, saved: int, email_id: bytes) -> bytes:

@@ -22,8 +22,11 @@ from imapshield.maildir import compression, filename, files
 from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.local_disk import read_at
 from imapshield.message.chunks import CHUNK_SIZE, SCAN_SIZE, chunks
+from imapshield.message.mime_tree import header_end
 
 _HEAD_SIZE = 64 << 10
+_SMALL_HEAD_SIZE = 8 << 10
+"""Bytes that are read of a message of which only the header is needed. Most headers are shorter."""
 
 FILE_COLUMNS = "uid, name, place, size, physical"
 """The columns of a `MessageFile`, as SQL."""
@@ -128,6 +131,30 @@ class MessageFiles(FileFinder):
         if len(wire) != size or stored != physical:
             self.measured.append((len(wire), stored, message.uid, physical))
         return wire
+
+    def small_header(self, message: MessageFile) -> bytes | None:
+        """Return the header block of a message as on the wire, as `MessageReader.head` does with more steps.
+
+        It is None if the header is larger than `_SMALL_HEAD_SIZE`, or if the file is compressed, damaged, or not where
+        and as large as the index has it.
+        """
+        try:
+            fd = files.open_message(self.folder.entry(message.directory, message.name))
+        except FileNotFoundError:
+            return None
+        try:
+            octets = read_at(fd, _SMALL_HEAD_SIZE, 0)
+            is_whole = len(octets) < _SMALL_HEAD_SIZE
+            is_verbatim = message.size == message.physical
+            if is_verbatim and not is_whole and os.fstat(fd).st_size != message.physical:
+                return None
+        finally:
+            os.close(fd)
+        end = header_end(octets, 0, len(octets))
+        is_changed = is_whole and len(octets) != message.physical
+        if end < 0 or is_changed or octets.startswith(compression.MAGIC):
+            return None
+        return octets[:end] if is_verbatim else _to_wire(octets[:end])
 
     def measure(self, message: MessageFile) -> int | None:
         """Return the size of a message on the wire, None if its file was removed."""

@@ -1,20 +1,24 @@
 """SEARCH keys that need the content of messages: header fields are compared in the index, text is read from the files.
 
-The header fields that people search are read once for each message, all together, and stored in the index in the
-normalized form in which they are compared. From then on SQLite compares them, and no message file is opened.
+The header fields that people search are stored in the index in the normalized form in which they are compared. From
+then on SQLite compares them. They are taken from answers to FETCH if possible, and from the file otherwise; then the
+record of the message (`message_items.RECORD_FIELDS`) is stored too, so that a search for another field opens no file.
 """
 
-import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, TypeVar
 
 from imapshield.mailbox.in_place import may_block
 from imapshield.mailbox.message_items import (
+    SEPARATOR,
     MessageItems,
     date_matches,
-    searched_texts,
+    record_of,
+    search_value,
+    search_value_of_envelope,
     sent_date,
     utc_day,
 )
@@ -22,7 +26,7 @@ from imapshield.mailbox.request import check_wanted
 from imapshield.mailbox.values import SearchResult
 from imapshield.maildir import text_search
 from imapshield.maildir.account_state import AccountState
-from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE
+from imapshield.maildir.fetch_cache import ENVELOPE, MAX_ANSWER_SIZE, RECORD
 from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles, MessageReader
 from imapshield.maildir.unreadable import log_unreadable
 from imapshield.message.text import normalize
@@ -39,19 +43,16 @@ T = TypeVar("T")
 
 _FIELDS = (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT")
 _SENT_ITEM = b"?SENT"
-_COMMON_ITEMS: dict[bytes, HeaderKey | EnvelopeKey] = {
-    **{b"?ENVELOPE " + field: EnvelopeKey(field, "") for field in _FIELDS},
-    b"?HEADER MESSAGE-ID": HeaderKey(b"MESSAGE-ID", ""),
-}
-_RAW_ITEMS: dict[bytes, HeaderKey | EnvelopeKey] = {
-    b"?HEADER " + field: HeaderKey(field, "") for field in _FIELDS
-}
-"""The items of the cache (`FetchCache`) that SEARCH uses, by name. The common items are what people search most, and
-are filled together with the sent date. The raw items are the same fields as they were written; they are filled when a
-client first searches one of them with HEADER."""
+_ITEMS = frozenset(
+    (
+        *(b"?ENVELOPE " + field for field in _FIELDS),
+        *(b"?HEADER " + field for field in (*_FIELDS, b"MESSAGE-ID")),
+    )
+)
+"""The items of the cache (`FetchCache`) that SEARCH uses, besides the sent date. The second word is the field."""
 
-_SEPARATOR = "\0"
-"""Stands before each value of a field: a header may have the field more than once, and a field may be empty."""
+FILL_STEP = 128
+"""Messages whose cached answers to FETCH are in memory at the same time."""
 
 MAX_BODY_BYTES = 4 << 20
 MAX_HEADER_BYTES = 1 << 20
@@ -83,7 +84,8 @@ class _Search:
     """One search for a key in one mailbox.
 
     `unreadable` are the messages that could not be read or decoded. `stopped_at` is the first message that was not
-    searched, because enough was read for one call; None if all were searched.
+    searched, because enough was read for one call; None if all were searched. `left` is how many bytes this call may
+    still read; it reads one file in any case. `needle` is what a value must contain, for a key with a text.
     """
 
     account: AccountState
@@ -92,15 +94,19 @@ class _Search:
     files: MessageFiles
     unreadable: list[int] = field(default_factory=list, init=False)
     stopped_at: int | None = field(default=None, init=False)
+    left: int = field(init=False)
+    has_read: bool = field(default=False, init=False)
+    needle: bytes = field(default=b"", init=False)
 
     def run(self, uids: Sequence[int]) -> list[int]:
         """Return those of `uids` that match."""
         if not uids:
             return []
+        self.left = MAX_HEADER_BYTES
         match self.key:
             case HeaderKey(_, text) | EnvelopeKey(_, text) if name := _item_name(self.key):
-                needle = (normalize(text) or _SEPARATOR).encode("utf-8", "replace")
-                return self._search_cache(uids, name, "instr(value, ?) > 0", needle)
+                self.needle = (normalize(text) or SEPARATOR).encode("utf-8", "replace")
+                return self._search_cache(uids, name, "instr(value, ?) > 0", self.needle)
             case DateKey(how, day, b"SENT"):
                 condition = f"value > 0 AND value {_OPERATORS[how]} ?"
                 return self._search_cache(uids, _SENT_ITEM, condition, day.toordinal())
@@ -111,21 +117,18 @@ class _Search:
                 rows = [] if is_thread else self._rows("uid, email_id", uids)
                 return [uid for uid, email_id in rows if email_id == object_id]
             case HeaderKey() | EnvelopeKey():
-                part = MessageReader.head
+                read = self._header
             case TextKey():
-                part = MessageReader.whole
+                read, self.left = self._whole, MAX_BODY_BYTES
                 uids, self.stopped_at = text_search.candidates(
                     self.account, self.mailbox, uids, self.key, MAX_MESSAGES_READ
                 )
             case _:
                 raise AssertionError(self.key)
-        answers = self._read(uids, part, self._matches)
+        answers = self._read(uids, read, lambda data: MessageItems(data).matches(self.key))
         matching = [uid for uid, matches in answers if matches]
         self.account.cache.add(self.mailbox, [], self.files.measured)
         return matching
-
-    def _matches(self, message: MessageItems) -> bool:
-        return message.matches(self.key)
 
     def _rows(self, columns: str, uids: Sequence[int]) -> list[Any]:
         return self.account.index.message_rows(columns, self.mailbox, uids)
@@ -133,87 +136,143 @@ class _Search:
     def _search_cache(
         self, uids: Sequence[int], name: bytes, condition: str, argument: object
     ) -> list[int]:
-        """Return the matching UIDs by means of the cached item `name`, after caching it for messages that lack it."""
-        cache = self.account.cache
-        rows = cache.get(self.mailbox, cache.item_id(name), uids, condition, argument)
+        """Return the matching UIDs by means of the cached item `name`, after caching it for messages that lack it.
+
+        Values that are too large for the cache are made in each search.
+        """
+        cache, mailbox = self.account.cache, self.mailbox
+        item = cache.item_id(name)
+        rows = cache.get(mailbox, item, uids, condition, argument)
         matching = [uid for uid, matches in rows if matches]
         if len(rows) < len(uids):
             cached = {uid for uid, _ in rows}
-            matching += self._fill_cache([uid for uid in uids if uid not in cached], name)
+            matching += self._fill_cache([uid for uid in uids if uid not in cached], item, name)
             matching.sort()
         return matching
 
-    def _fill_cache(self, uids: Sequence[int], name: bytes) -> list[int]:
-        """Cache the item `name`, and those that are filled together with it; return the matching UIDs.
-
-        Values that are too large for the cache are read in each search.
-        """
-        cache = self.account.cache
-        filled = _RAW_ITEMS if name in _RAW_ITEMS else _COMMON_ITEMS
-        items = [(key, cache.item_id(item)) for item, key in filled.items()]
-        sent_item = cache.item_id(_SENT_ITEM)
+    def _fill_cache(self, uids: Sequence[int], item: int, name: bytes) -> list[int]:
+        """Cache the item for `uids`; return those that match."""
+        may_block()
+        cache, mailbox = self.account.cache, self.mailbox
+        lists = cache.field_lists([name.rpartition(b" ")[2].lower() if b" " in name else b"date"])
+        records = cache.item_id(RECORD)
         answers: list[tuple[object, int, int]] = []
-        matching = []
-
-        def values_and_match(message: MessageItems) -> tuple[list[tuple[object, int]], bool]:
-            header = message.header
-            values: list[tuple[object, int]] = []
-            for key, item in items:
-                text = "".join(_SEPARATOR + value for value in searched_texts(header, key))
-                value = text.encode("utf-8", "replace")
-                if len(value) <= MAX_ANSWER_SIZE:
-                    values.append((value, item))
-            day = sent_date(header)
-            values.append((0 if day is None else day.toordinal(), sent_item))
-            return values, message.matches(self.key)
-
-        for uid, (values, matches) in self._read(uids, MessageReader.head, values_and_match):
-            answers += [(value, uid, item) for value, item in values]
-            if matches:
-                matching.append(uid)
-        cache.add(self.mailbox, answers, self.files.measured)
+        matching: list[int] = []
+        for start in range(0, len(uids), FILL_STEP):
+            step = uids[start : start + FILL_STEP]
+            if self.left <= 0:
+                self.stopped_at = step[0]
+                break
+            values = self._values_of_answers(step, lists)
+            for uid, (value, record) in self._read(
+                [uid for uid in step if uid not in values], self._header, self._value_and_record
+            ):
+                values[uid] = value
+                answers += [(record, uid, records)] if record else []
+            matching += [uid for uid, value in values.items() if self._matches(value)]
+            answers += [
+                (value, uid, item)
+                for uid, value in values.items()
+                if isinstance(value, int) or len(value) <= MAX_ANSWER_SIZE
+            ]
+            if self.stopped_at is not None:
+                break
+        cache.add(mailbox, answers, self.files.measured)
         return matching
+
+    def _values_of_answers(
+        self, uids: Sequence[int], lists: Sequence[int]
+    ) -> dict[int, bytes | int]:
+        """Return the values of messages that follow from cached answers to FETCH, by UID.
+
+        Args:
+            uids: the messages.
+            lists: the HEADER.FIELDS lists with the field.
+        """
+        cache, mailbox, key = self.account.cache, self.mailbox, self.key
+        values: dict[int, bytes | int] = {}
+        if isinstance(key, EnvelopeKey):
+            for uid, answer in cache.get(mailbox, cache.item_id(ENVELOPE), uids):
+                check_wanted()
+                value = search_value_of_envelope(answer, key) if self.left > 0 else None
+                if value is not None:
+                    values[uid] = value
+                self.left -= len(answer)
+        missing = [uid for uid in uids if uid not in values]
+        if lists and missing and self.left > 0:
+            for uid, header in cache.headers(mailbox, lists, missing).items():
+                check_wanted()
+                values[uid] = self._value(header)
+                self.left -= len(header)
+                if self.left <= 0:
+                    break
+        return values
+
+    def _value(self, header: bytes) -> bytes | int:
+        if isinstance(self.key, DateKey):
+            day = sent_date(header)
+            return 0 if day is None else day.toordinal()
+        assert isinstance(self.key, HeaderKey | EnvelopeKey)
+        return search_value(header, self.key)
+
+    def _value_and_record(self, header: bytes) -> tuple[bytes | int, bytes | None]:
+        return self._value(header), record_of(header)
+
+    def _matches(self, value: Any) -> bool:
+        """Whether a value matches, as the condition of `_search_cache` in SQL."""
+        if isinstance(self.key, DateKey):
+            day = date.fromordinal(value) if value else None
+            return date_matches(self.key.comparison, self.key.day, day)
+        return self.needle in value
 
     def _read(
         self,
         uids: Sequence[int],
-        part: Callable[[MessageReader], MessageItems],
-        answer: Callable[[MessageItems], T],
+        read: Callable[[MessageFile], bytes | None],
+        answer: Callable[[bytes], T],
     ) -> Iterator[tuple[int, T]]:
         """Yield (UID, answer) of the messages that exist and can be read.
 
         Args:
             uids: the messages.
-            part: `MessageReader.head` or `MessageReader.whole`.
-            answer: called with each message. If it raises, the message is unreadable.
+            read: `_header` or `_whole`.
+            answer: called with what `read` returns. If one of them raises, the message is unreadable.
         """
-        left = MAX_BODY_BYTES if part is MessageReader.whole else MAX_HEADER_BYTES
         for row in self._rows(FILE_COLUMNS, uids):
             check_wanted()
             may_block()
             message = MessageFile._make(row)
-            if left <= 0:
+            if self.left <= 0 and self.has_read:
                 self.stopped_at = message.uid
                 return
+            self.has_read = True
             try:
-                fd = self.files.open(message)
-                if fd is None:
+                data = read(message)
+                if data is None:
                     continue
-                try:
-                    read = part(MessageReader(self.files, message, fd))
-                    left -= len(read.data if part is MessageReader.whole else read.header)
-                    answered = answer(read)
-                finally:
-                    os.close(fd)
+                self.left -= len(data)
+                answered = answer(data)
             except Exception as error:
                 log_unreadable(self.account, self.files.path(message), error)
                 self.unreadable.append(message.uid)
             else:
                 yield message.uid, answered
 
+    def _header(self, message: MessageFile) -> bytes | None:
+        header = self.files.small_header(message)
+        if header is None:
+            with self.files.opened(message) as fd:
+                if fd is not None:
+                    header = MessageReader(self.files, message, fd).head().header
+        return header
+
+    def _whole(self, message: MessageFile) -> bytes | None:
+        with self.files.opened(message) as fd:
+            return None if fd is None else MessageReader(self.files, message, fd).whole().data
+
 
 def _item_name(key: HeaderKey | EnvelopeKey) -> bytes | None:
     """Return the cached item that `key` is compared with, None if its field is not cached."""
     prefix = b"?ENVELOPE " if isinstance(key, EnvelopeKey) else b"?HEADER "
     name = prefix + key.field.upper()
-    return name if name in _COMMON_ITEMS or name in _RAW_ITEMS else None
+    return name if name in _ITEMS else None

@@ -1,5 +1,6 @@
 """Encodes the ENVELOPE of a header block (RFC 9051 section 7.5.2), and returns its texts for SEARCH."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from imapshield.message.addresses import END_OF_GROUP, Address, parse_addresses
@@ -7,6 +8,7 @@ from imapshield.message.charsets import to_text
 from imapshield.message.headers import decode_header, find_values, header_values
 from imapshield.message.imap_string import collapse_space, display_string, nstring, unfolded_nstring
 from imapshield.message.mime_limits import DEFAULT_LIMITS, MimeLimits
+from imapshield.message.ordinary import Memo, envelope_fields
 from imapshield.message.pauses import pause_point
 
 
@@ -21,7 +23,48 @@ def envelope(header: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
         header: the header block of a message.
         limits: how much of it to read.
     """
+    fields = envelope_fields(header) if limits is DEFAULT_LIMITS else None
+    encoded = None if fields is None else _ordinary_envelope(fields)
+    if encoded is not None:
+        return encoded
     return envelope_within_budget(header, limits, EnvelopeBudget(limits.addresses, limits.header))
+
+
+def _ordinary_envelope(fields: dict[bytes, bytes]) -> bytes | None:
+    """Return the value of FETCH ENVELOPE, None for fields whose first line is blank.
+
+    Fields of an ordinary header are within every budget.
+    """
+    get = fields.get
+    texts: list[bytes] = []
+    for text in (get(b"date"), get(b"in-reply-to"), get(b"message-id")):
+        if text is not None and text[:1] in b"\r\n":
+            return None
+        texts.append(unfolded_nstring(text))
+    subject = get(b"subject")
+    lists = _encoded_lists
+    sender = lists[get(b"from", b"")]
+    own_sender, reply_to = lists[get(b"sender", b"")], lists[get(b"reply-to", b"")]
+    return b"(%b %b %b %b %b %b %b %b %b %b)" % (
+        texts[0],
+        b"NIL" if subject is None else display_string(subject),
+        sender,
+        sender if own_sender == b"NIL" else own_sender,
+        sender if reply_to == b"NIL" else reply_to,
+        lists[get(b"to", b"")],
+        lists[get(b"cc", b"")],
+        lists[get(b"bcc", b"")],
+        texts[1],
+        texts[2],
+    )
+
+
+def _encode_list(value: bytes) -> bytes:
+    found = parse_addresses(value, DEFAULT_LIMITS.addresses)
+    return b"(%b)" % b"".join(map(_encode_address, found)) if found else b"NIL"
+
+
+_encoded_lists = Memo(_encode_list)
 
 
 @dataclass(slots=True)
@@ -93,12 +136,22 @@ def search_texts(header: bytes, field: bytes, limits: MimeLimits = DEFAULT_LIMIT
     """
     values = header_values(header[: limits.header], field)
     if field.upper() == b"SUBJECT":
-        return [decode_header(collapse_space(value)) for value in values[-1:]]
+        return [subject_text(value) for value in values[-1:]]
     found: list[Address] = []
     for value in values:
         if len(found) < limits.addresses:
             found += parse_addresses(value, limits.addresses - len(found))
-    return [_address_text(address) for address in found if address != END_OF_GROUP]
+    return address_texts(found)
+
+
+def subject_text(value: bytes) -> str:
+    """Return the text of the body of a Subject field."""
+    return decode_header(collapse_space(value))
+
+
+def address_texts(addresses: Iterable[Address]) -> list[str]:
+    """Return the texts of addresses."""
+    return [_address_text(address) for address in addresses if address != END_OF_GROUP]
 
 
 def _address_text(address: Address) -> str:

@@ -38,9 +38,9 @@ def unfolded_nstring(value: bytes | None) -> bytes:
     """Return `nstring` of an unfolded field body. White space after a fold stays; another line end becomes a space."""
     if value is None:
         return b"NIL"
-    if b"\n" in value or b"\r" in value:
-        value = _line_end.sub(b" ", _fold.sub(b"", value))
-    return string(value)
+    if _plain(value):
+        return b'"%b"' % value
+    return string(_line_end.sub(b" ", _fold.sub(b"", value)))
 
 
 def collapse_space(value: bytes) -> bytes:

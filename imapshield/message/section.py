@@ -9,6 +9,7 @@ from imapshield.message import transfer_encoding
 from imapshield.message.chunks import CHUNK_SIZE
 from imapshield.message.headers import field_end
 from imapshield.message.mime_tree import Part
+from imapshield.message.ordinary import fields_named
 from imapshield.wire.commands.fetch import Section
 
 # Matches a field together with its continuation lines, and skips blank lines.
@@ -107,16 +108,24 @@ def header_fields(header: bytes, names: tuple[bytes, ...], exclude: bool = False
         names: field names in any case.
         exclude: return all other fields instead.
     """
+    found = None if exclude else fields_named(header, names)
+    if found is None:
+        found = selected_fields(header, names, exclude)
+    has_blank_line = header.endswith((b"\n\r\n", b"\n\n")) or header in (b"\r\n", b"\n")
+    return found + b"\r\n" if has_blank_line else found
+
+
+def selected_fields(header: bytes, names: tuple[bytes, ...], exclude: bool) -> bytes:
+    """Return what `header_fields` returns, without the blank line."""
     wanted = {name.lower() for name in names}
     split = _fields if len(header) <= CHUNK_SIZE else _fields_of_large_header
-    fields = [
-        field
-        for field in split(header)
-        if (field.partition(b":")[0].rstrip(b" \t").lower() in wanted) is not exclude
-    ]
-    if header.endswith((b"\n\r\n", b"\n\n")) or header in (b"\r\n", b"\n"):
-        fields.append(b"\r\n")
-    return b"".join(fields)
+    return b"".join(
+        [
+            field
+            for field in split(header)
+            if (field.partition(b":")[0].rstrip(b" \t").lower() in wanted) is not exclude
+        ]
+    )
 
 
 def _fields_of_large_header(header: bytes) -> Iterator[bytes]:

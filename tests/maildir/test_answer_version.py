@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import defaultdict
+from datetime import date
 from typing import Any
 
 from imapshield.mailbox.message_items import ANSWER_VERSION
 from imapshield.mailbox.values import NewMessage
+from imapshield.maildir.fetch_cache import RECORD
 from imapshield.testing.store_contract import ENVELOPE, STRUCTURE
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.commands.fetch import Attribute, BodySection, FetchItem, Preview, Section
-from imapshield.wire.commands.search import EnvelopeKey, HeaderKey
+from imapshield.wire.commands.search import DateKey, EnvelopeKey, HeaderKey, SearchKey
 from tests.maildir.disk import DiskTestCase
 from tests.message import mails
 
 RECORDED: tuple[int, dict[str, str]] = (
-    3,
+    4,
     {
         "?ENVELOPE BCC": "ee64b50d48b0e01c",
         "?ENVELOPE CC": "6737b6ec1999acec",
@@ -34,7 +36,8 @@ RECORDED: tuple[int, dict[str, str]] = (
         "BODY": "af06fee21d0000a0",
         "BODYSTRUCTURE": "093b7ca251dc734e",
         "ENVELOPE": "7a9264e7bc9ccfe4",
-        "HEADER.FIELDS date from subject": "54b7c55d66d0671d",
+        "HEADER.FIELDS date from subject": "826f68647058997a",
+        RECORD.decode(): "4bdbafb7bb556bb2",
         "HEADER.FIELDS.NOT date from subject": "6875027f420c197f",
         "PREVIEW": "db73510e6e34b1ff",
     },
@@ -166,10 +169,14 @@ class AnswerVersionTests(DiskTestCase):
         )
         fetched = self.store.fetch(key, uids, items, 1 << 30)
         self.assertEqual(list(fetched.uids), list(uids))
-        for kind in HeaderKey, EnvelopeKey:
+        fields = (b"SUBJECT", b"FROM", b"TO", b"CC", b"BCC")
+        keys: list[SearchKey] = [DateKey(b"ON", date(2020, 1, 1), b"SENT")]
+        keys += [HeaderKey(b"MESSAGE-ID", "x"), *(HeaderKey(field, "x") for field in fields)]
+        keys += [EnvelopeKey(field, "x") for field in fields]
+        for search_key in keys:
             rest: Any = uids
             while rest:  # one call reads a limited amount
-                result = self.store.search(key, rest, kind(b"SUBJECT", "x"))
+                result = self.store.search(key, rest, search_key)
                 rest = () if result.examined is None else rest[result.examined :]
         rows = self.store._account.index.db.execute(
             "SELECT text, uid, value FROM answer JOIN item ON item = item.id ORDER BY text, uid"
