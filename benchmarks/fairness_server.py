@@ -22,6 +22,7 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from benchmarks.in_process import serve
 
 SAMPLE_SECONDS = 0.01
+LONG_SECONDS = 0.01
 
 
 class TurnMeter:
@@ -31,6 +32,8 @@ class TurnMeter:
         longest: the longest turn, in seconds.
         longest_cpu: the longest CPU time of a turn, in seconds.
         longest_collection: the longest garbage collection, in seconds.
+        long_turns: how many turns took longer than `LONG_SECONDS`.
+        long_seconds: their sum.
         seen_at: where in the code the longest turn was seen, b"-" if it was too short for that.
     """
 
@@ -47,6 +50,7 @@ class TurnMeter:
         """Forget what was measured."""
         self._began = self.longest = self.longest_cpu = self.longest_collection = 0.0
         self.seen_at = "-"
+        self.long_turns, self.long_seconds = 0, 0.0
 
     def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
         now = time.perf_counter()
@@ -73,6 +77,9 @@ class TurnMeter:
             seconds = time.perf_counter() - self._began
             if seconds > self.longest:
                 self.longest, self.seen_at = seconds, self._seen
+            if seconds > LONG_SECONDS:
+                self.long_turns += 1
+                self.long_seconds += seconds
             self._began, self._seen = 0.0, "-"
             self.longest_cpu = max(self.longest_cpu, time.thread_time() - self._began_cpu)
         try:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from threading import local
 from typing import TypeVar
 
-from imapshield.message.pauses import pausing_with
+from imapshield.message.pauses import call_with_pauses
 
 T = TypeVar("T")
 
@@ -70,7 +70,6 @@ def call_in_place(function: Callable[[], T], pause: Callable[[], object]) -> T:
     """
     _thread.octets_left = OCTETS_IN_PLACE
     try:
-        with pausing_with(pause):
-            return function()
+        return call_with_pauses(function, pause)
     finally:
         _thread.octets_left = None

@@ -116,7 +116,8 @@ class StoreMailbox:
             return self.changes(store), store.watch_paths(self.key)
 
         try:
-            delta, paths = await self._run(changes_and_paths, "changes")
+            # In a thread: a thousand users may be notified in one turn of the reactor.
+            delta, paths = await self._run(changes_and_paths)
         except NoSuchMailbox:
             return  # `_run` has notified the sessions
         self.apply_delta(delta)

@@ -11,6 +11,7 @@ from imapshield.mailbox.in_place import may_block
 from imapshield.maildir.index import Index, MailboxRow
 from imapshield.maildir.open_folders import Folder, OpenFolders
 from imapshield.maildir.paths import CUR, NEW
+from imapshield.message.pauses import pause_point
 
 CUR_MTIME_UNTRUSTED = 1
 NEW_MTIME_UNTRUSTED = 2
@@ -54,7 +55,9 @@ class DirectoryStamps(NamedTuple):
 
 def unopened_stamps(folders: OpenFolders, mailbox: str) -> DirectoryStamps | None:
     """Return the stamps of a mailbox's folder without opening it, None if that is not possible."""
+    pause_point()
     statuses = folders.directory_statuses(mailbox)
+    pause_point()
     if statuses is None:
         return None
     cur, new = statuses

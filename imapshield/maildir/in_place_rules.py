@@ -6,8 +6,8 @@ Rules
   of a kind therefore runs in a thread.
 * An account whose call in place has waited for a disk uses threads for a while: its disk is slow, or its mail is not in
   memory.
-* So do all accounts of a file system on which some calls took long. A sick disk stops the reactor for that many calls
-  in a minute, however many accounts it has.
+* So do all accounts of a file system on which some calls took long, or one took very long. A sick disk stops the
+  reactor for few calls in a minute, however many accounts it has.
 * A call that turned out to need a thread has cost its work twice. If that happens again and again, as for a client that
   reads old mail, calls of the kind are tried in place less often.
 """
@@ -15,6 +15,7 @@ Rules
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 SHORT_SECONDS = 0.002
 """A kind of call is short if the last one took at most this long, in place or in a thread. Most take a tenth of it."""
@@ -29,6 +30,9 @@ THREADS_ONLY_SECONDS = 60.0
 SLOW_CALLS_PER_VOLUME = 3
 """Calls in place that took long in `THREADS_ONLY_SECONDS`, after which all accounts of the file system use threads."""
 
+HANGING_SECONDS = 0.05
+"""After one call in place that takes longer, all accounts of the file system use threads."""
+
 WARM_SECONDS = 60.0
 """How long a kind of call is expected to find in memory what the last one has read."""
 
@@ -37,6 +41,10 @@ MAX_KINDS = 64
 
 MAX_SKIPPED = 63
 """Calls of a kind that run in a thread before one is tried in place again."""
+
+
+_MAX_PREEMPTED = 0.02
+"""For how long a thread that has the interpreter waits for the processor: a few turns of other processes."""
 
 
 @dataclass(slots=True)
@@ -62,6 +70,39 @@ class Place:
     kinds: OrderedDict[Hashable, _Kind] = field(default_factory=OrderedDict)
 
 
+class Waits(NamedTuple):
+    """How often a thread has waited.
+
+    Attributes:
+        reads: what it has read from disks, in blocks.
+        pauses: how often it has waited for anything but the processor.
+        process_seconds: for how long all threads of the process have computed.
+    """
+
+    reads: int
+    pauses: int
+    process_seconds: float
+
+
+def has_waited(before: Waits, after: Waits, seconds: float, *, with_others: bool) -> bool:
+    """Return whether a thread has probably waited for a disk, and not just for the processor or the interpreter.
+
+    A busy system makes every call slow. Threads would then make it slower still.
+
+    Args:
+        before: how often the thread has waited at the begin.
+        after: the same at the end.
+        seconds: the time in between.
+        with_others: whether another thread may have had the interpreter.
+    """
+    if after.reads > before.reads:
+        return True
+    if after.pauses == before.pauses:
+        return False
+    computed = after.process_seconds - before.process_seconds
+    return not with_others or (seconds > _MAX_PREEMPTED and computed < seconds / 2)
+
+
 class InPlaceRules:
     """The rules for all accounts of a server."""
 
@@ -81,8 +122,9 @@ class InPlaceRules:
         known = place.kinds.get(kind)
         if known is None or not volumes or now > known.warm_until or now < place.threads_until:
             return False
-        if any(now < self._threads_until.get(volume, now) for volume in volumes):
-            return False
+        for volume in volumes:
+            if now < self._threads_until.get(volume, now):
+                return False
         if known.skips:
             known.skips -= 1
             return False
@@ -108,13 +150,13 @@ class InPlaceRules:
         if len(place.kinds) > MAX_KINDS:
             place.kinds.popitem(last=False)
 
-    def was_slow(self, place: Place, volumes: Collection[int], now: float) -> None:
-        """Note that a call in place has waited, and took longer than `SLOW_SECONDS_IN_PLACE`."""
+    def was_slow(self, place: Place, volumes: Collection[int], seconds: float, now: float) -> None:
+        """Note that a call in place has waited, and took `seconds`: more than `SLOW_SECONDS_IN_PLACE`."""
         place.threads_until = now + THREADS_ONLY_SECONDS
         for volume in volumes:
             recent = [
                 then for then in self._slow_calls[volume] if then > now - THREADS_ONLY_SECONDS
             ]
             self._slow_calls[volume] = [*recent, now][-SLOW_CALLS_PER_VOLUME:]
-            if len(recent) + 1 >= SLOW_CALLS_PER_VOLUME:
+            if len(recent) + 1 >= SLOW_CALLS_PER_VOLUME or seconds > HANGING_SECONDS:
                 self._threads_until[volume] = now + THREADS_ONLY_SECONDS

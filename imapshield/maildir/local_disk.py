@@ -7,11 +7,13 @@ and there every message file is read in a thread.
 import ctypes
 import os
 import resource
+import time
 from collections.abc import Iterable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from imapshield.mailbox.in_place import WouldBlock, is_in_place, may_read
+from imapshield.maildir.in_place_rules import Waits
 
 _LOCAL_TYPES = frozenset(
     {
@@ -42,22 +44,10 @@ _STATFS_SIZE = 512
 """Bytes for ``struct statfs``: more than any system has. It begins with the type, which is a word."""
 
 
-class Waits(NamedTuple):
-    """How often a thread has waited.
-
-    Attributes:
-        reads: what it has read from disks, in blocks.
-        pauses: how often it has waited for anything but the processor.
-    """
-
-    reads: int
-    pauses: int
-
-
 def waits_of_thread() -> Waits:
     """Return how often the calling thread has waited until now (``getrusage(2)``)."""
     used = resource.getrusage(_THREAD)
-    return Waits(used.ru_inblock, used.ru_nvcsw)
+    return Waits(used.ru_inblock, used.ru_nvcsw, time.process_time())
 
 
 def read_at(fd: int, size: int, offset: int) -> bytes:

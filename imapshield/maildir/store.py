@@ -44,6 +44,7 @@ from imapshield.maildir import (
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.entry import store_error
 from imapshield.maildir.large_messages import LargeMessages
+from imapshield.message.pauses import pause_point
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -75,6 +76,7 @@ def _operation(
                     account.text_index.forget_candidates()
                 account.index.begin_operation()
                 recovery.open_account(account)
+            pause_point()
             return function(account, *args, **kwargs)
         except (StoreIOError, OSError, sqlite3.Error, *_UNEXPECTED) as error:
             may_block()  # what follows is done once, in a thread

@@ -6,6 +6,7 @@ A short call may run in the reactor's thread (`in_place_rules`), if no other cal
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Hashable
+from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -16,10 +17,10 @@ from imapshield.errors import IndexLocked, StoreBusy
 from imapshield.limits import LimitReached
 from imapshield.mailbox.in_place import WouldBlock, call_in_place
 from imapshield.maildir import in_place_rules
-from imapshield.maildir.in_place_rules import InPlaceRules, Place
+from imapshield.maildir.in_place_rules import InPlaceRules, Place, Waits
 from imapshield.maildir.job_queue import EXTRA_THREADS, SLOW_SECONDS, THREADS, JobQueue, Share
-from imapshield.maildir.local_disk import Waits, waits_of_thread
-from imapshield.message.pauses import pausing_with
+from imapshield.maildir.local_disk import waits_of_thread
+from imapshield.message.pauses import call_with_pauses
 
 T = TypeVar("T")
 
@@ -127,17 +128,12 @@ class SharedThreads:
             self._rules.succeeded(place, kind, now - started_at, now)
         else:
             self._rules.needed_thread(place, kind)
-        if now - started_at > in_place_rules.SLOW_SECONDS_IN_PLACE and self._has_waited(before):
-            self._rules.was_slow(place, volumes, now)
+        seconds = now - started_at
+        if seconds > in_place_rules.SLOW_SECONDS_IN_PLACE and in_place_rules.has_waited(
+            before, self._waits(), seconds, with_others=self._queue.is_running
+        ):
+            self._rules.was_slow(place, volumes, seconds, now)
         return call.has_ended
-
-    def _has_waited(self, before: Waits) -> bool:
-        """Return whether this thread has probably waited for a disk since `before`, and not just for the processor."""
-        now = self._waits()
-        # With other threads, it may have waited for the interpreter.
-        return now.reads > before.reads or (
-            now.pauses > before.pauses and not self._queue.is_running
-        )
 
     def _finished(self, result: Any, share: Share, timed: "_Timed", call: "_Call") -> None:
         now = self.reactor.seconds()
@@ -164,8 +160,7 @@ class _Timed:
     def __call__(self) -> Any:
         started_at = self._pauses.now()
         try:
-            with pausing_with(self._pauses.pause):
-                return self._function(*self._args)
+            return call_with_pauses(partial(self._function, *self._args), self._pauses.pause)
         finally:
             self.seconds = self._pauses.now() - started_at - self._pauses.slept
 

@@ -6,9 +6,11 @@ answer together, this adds up to tens of milliseconds. So code that loops over t
 `pause_point` about once in each half millisecond, where whoever runs the code lets it wait (`maildir.worker`).
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from threading import local
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class _Thread(local):
@@ -19,16 +21,15 @@ _thread = _Thread()
 
 
 def pause_point() -> None:
-    """Let this thread pause if the code was called in `pausing_with`."""
+    """Let this thread pause if the code was called by `call_with_pauses`."""
     if _thread.pause is not None:
         _thread.pause()
 
 
-@contextmanager
-def pausing_with(pause: Callable[[], object]) -> Iterator[None]:
-    """In this thread, let `pause_point` call `pause` for a block."""
+def call_with_pauses(function: Callable[[], T], pause: Callable[[], object]) -> T:
+    """Return ``function()``. In this thread, `pause_point` calls `pause` until then."""
     before, _thread.pause = _thread.pause, pause
     try:
-        yield
+        return function()
     finally:
         _thread.pause = before

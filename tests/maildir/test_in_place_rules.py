@@ -5,17 +5,22 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.maildir.in_place_rules import (
+    HANGING_SECONDS,
     MAX_KINDS,
     MAX_SKIPPED,
     SHORT_SECONDS,
     SLOW_CALLS_PER_VOLUME,
+    SLOW_SECONDS_IN_PLACE,
     THREADS_ONLY_SECONDS,
     WARM_SECONDS,
     InPlaceRules,
     Place,
+    Waits,
+    has_waited,
 )
 
 DISK, OTHER = (1,), (2,)
+SLOW = 1.5 * SLOW_SECONDS_IN_PLACE
 LATER = THREADS_ONLY_SECONDS + 1
 
 
@@ -55,7 +60,7 @@ class InPlaceRulesTests(SynchronousTestCase):
 
     def test_slow_account(self) -> None:
         """An account whose call in place has waited for a disk uses threads for a minute; others do not."""
-        self.rules.was_slow(self.place, DISK, 0.0)
+        self.rules.was_slow(self.place, DISK, SLOW, 0.0)
         self.assertFalse(self.may_run(THREADS_ONLY_SECONDS - 1))
         self.assertTrue(self.may_run(0.0, self.warm_place()))
         self.rules.ended_in_thread(self.place, "a", 0.0, THREADS_ONLY_SECONDS)
@@ -68,11 +73,31 @@ class InPlaceRulesTests(SynchronousTestCase):
             place = self.warm_place(float(second) / 2)
             if self.may_run(second / 2, place):
                 slow += 1
-                self.rules.was_slow(place, DISK, second / 2)
+                self.rules.was_slow(place, DISK, SLOW, second / 2)
         self.assertEqual(slow, SLOW_CALLS_PER_VOLUME)
         self.assertTrue(self.may_run(1.0, self.warm_place(1.0), OTHER))
         self.assertFalse(self.may_run(1.0, self.warm_place(1.0), DISK + OTHER))
         self.assertTrue(self.may_run(LATER + 2, self.warm_place(LATER + 2)))
+
+    def test_disk_that_hangs(self) -> None:
+        """One call that hangs sends all accounts of its file system to threads."""
+        self.rules.was_slow(Place(), DISK, 2 * HANGING_SECONDS, 0.0)
+        self.assertFalse(self.may_run())
+        self.assertTrue(self.may_run(volumes=OTHER))
+
+    def test_what_counts_as_waiting_for_a_disk(self) -> None:
+        """Reading blocks counts. Any other wait counts alone, and beside other threads if it was long and nothing computed."""
+        before = Waits(3, 5, 1.0)
+        for after, seconds, with_others, expected in (
+            (Waits(4, 5, 1.0), SLOW, True, True),
+            (Waits(3, 5, 1.0), 1.0, False, False),
+            (Waits(3, 6, 1.0), SLOW, False, True),
+            (Waits(3, 6, 1.0), SLOW, True, False),
+            (Waits(3, 6, 1.0), 1.0, True, True),
+            (Waits(3, 6, 1.9), 1.0, True, False),
+        ):
+            found = has_waited(before, after, seconds, with_others=with_others)
+            self.assertEqual(found, expected, (after, seconds, with_others))
 
     def test_slow_calls_now_and_then(self) -> None:
         """Slow calls with long times between them do not add up."""
@@ -80,7 +105,7 @@ class InPlaceRulesTests(SynchronousTestCase):
             now = minute * LATER
             place = self.warm_place(now)
             self.assertTrue(self.may_run(now, place))
-            self.rules.was_slow(place, DISK, now)
+            self.rules.was_slow(place, DISK, SLOW, now)
 
     def test_calls_that_need_a_thread_after_all(self) -> None:
         """The more calls in a row were tried in vain, the fewer are tried; one that ends in place starts again."""

@@ -13,14 +13,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import IndexLocked
 from imapshield.mailbox.in_place import is_in_place, may_block
-from imapshield.maildir.in_place_rules import SLOW_SECONDS_IN_PLACE
+from imapshield.maildir.in_place_rules import SLOW_SECONDS_IN_PLACE, Waits
 from imapshield.maildir.job_queue import (
     COMPUTING_SECONDS,
     MAX_USED_SECONDS,
     SLOW_SECONDS,
     SLOW_THREADS,
 )
-from imapshield.maildir.local_disk import Waits
 from imapshield.maildir.worker import (
     LOCKED_SECONDS,
     MAX_DELAY,
@@ -62,7 +61,7 @@ class SerialWorkerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.pool = Pool()
         self.reactor = Reactor()
-        self.waits = Waits(0, 0)
+        self.waits = Waits(0, 0, 0.0)
         self.threads = SharedThreads(self.pool, self.reactor, self.sleep, lambda: self.waits)
         self.slept = 0.0
         self.worker = SerialWorker(self.threads)
@@ -127,7 +126,7 @@ class SerialWorkerTests(SynchronousTestCase):
     def test_call_in_place_that_takes_long(self) -> None:
         """It is given up at its next pause. If it has waited for a disk, the account then uses threads for a while."""
         self.warm()
-        for waits, uses_threads in ((Waits(0, 0), False), (Waits(1, 0), True)):
+        for waits, uses_threads in ((Waits(0, 0, 0.0), False), (Waits(1, 0, 0.0), True)):
             result = self.run_short(lambda: self.wait_in_place(waits))  # noqa: B023
             self.pool.step()
             self.successResultOf(result)
@@ -145,7 +144,7 @@ class SerialWorkerTests(SynchronousTestCase):
         """While a call runs in a thread, a call in place that takes long may have waited for that."""
         self.warm()
         SerialWorker(self.threads).run(int)
-        self.run_short(lambda: self.wait_in_place(Waits(0, 1)))
+        self.run_short(lambda: self.wait_in_place(Waits(0, 1, 0.0)))
         self.pool.step()
         self.pool.step()
         self.run_short()

@@ -11,7 +11,7 @@ from typing import Any, cast
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.mailbox.message_items import MessageItems
-from imapshield.message.pauses import pause_point, pausing_with
+from imapshield.message.pauses import call_with_pauses, pause_point
 from imapshield.wire.commands.fetch import Attribute, Binary, FetchItem
 from imapshield.wire.commands.search import EnvelopeKey, SearchKey, TextKey
 
@@ -35,8 +35,7 @@ class PauseTests(SynchronousTestCase):
 
         sys.setprofile(count)
         try:
-            with pausing_with(pause):
-                function()
+            call_with_pauses(function, pause)
         finally:
             sys.setprofile(None)
         self.assertGreater(pauses, 3)
@@ -76,14 +75,16 @@ class PauseTests(SynchronousTestCase):
             self.check(head + line * 40_000, TextKey("zzz"), Binary((1,)))
 
     def test_no_pause_outside(self) -> None:
-        """A pause belongs to one thread and one block, also if the block fails."""
+        """A pause belongs to one thread and one call, also if the call fails."""
         paused: list[int] = []
 
         def fail() -> None:
-            with pausing_with(lambda: paused.append(1)), pausing_with(lambda: paused.append(2)):
-                pause_point()
-                raise ValueError
+            pause_point()
+            raise ValueError
 
-        self.assertRaises(ValueError, fail)
+        def outer() -> None:
+            self.assertRaises(ValueError, call_with_pauses, fail, lambda: paused.append(2))
+
+        call_with_pauses(outer, lambda: paused.append(1))
         pause_point()
         self.assertEqual(paused, [2])
