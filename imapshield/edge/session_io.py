@@ -51,6 +51,11 @@ class SessionIO(Authentication):
         self._owner.write_buffer.work += count
 
     @property
+    def turns(self) -> int:
+        """How many turns have begun. The connection receives nothing from one command of a turn to the next."""
+        return self._owner.write_buffer.turns
+
+    @property
     def turn_is_over(self) -> bool:
         """Whether the session has done enough in this turn: `drain` before it does more."""
         return self._owner.write_buffer.work >= WORK_PER_TURN

@@ -96,6 +96,7 @@ class WriteBuffer:
         client_reads: whether the peer was sent more than `UNREAD_BYTES`, so that it must have read some of them. Until
             then the high-water mark is `PIECE_SIZE`, if it is not lower.
         full: whether the transport holds more than the high-water mark and waits for the peer to read.
+        turns: how many turns of the session have begun.
         work: lines and messages that the session has counted since its turn began.
         bytes_written: how many bytes were handed to the transport, after compression.
         compress: applied to each write while it is set (RFC 4978).
@@ -112,7 +113,7 @@ class WriteBuffer:
         high_water_mark: int,
     ) -> None:
         self.full = self.client_reads = False
-        self.bytes_written = self.work = 0
+        self.bytes_written = self.work = self.turns = 0
         self.compress: Callable[[bytes], bytes] | None = None
         self.on_flushed: Callable[[], object] = lambda: None
         self.on_full: Callable[[], object] = lambda: None
@@ -178,6 +179,7 @@ class WriteBuffer:
     def begin_turn(self) -> None:
         """Keep `write` from scheduling a flush: the caller is about to write several times and will `flush`."""
         self._flush_scheduled = True
+        self.turns += 1
         self.work = 0
 
     def flush(self) -> None:

@@ -92,8 +92,7 @@ class AccountState:
         self._index_owner = self.folders.owner
         self._is_prepared = False
         self._counter = count()
-        self._host = os.uname().nodename
-        self._tag = secrets.token_hex(4)
+        self._origin = filename.origin(os.uname().nodename, secrets.token_hex(4))
 
     def log_full_disk(self) -> None:
         """Log that the disk is full, unless that was logged a short time ago."""
@@ -195,7 +194,7 @@ class AccountState:
 
     def unique_name(self) -> bytes:
         """Return a base name that no other file has, for a new message or folder in ``tmp/``."""
-        return filename.unique(self.now(), os.getpid(), next(self._counter), self._host, self._tag)
+        return filename.unique(self.now(), os.getpid(), next(self._counter), self._origin)
 
     def watch_paths(self, key: int) -> tuple[str, str]:
         """Return the directories that change when another program changes the mailbox."""

@@ -335,6 +335,11 @@ class _Copy:
         )
         target_flags = {flags: canonical_flags(flags.split(), folder_flags) for flags in flag_lists}
         modseq, saved = target.highestmodseq + 1, int(account.now())
+        # The letters of the flags, for all names without letters.
+        ends = {
+            flags: filename.with_flags(b"", flags.split(), folder_flags)
+            for flags in target_flags.values()
+        }
         new_rows: list[tuple[object, ...]] = []
         copied: list[int] = []
         error: OSError | None = None
@@ -343,7 +348,9 @@ class _Copy:
             base = self._bases.get(uid) or filename.copy_name(
                 name, account.unique_name(), physical, size
             )
-            new_name = filename.with_flags(base, flags.split(), folder_flags)
+            new_name = base + ends[flags]
+            if b":" in base:
+                new_name = filename.with_flags(base, flags.split(), folder_flags)
             try:
                 try:
                     self._transfer(self._source_folder.entry(old_directory, name), new_name)

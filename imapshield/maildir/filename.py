@@ -129,20 +129,28 @@ def format_keywords(folder_flags: FolderFlags) -> bytes:
     return b"".join(b"%d %b\n" % (i, word) for i, word in enumerate(folder_flags.lettered) if word)
 
 
-def unique(now: float, pid: int, counter: int, host: str, tag: str) -> bytes:
+def unique(now: float, pid: int, counter: int, origin: bytes) -> bytes:
     """Return a base name that no other process or host creates.
 
     Args:
         now: seconds since the epoch.
         pid: the process.
         counter: distinguishes the names of one store.
+        origin: the result of `origin`.
+    """
+    seconds, micros = divmod(int(now * 1_000_000), 1_000_000)
+    return b"%d.M%06dP%dQ%d%b" % (seconds, micros, pid, counter, origin)
+
+
+def origin(host: str, tag: str) -> bytes:
+    """Return the end of the base names of one store.
+
+    Args:
         host: the host's name, with any characters.
         tag: distinguishes the stores of one process.
     """
-    seconds, micros = divmod(int(now * 1_000_000), 1_000_000)
     safe = host.replace("/", "\\057").replace(":", "\\072").replace(",", "\\054")
-    name = f"{seconds}.M{micros:06d}P{pid}Q{counter}R{tag}.{safe}"
-    return name.encode("ascii", "backslashreplace")
+    return f"R{tag}.{safe}".encode("ascii", "backslashreplace")
 
 
 def with_sizes(base_name: bytes, physical: int, wire: int | None) -> bytes:
@@ -189,7 +197,8 @@ def copy_name(name: bytes, base_name: bytes, physical: int, wire: int | None) ->
     """
     stated = stored_size(name)
     copied = with_sizes(base_name, physical if stated is None else stated, wire)
-    return copied + b":2,Z" if b"Z" in _split(name)[1] else copied
+    is_marked = name.find(b"Z", name.find(b":")) >= 0 and b"Z" in _split(name)[1]
+    return copied + b":2,Z" if is_marked else copied
 
 
 def base(name: bytes) -> bytes:

@@ -22,13 +22,16 @@ from imapshield.maildir.directory_state import record_own_change, stat_or_create
 from imapshield.maildir.entry import Entry, named
 from imapshield.maildir.filename import FolderFlags
 from imapshield.maildir.folder_listing import FileFinder
-from imapshield.maildir.index import MailboxRow
+from imapshield.maildir.index import MailboxRow, uid_condition
 from imapshield.maildir.keywords import canonical_flags
 from imapshield.maildir.open_folders import Folder
-from imapshield.maildir.paths import CUR
+from imapshield.maildir.paths import CUR, is_file_name
 from imapshield.maildir.unreadable import log_once, log_unreadable
 from imapshield.wire.flags import DELETED
 
+_WITH_END = (
+    "CAST(iif(instr(name, x'3a'), substr(name, 1, instr(name, x'3a') - 1), name) || ? AS BLOB)"
+)
 _HAS_DELETED = "AND instr(flags, x'5c44656c65746564') > 0"  # \Deleted
 
 
@@ -44,16 +47,14 @@ def store_flags(
     """Change flags; `IStore.store_flags` describes the arguments."""
     index = account.index
     failed: list[int] = []
-    changed: list[tuple[bytes, bytes, int, int, int, int]] = []
     new_lists: dict[bytes, bytes] = {}
-    with files.UndoSteps() as undo, index.write(undo=undo) as db:
+    with files.UndoSteps() as undo, index.write(undo=undo):
         account.require_recovered(key)
         mailbox = index.mailbox(key)
         folder = account.folders.folder(mailbox.name)
         before = stat_or_create(folder)
         folder_flags = account.keywords.add(mailbox, () if op == b"-" else flags)
-        modseq = mailbox.highestmodseq + 1
-        finder = FileFinder(folder)
+        renames = _Renames(account, folder, folder_flags, undo)
         rows = index.message_rows("uid, place, name, flags, modseq", key, uids)
         for uid, directory, name, old, changed_at in rows:
             if unchanged_since is not None and changed_at > unchanged_since:
@@ -64,19 +65,93 @@ def store_flags(
                 new = canonical_flags(_apply(op, old, flags), folder_flags, len(old))
                 new_lists[old] = new
             if new != old:
-                file = directory, name
-                new_name = _rename(account, finder, file, new, folder_flags, undo)
-                if new_name is not None:
-                    changed.append((new_name, new, CUR, modseq, key, uid))
-        if changed:
-            db.executemany(
-                "UPDATE message SET name = ?, flags = ?, place = ?, modseq = ?"
-                " WHERE mailbox = ? AND uid = ?",
-                changed,
-            )
+                renames.add(uid, directory, name, new)
+        modseq = mailbox.highestmodseq + 1
+        if renames.record(key, modseq):
             record_own_change(index, mailbox, folder, before, highestmodseq=modseq)
         delta = index.delta_since(key, since)
     return StoreResult(delta, failed)
+
+
+class _Renames:
+    """Gives files the letters of their new flags, and records that in the index, in a write transaction.
+
+    Most files are where the index has them, and their new names end alike. These are renamed without more calls of
+    functions than necessary, and recorded with one statement for each end: that is half of the time of a statement for
+    each.
+    """
+
+    def __init__(
+        self,
+        account: AccountState,
+        folder: Folder,
+        folder_flags: FolderFlags,
+        undo: files.UndoSteps,
+    ) -> None:
+        self._account = account
+        self._folder_flags = folder_flags
+        self._finder = FileFinder(folder)
+        self._undo = undo
+        # What follows the colon in the old name, and the new flags → what follows the base name in the new one.
+        self._ends: dict[tuple[bytes, bytes], bytes] = {}
+        self._renamed: list[tuple[bytes, bytes]] = []
+        self._uids: dict[tuple[bytes, bytes], list[int]] = {}
+        self._found_elsewhere: list[tuple[bytes, bytes, int]] = []
+
+    def add(self, uid: int, directory: int, name: bytes, flags: bytes) -> None:
+        """Rename the file that the index has as `name` in `directory`."""
+        base, _, info = name.partition(b":")
+        end = self._ends.get((info, flags))
+        if end is None:
+            end = filename.with_flags(b":" + info, flags.split(), self._folder_flags)
+            self._ends[info, flags] = end
+        is_there = directory == CUR and is_file_name(name)
+        if is_there and self._rename_in_cur(name, base + end):
+            self._uids.setdefault((end, flags), []).append(uid)
+            return
+        new_name = _rename(
+            self._account, self._finder, (directory, name), flags, self._folder_flags, self._undo
+        )
+        if new_name is not None:
+            self._found_elsewhere.append((new_name, flags, uid))
+
+    def _rename_in_cur(self, name: bytes, new_name: bytes) -> bool:
+        """Rename a file in ``cur/``; return False if `_rename` must find it, or another name."""
+        if new_name == name:  # only keywords without a letter changed
+            return True
+        cur = self._finder.folder.directory(CUR)
+        try:
+            os.rename(name, new_name, src_dir_fd=cur, dst_dir_fd=cur)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):
+                raise named(error, Entry(cur, name)) from None
+            return False
+        if not self._renamed:
+            self._undo.append(self._rename_back)
+        self._renamed.append((name, new_name))
+        return True
+
+    def _rename_back(self) -> None:
+        cur = self._finder.folder.directory(CUR)
+        for name, new_name in reversed(self._renamed):
+            files.rename_back(Entry(cur, new_name), Entry(cur, name))
+
+    def record(self, key: int, modseq: int) -> bool:
+        """Record what was renamed; return whether that is anything."""
+        db = self._account.index.db
+        for (end, flags), uids in self._uids.items():
+            in_uids, parameters = uid_condition(uids, ascending=True)
+            db.execute(
+                f"UPDATE message SET name = {_WITH_END}, flags = ?, modseq = ?"  # noqa: S608
+                f" WHERE mailbox = ? AND {in_uids}",
+                (end, flags, modseq, key, *parameters),
+            )
+        db.executemany(
+            "UPDATE message SET name = ?, flags = ?, place = ?, modseq = ?"
+            " WHERE mailbox = ? AND uid = ?",
+            [(name, flags, CUR, modseq, key, uid) for name, flags, uid in self._found_elsewhere],
+        )
+        return bool(self._uids or self._found_elsewhere)
 
 
 def _rename(
@@ -91,7 +166,7 @@ def _rename(
     directory, name = file
     for _ in range(2):
         new_name = filename.with_flags(name, flags.split(), folder_flags)
-        if directory == CUR and new_name == name:  # only keywords without a letter changed
+        if directory == CUR and new_name == name:
             return name
         try:
             source = finder.folder.entry(directory, name)
@@ -175,7 +250,7 @@ def _unlink_all(
     cur = folder.directory(CUR)
     for uid, directory, name in rows:
         try:
-            if directory == CUR and b"/" not in name and b"\0" not in name:
+            if directory == CUR and is_file_name(name):
                 try:
                     os.unlink(name, dir_fd=cur)  # without a function call for each message
                 except FileNotFoundError:

@@ -203,14 +203,16 @@ class Index(IndexDatabase):
 
     def update_mailbox(self, key: int, **fields: object) -> None:
         """Change some of a mailbox's fields, named as in `MailboxRow`, in a write transaction."""
+        before: MailboxRow | None = self.known().get(key)
         columns = ", ".join([f"{_COLUMNS[field]} = ?" for field in fields])
         self.db.execute(f"UPDATE mailbox SET {columns} WHERE id = ?", (*fields.values(), key))  # noqa: S608
+        if before is not None:
+            self.known()[key] = before._replace(**fields)
 
     def remove_mailbox(self, key: int) -> None:
         """Remove a mailbox and everything that belongs to it, but remember its UIDVALIDITY, in a write transaction."""
-        self.db.execute(
-            "INSERT OR IGNORE INTO retired SELECT uidvalidity FROM mailbox WHERE id = ?", (key,)
-        )
+        query = "INSERT OR IGNORE INTO retired SELECT uidvalidity FROM mailbox WHERE id = ?"
+        self.db.execute(query, (key,))
         self.db.execute(
             "DELETE FROM retired WHERE uidvalidity <="
             " (SELECT uidvalidity FROM retired ORDER BY uidvalidity DESC LIMIT 1 OFFSET ?)",
@@ -346,9 +348,10 @@ class Index(IndexDatabase):
                 query = _CHANGED if since > 1 else _ALL
                 # Equal flag lists are one object: thousands of messages may have the same four KiB of flags.
                 flag_lists: dict[bytes, bytes] = {}
+                one = flag_lists.setdefault
                 rows = [
-                    MessageRow(uid, flag_lists.setdefault(flags, flags), *rest)
-                    for uid, flags, *rest in db.execute(query, (key, since))
+                    MessageRow(uid, one(flags, flags), modseq, size, date)
+                    for uid, flags, modseq, size, date in db.execute(query, (key, since))
                 ]
                 if since:
                     vanished = self._vanished_since(mailbox, since)
@@ -356,16 +359,13 @@ class Index(IndexDatabase):
 
     def _vanished_since(self, mailbox: MailboxRow, since: int) -> SequenceSet:
         if since >= mailbox.expunges_complete_after:
-            uids = self.db.execute(
-                "SELECT uid FROM expunged WHERE mailbox = ? AND modseq > ? ORDER BY uid",
-                (mailbox.key, since),
-            )
+            query = "SELECT uid FROM expunged WHERE mailbox = ? AND modseq > ? ORDER BY uid"
+            uids = self.db.execute(query, (mailbox.key, since))
             return SequenceSet.from_numbers(uid for (uid,) in uids)
         # The log does not reach back that far, so all UIDs without a message are returned, no matter when they were
         # expunged.
-        uids = self.db.execute(
-            "SELECT uid FROM message WHERE mailbox = ? ORDER BY uid", (mailbox.key,)
-        )
+        query = "SELECT uid FROM message WHERE mailbox = ? ORDER BY uid"
+        uids = self.db.execute(query, (mailbox.key,))
         return SequenceSet.complement((uid for (uid,) in uids), mailbox.uidnext)
 
     def cached_items(self, key: int) -> list[tuple[int, bytes]]:

@@ -25,15 +25,14 @@ from imapshield.maildir.fs_layout import fs_layout_warning, fs_mailbox, may_be_f
 from imapshield.maildir.paths import (
     CUR,
     DIRECTORY_NAMES,
-    MAX_FILE_NAME,
     NEW,
     folder_name,
     irregular_folders,
+    is_file_name,
     mailbox_name,
 )
 from imapshield.wire.names import INBOX
 
-_DOT = ord(".")
 _LINK_ERRORS = (errno.ELOOP, errno.ENOTDIR)
 
 
@@ -96,11 +95,9 @@ class Folder:
         """Return the message file `name` in ``cur/``, ``new/`` or ``tmp/``.
 
         Raises:
-            FileNotFoundError: no file can have this name. The index, which may come from another program, may hold such
-                a name.
+            FileNotFoundError: no file can have this name.
         """
-        is_too_long = len(name) > MAX_FILE_NAME
-        if not name or name[0] == _DOT or is_too_long or b"/" in name or b"\0" in name:
+        if not is_file_name(name):
             raise FileNotFoundError(errno.ENOENT, "not a file name", name)
         return Entry(self.directory(number), name)
 

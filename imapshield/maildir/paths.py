@@ -41,6 +41,12 @@ _CONTROL_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
 _DOTS = re.compile(r"(?<=.)\.(?!\.|\Z)")
 
 
+def is_file_name(name: bytes) -> bool:
+    """Whether a message file can have this name. The index, which may come from another program, may hold any name."""
+    is_hidden = name[:1] in (b"", b".")
+    return not is_hidden and len(name) <= MAX_FILE_NAME and b"/" not in name and b"\0" not in name
+
+
 def check_new_name(mailbox: str) -> None:
     """Check the name of a mailbox that is to be created.
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from imapshield.errors import NoSuchMailbox
 from imapshield.maildir import files
 from imapshield.maildir.directory_state import DirectoryStamps, record_own_change, stat_or_create
+from imapshield.maildir.entry import Entry
 from imapshield.maildir.filename import base
 from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.index import STAGED, Index, MailboxRow
@@ -133,9 +134,10 @@ class Staging:
         names = db.execute(f"SELECT name FROM message WHERE {staged}", (key, first_uid)).fetchall()  # noqa: S608
         listed_at = mailbox.listed_at
         finder = FileFinder(folder)
+        cur = folder.directory(CUR)
         for (name,) in names:
             try:
-                files.rename(folder.entry(TMP, name), folder.entry(CUR, name))
+                files.rename(folder.entry(TMP, name), Entry(cur, name))
             except FileNotFoundError:
                 listed_at = 0.0
                 file = finder.find(name)

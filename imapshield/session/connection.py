@@ -33,6 +33,10 @@ class Connection(Protocol):
         """Count work of about `count` microseconds: so many lines of responses, or messages that were looked at."""
 
     @property
+    def turns(self) -> int:
+        """How many turns have begun. The connection receives nothing from one command of a turn to the next."""
+
+    @property
     def turn_is_over(self) -> bool:
         """Whether so much work was counted since `drain` returned that `drain` is due before more of it."""
 

@@ -91,6 +91,7 @@ class SessionState:
         command: the running command, once it is parsed.
         command_running: whether a command is being executed.
         mailbox_changed: whether the selected mailbox has changed since the running command began.
+        polled_in_turn: the turn of the last NOOP that asked the mailbox (`Connection.turns`).
         idling: whether the running command is IDLE, which permits untagged responses at any time.
         sending: whether `send` has written a part of a response, and waits for the client to read it.
         failed_messages: the number of messages that the running command could not process; its response is then NO.
@@ -115,6 +116,7 @@ class SessionState:
         self.command: Command | None = None
         self.command_running = False
         self.mailbox_changed = False
+        self.polled_in_turn = -1
         self.idling = False
         self.sending = False
         self.failed_messages = 0

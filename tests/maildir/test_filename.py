@@ -15,6 +15,7 @@ from imapshield.maildir.filename import (
     flags_of,
     format_keywords,
     may_be_compressed,
+    origin,
     parse_keywords,
     unique,
     wire_size,
@@ -33,10 +34,11 @@ def folder_flags() -> FolderFlags:
 class FilenameTests(SynchronousTestCase):
     def test_base_name_begins_with_the_time(self) -> None:
         """A base name begins with the time, and contains no character with a meaning in Maildir file names."""
-        name = unique(1700000000.0000425, 42, 7, "mail/host:1,x é", "9f")
+        end = origin("mail/host:1,x é", "9f")
+        name = unique(1700000000.0000425, 42, 7, end)
         self.assertEqual(name, b"1700000000.M000042P42Q7R9f.mail\\057host\\0721\\054x \\xe9")
         self.assertEqual(base(name), name)
-        self.assertNotEqual(name, unique(1700000000.0000425, 42, 8, "host", "9f"))
+        self.assertNotEqual(name, unique(1700000000.0000425, 42, 8, end))
 
     def test_sizes_are_written_and_read(self) -> None:
         """Sizes are written into a name, and the wire size is read from a name that has one."""

@@ -9,9 +9,14 @@ from imapshield.wire.responses import Tagged, ok
 
 
 async def noop(session: Session, command: BareCommand) -> Tagged:
-    """Handle NOOP and CHECK. They poll the file system, so that mail that has just been delivered is reported."""
-    if session.state is State.SELECTED:
+    """Handle NOOP and CHECK. They poll the file system, so that mail that has just been delivered is reported.
+
+    One poll answers all of them that run in the same turn: the client had sent them before that poll.
+    """
+    turn = session.io.turns
+    if session.state is State.SELECTED and turn != session.polled_in_turn:
         await session.mailbox.poll()
+        session.polled_in_turn = turn
     return ok(f"{command.name.decode()} completed")
 
 

@@ -1,5 +1,9 @@
 """NOOP and IDLE."""
 
+from unittest import mock
+
+from twisted.internet.defer import Deferred
+
 from tests.session.session_case import SessionTestCase, session_of, without_text
 
 
@@ -13,6 +17,34 @@ class IdleTests(SessionTestCase):
         self.server.login().append()
         response = client(b"c NOOP")
         self.assertIn(b"* 1 EXPUNGE\r\n* 2 EXISTS\r\n", response)
+
+    def test_one_poll_answers_noops_that_arrived_together(self) -> None:
+        """NOOPs of one packet poll once. A NOOP that the client has sent after that polls again."""
+        client = self.select_inbox(1)
+        mailbox = session_of(client).mailbox
+        with mock.patch.object(mailbox, "poll", wraps=mailbox.poll) as poll:
+            client.send(b"".join(b"a%d NOOP\r\n" % number for number in range(10)))
+            self.assertEqual(poll.call_count, 1)
+            client(b"b NOOP")
+            client(b"c NOOP")
+            self.assertEqual(poll.call_count, 3)
+
+    def test_noop_that_waited_for_another_polls_again(self) -> None:
+        """While the poll of a NOOP runs in a thread, the mailbox may change: the next NOOP of the packet polls too."""
+        client = self.select_inbox(1)
+        polls: list[Deferred[None]] = []
+
+        async def poll() -> None:
+            polls.append(Deferred())
+            await polls[-1]
+
+        self.patch(session_of(client).mailbox, "poll", poll)
+        client.send(b"a NOOP\r\nb NOOP\r\n")
+        self.assertEqual(len(polls), 1)
+        polls[0].callback(None)
+        self.assertEqual(without_text(client.read()), b"a OK\r\n")
+        polls[1].callback(None)
+        self.assertEqual(without_text(client.read()), b"b OK\r\n")
 
     def test_idle_returns_changes_at_once(self) -> None:
         """IDLE returns changes immediately and ends with DONE."""
