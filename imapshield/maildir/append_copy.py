@@ -278,6 +278,7 @@ class _Copy:
         self._source_folder = account.folders.folder(self._source.name)
         self._target_folder = account.folders.folder(self._target.name)
         self._entry = entry
+        self._transfer = self._duplicate if entry is None else self._rename
         self._bases = bases
         self._directory = directory
         self._undo = undo
@@ -335,11 +336,11 @@ class _Copy:
         )
         target_flags = {flags: canonical_flags(flags.split(), folder_flags) for flags in flag_lists}
         modseq, saved = target.highestmodseq + 1, int(account.now())
-        # The letters of the flags, for all names without letters.
-        ends = {
-            flags: filename.with_flags(b"", flags.split(), folder_flags)
-            for flags in target_flags.values()
-        }
+
+        def with_flags(name: bytes, flags: bytes) -> bytes:
+            return filename.with_flags(name, flags.split(), folder_flags)
+
+        ends = {flags: with_flags(b"", flags) for flags in target_flags.values()}
         new_rows: list[tuple[object, ...]] = []
         copied: list[int] = []
         error: OSError | None = None
@@ -348,9 +349,8 @@ class _Copy:
             base = self._bases.get(uid) or filename.copy_name(
                 name, account.unique_name(), physical, size
             )
-            new_name = base + ends[flags]
-            if b":" in base:
-                new_name = filename.with_flags(base, flags.split(), folder_flags)
+            has_letters = b":" in base
+            new_name = with_flags(base, flags) if has_letters else base + ends[flags]
             try:
                 try:
                     self._transfer(self._source_folder.entry(old_directory, name), new_name)
@@ -360,8 +360,7 @@ class _Copy:
                     found = filename.all_flags(entry.name, old_flags, source_flags).split()
                     folder_flags = account.keywords.add(target, found)
                     flags = canonical_flags(found, folder_flags)
-                    new_name = filename.with_flags(base, flags.split(), folder_flags)
-                    self._transfer(entry, new_name)
+                    self._transfer(entry, new_name := with_flags(base, flags))
             except OSError as failure:
                 if failure.errno not in _FAILS_ALONE:
                     raise
@@ -376,11 +375,6 @@ class _Copy:
         if error is not None and not copied:
             raise error
         return new_rows, copied
-
-    def _transfer(self, entry: Entry, new_name: bytes) -> None:
-        """Copy or move one file."""
-        transfer = self._duplicate if self._entry is None else self._rename
-        transfer(entry, new_name)
 
     def _rename(self, entry: Entry, new_name: bytes) -> None:
         new_entry = Entry(self._target_folder.directory(CUR), new_name)

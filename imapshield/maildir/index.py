@@ -207,7 +207,7 @@ class Index(IndexDatabase):
         columns = ", ".join([f"{_COLUMNS[field]} = ?" for field in fields])
         self.db.execute(f"UPDATE mailbox SET {columns} WHERE id = ?", (*fields.values(), key))  # noqa: S608
         if before is not None:
-            self.known()[key] = before._replace(**fields)
+            self.known()[key] = before._replace(**cast("Any", fields))
 
     def remove_mailbox(self, key: int) -> None:
         """Remove a mailbox and everything that belongs to it, but remember its UIDVALIDITY, in a write transaction."""
