@@ -62,12 +62,10 @@ class KeyReader:
         self._charset = charset or "utf-8"
         self._text_keys_left = cursor.limits.max_text_keys
 
-    def read(self) -> SearchKey:
-        """Read one key."""
-        word = self.cursor.try_match(abnf.WORD)
-        if word is None:
+    def read(self, name: bytes | None) -> SearchKey:
+        """Read one key after its `name`, which is in upper case; without one, a sequence set."""
+        if name is None:
             return search.SequenceKey(self.cursor.sequence_set())
-        name = word.upper()
         key = KEYS.get(name)
         if key is None:
             raise BadCommand("Unknown search key")
@@ -197,9 +195,11 @@ def search_keys(cursor: Cursor, charset: str | None) -> SearchKey:
     reader, tree = KeyReader(cursor, charset), _KeyTree(cursor)
     while True:
         cursor.count_term()
-        if tree.open_frame():
+        word = cursor.try_match(abnf.WORD)
+        name = None if word is None else word.upper()
+        if tree.open_frame(name):
             continue
-        root = tree.add(reader.read())
+        root = tree.add(reader.read(name))
         if root is not None:
             return root
 
@@ -224,18 +224,24 @@ class _KeyTree:
         self._cursor = cursor
         self._frames = [_Frame("list")]
 
-    def open_frame(self) -> bool:
-        """Read a parenthesis, NOT or OR if one comes next, and return whether one did."""
+    def open_frame(self, name: bytes | None) -> bool:
+        """Open a frame if `name`, the word that was read, is NOT or OR, or if a parenthesis comes next without a word.
+
+        Returns:
+            Whether there was one of them.
+        """
         cursor, top = self._cursor, self._frames[-1]
-        if cursor.skip(b"("):
+        if name is None:
+            if not cursor.skip(b"("):
+                return False
             self._push(_Frame("list"))
-        elif cursor.skip_word(b"NOT"):
+        elif name == b"NOT":
             cursor.space("NOT")
             if top.kind == "not":
                 self._frames.pop()
             else:
                 self._push(_Frame("not"))
-        elif cursor.skip_word(b"OR"):
+        elif name == b"OR":
             cursor.space("OR")
             if top.kind == "or":
                 top.missing += 1
