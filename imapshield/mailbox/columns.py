@@ -13,9 +13,10 @@ Rules
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from operator import attrgetter
 
 from imapshield.mailbox.deltas import Change, Delta, MessageRow
 from imapshield.wire.sequence import SequenceSet
@@ -118,9 +119,7 @@ class Columns:
     def apply(self, delta: Delta) -> Change:
         """Apply `delta`, and return what it changed. A delta that was applied before changes nothing."""
         vanished = self._remove(delta.vanished)
-        new_from = len(delta.rows)
-        while new_from and (not self.uids or delta.rows[new_from - 1].uid > self.uids[-1]):
-            new_from -= 1
+        new_from = bisect_right(delta.rows, self.uids[-1], key=_uid_of) if self.uids else 0
         changed = self._update(delta.rows[:new_from])
         new_rows = delta.rows[new_from:]
         added = array("I", [row.uid for row in new_rows])
@@ -157,8 +156,10 @@ class Columns:
         return changed
 
     def _extend(self, rows: Sequence[MessageRow]) -> None:
+        flags = [row.flags for row in rows]
+        ids = {flag_list: self.flag_id(flag_list) for flag_list in dict.fromkeys(flags)}
         self.uids = self.uids + array("I", [row.uid for row in rows])
-        self.flag_ids = self.flag_ids + array("I", [self.flag_id(row.flags) for row in rows])
+        self.flag_ids = self.flag_ids + array("I", [ids[flag_list] for flag_list in flags])
         self.modseqs = self.modseqs + array("Q", [row.modseq for row in rows])
         sizes = [UNKNOWN_SIZE if row.size is None else row.size for row in rows]
         self.sizes = self.sizes + array("Q", sizes)
@@ -185,6 +186,9 @@ class Columns:
             i = self.row(uid)
             if i is not None:
                 self.sizes[i] = size
+
+
+_uid_of = attrgetter("uid")
 
 
 def _slices(numbers: array[int], spans: Iterable[tuple[int, int]]) -> array[int]:

@@ -161,7 +161,7 @@ def with_sizes(base_name: bytes, physical: int, wire: int | None) -> bytes:
 
 def wire_size(base_name: bytes) -> int | None:
     """Return the size on the wire that a base name states, or None."""
-    found = _WIRE_SIZE.search(base_name)
+    found = _WIRE_SIZE.search(base_name) if b",W=" in base_name else None
     return int(found[1]) if found else None
 
 
@@ -214,7 +214,8 @@ def delivery_order(name: bytes, mtime: float) -> tuple[float, int, int, bytes]:
     found = _DELIVERED.match(name)
     if found is None:
         return mtime, 0, 0, name
-    return int(found[1]), int(found[2] or 0), int(found[3] or 0), name
+    seconds, micros, number = found.groups(b"0")
+    return int(seconds), int(micros), int(number), name
 
 
 def flags_of(name: bytes, folder_flags: FolderFlags) -> list[bytes]:

@@ -16,6 +16,7 @@ import errno
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ MAX_TREE_LEVELS = 10_000
 """Levels of a folder that is removed. A Maildir has three. Without a limit, an owner who goes on making directories
 could occupy a thread of the server."""
 
+_ENCODING = sys.getfilesystemencoding()
+_ERRORS = sys.getfilesystemencodeerrors()
 _COPY_CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -127,8 +130,8 @@ def names(directory: int) -> list[bytes]:
     # btrfs shows a file that was renamed since the last listing only after the descriptor was rewound.
     may_list(directory)
     os.lseek(directory, 0, os.SEEK_SET)
-    # listdir() of a descriptor returns str.
-    return list(map(os.fsencode, os.listdir(directory)))
+    # listdir() of a descriptor returns str. `os.fsencode` does the same in five times the time.
+    return [name.encode(_ENCODING, _ERRORS) for name in os.listdir(directory)]
 
 
 def names_in(entry: Entry) -> list[bytes]:

@@ -1,12 +1,13 @@
 """Lists the message files of a folder, and finds files that are not where the index has them."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from imapshield.errors import MessageExpunged
 from imapshield.maildir import filename, files
-from imapshield.maildir.entry import Entry
+from imapshield.maildir.entry import Entry, named
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.paths import CUR, NEW, TMP
 
@@ -31,6 +32,18 @@ def list_folder(folder: Folder, cur: bool) -> Listing:
     """
     new = files.message_names(folder.directory(NEW))
     return Listing(new, files.message_names(folder.directory(CUR)) if cur else None)
+
+
+def statuses(directory: int, names: Iterable[bytes]) -> Iterator[tuple[bytes, os.stat_result]]:
+    """Yield the names that exist in a directory, of those that it had when it was listed, and the status of each."""
+    for name in names:
+        try:
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise named(error, Entry(directory, name)) from None
+        yield name, found
 
 
 @dataclass(eq=False)

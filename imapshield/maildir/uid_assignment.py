@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
+from imapshield.maildir.folder_listing import statuses
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.open_folders import Folder
+from imapshield.maildir.paths import CUR, NEW
 from imapshield.maildir.unreadable import log_once
 
 
@@ -39,21 +41,20 @@ def add_files(
     saved = int(account.now())
     delivered = _in_delivery_order(account, folder, new_files)
     email_ids = secrets.token_bytes(8 * len(delivered)).hex().encode()
-    imported_uids = imported_uids or {}
     flag_lists: dict[bytes, bytes] = {}
     rows: list[tuple[object, ...]] = []
+    key, wire_size = mailbox.key, filename.wire_size
     for i, (_, directory, name, size, mtime) in enumerate(delivered):
         base_name, _, info = name.partition(b":")
-        uid = imported_uids.get(base_name, 0)
+        uid = imported_uids.get(base_name, 0) if imported_uids else 0
         if not uid:
             uid, uidnext = uidnext, uidnext + 1
         flags = flag_lists.get(info)
         if flags is None:
             flags = flag_lists[info] = filename.all_flags(name, b"", folder_flags)
-        wire_size = filename.wire_size(base_name)
+        wire = wire_size(base_name)
         email_id = b"M" + email_ids[16 * i : 16 * i + 16]
-        row = (mailbox.key, uid, name, directory, flags, modseq, wire_size, size, mtime)
-        rows.append((*row, saved, email_id))
+        rows.append((key, uid, name, directory, flags, modseq, wire, size, mtime, saved, email_id))
     account.index.insert_messages(rows)
     return uidnext
 
@@ -63,18 +64,21 @@ def _in_delivery_order(
 ) -> list[tuple[tuple[float, int, int, bytes], int, bytes, int, int]]:
     """Return (sort key, directory, name, size, mtime) of the files that are messages."""
     delivered = []
-    for directory, name in new_files:
-        try:
-            status = files.status(folder.entry(directory, name))
-        except FileNotFoundError:
-            # Another program moved or removed the file. The next sync finds out which.
+    for directory in (CUR, NEW):
+        names = [name for place, name in new_files if place == directory]
+        if not names:
             continue
-        if status.st_size > files.MAX_MESSAGE_SIZE:
-            path = folder.path_of(directory, name)
-            text = f"is larger than {files.MAX_MESSAGE_SIZE} bytes and is not shown to mail clients"
-            log_once(account, path, text + "; move it out of the Maildir")
-        elif stat.S_ISREG(status.st_mode):
-            key = filename.delivery_order(name, status.st_mtime)
-            delivered.append((key, directory, name, status.st_size, int(status.st_mtime)))
+        # Files that another program has moved or removed are missing. The next sync finds out where they are.
+        for name, status in statuses(folder.directory(directory), names):
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            if status.st_size > files.MAX_MESSAGE_SIZE:
+                path = folder.path_of(directory, name)
+                text = f"is larger than {files.MAX_MESSAGE_SIZE} bytes and is not shown to mail clients"
+                log_once(account, path, text + "; move it out of the Maildir")
+                continue
+            mtime = status.st_mtime
+            key = filename.delivery_order(name, mtime)
+            delivered.append((key, directory, name, status.st_size, int(mtime)))
     delivered.sort()
     return delivered

@@ -41,6 +41,8 @@ def find(data: bytes, needle: bytes, start: int, stop: int) -> int:
 
 def count_lines(data: bytes, start: int, stop: int) -> int:
     """Return the number of LFs in ``data[start:stop]``."""
+    if stop - start <= SCAN_SIZE:
+        return data.count(b"\n", start, max(start, stop))
     lines = 0
     for position in range(start, stop, SCAN_SIZE):
         pause_point()

@@ -26,6 +26,7 @@ _VALUE_END = _SPACE + rb"(?=;|\Z)"
 _token_only = re.compile(_SPACE + _WORD + _SPACE).fullmatch
 _token_first = re.compile(_SPACE + _WORD).match
 _type = re.compile(_SPACE + _WORD + b"/" + _WORD + _VALUE_END).match
+_disposition = re.compile(_SPACE + _WORD + _VALUE_END).match
 _parameter = re.compile(b";" + _SPACE + _NAME + b"=" + _VALUE + _VALUE_END).match
 _section_name = re.compile(rb"([^*]*+)(?:\*([0-9]{0,9}))(\*?)").fullmatch
 _encoded_word = re.compile(rb"=\?([^?]*+)\?([bBqQ])\?([^?]*+)\?=")
@@ -143,6 +144,9 @@ def leading_token(body: bytes) -> bytes:
 
 def parse_disposition(body: bytes, limit: int) -> tuple[bytes, Parameters] | None:
     """Return the body of a Content-Disposition field as (disposition, parameters), or None if it is unreadable."""
+    match = _disposition(body)
+    if match is not None:
+        return match[1], parse_parameters(body, match.end(), limit)
     cursor = Cursor(body)
     cursor.skip_space()
     text: list[bytes] = []

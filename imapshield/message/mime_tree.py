@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from imapshield.message import headers
-from imapshield.message.chunks import SCAN_SIZE, count_lines, find
+from imapshield.message.chunks import CHUNK_SIZE, SCAN_SIZE, count_lines, find
 from imapshield.message.mime_limits import DEFAULT_LIMITS, MimeLimits
+from imapshield.message.ordinary import content_fields
 from imapshield.message.pauses import pause_point
 
 MESSAGE_KINDS: Final = (b"message/rfc822", b"message/global")
@@ -318,9 +319,30 @@ class _TreeParser:
 
     def _read_fields(self, part: Part, header: bytes, is_child: bool) -> None:
         """Read the Content-X fields of `header` into `part`."""
+        found = content_fields(header) if self.limits.field >= CHUNK_SIZE else None
+        if found is None:
+            found = self._all_content_fields(header)
+        else:
+            self.field_bytes += sum(map(len, found.values()))
+        part.fields = found
+        body = found.get(b"type")
+        if body is None:
+            if found and not is_child and not headers.header_values(header, b"mime-version"):
+                # RFC 2045 section 4: a message without MIME-Version is not a MIME message. Its Content-X fields have no
+                # meaning.
+                found.clear()
+        else:
+            main, sub, part.params = headers.parse_content_type(body, self.limits.parameters)
+            part.type, part.subtype, part.kind = main, sub, (main + b"/" + sub).lower()
+        body = found.get(b"transfer-encoding")
+        if body is not None:
+            part.encoding = headers.sole_token(body)
+
+    def _all_content_fields(self, header: bytes) -> dict[bytes, bytes]:
+        """Return what `content_fields` returns, for any header, and count its bytes."""
         block = b"\n" + header
         low = block.lower()
-        found = part.fields
+        found: dict[bytes, bytes] = {}
         final: set[bytes] = set()
         pos = low.find(b"\ncontent-")
         while pos >= 0:
@@ -338,18 +360,7 @@ class _TreeParser:
                         final.add(name)
                 pos = end - 2
             pos = low.find(b"\ncontent-", pos + 1)
-        body = found.get(b"type")
-        if body is None:
-            if found and not is_child and not headers.find_values(block, low, b"mime-version"):
-                # RFC 2045 section 4: a message without MIME-Version is not a MIME message. Its Content-X fields have no
-                # meaning.
-                found.clear()
-        else:
-            main, sub, part.params = headers.parse_content_type(body, self.limits.parameters)
-            part.type, part.subtype, part.kind = main, sub, (main + b"/" + sub).lower()
-        body = found.get(b"transfer-encoding")
-        if body is not None:
-            part.encoding = headers.sole_token(body)
+        return found
 
     def _is_replaceable(self, name: bytes, body: bytes) -> bool:
         """Return whether a field is unreadable, so that a later one with the same name replaces it, as in Dovecot."""

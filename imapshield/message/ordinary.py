@@ -43,6 +43,12 @@ _envelope_fields: Final = re.compile(
 ).findall
 
 
+_content_fields: Final = re.compile(
+    rb"\n(?=[cC])(?i:content-(type|transfer-encoding|id|description|md5|disposition|language|location))"
+    rb"[ \t]*+:[ \t]*+(" + _BODY + b")"
+).findall
+
+
 class Memo(dict[bytes, bytes]):
     """The results of a function for values that occur in many messages, such as the address of the owner.
 
@@ -78,6 +84,23 @@ def envelope_fields(header: bytes) -> dict[bytes, bytes] | None:
     found = _envelope_fields(b"\n" + header)
     fields = {name.lower(): body.removesuffix(b"\r") for name, body in found}
     return fields if len(fields) == len(found) else None
+
+
+def content_fields(header: bytes) -> dict[bytes, bytes] | None:
+    """Return the bodies of the Content-X fields of `Part.fields`, by X in lower case.
+
+    It is None if one of them occurs twice, or if its first line is blank.
+
+    Args:
+        header: the header block.
+    """
+    if len(header) > CHUNK_SIZE or not header.endswith(b"\n"):
+        return None
+    found = _content_fields(b"\n" + header)
+    fields = {name.lower(): body.removesuffix(b"\r") for name, body in found}
+    if len(fields) < len(found) or any(body[:1] in b"\r\n" for body in fields.values()):
+        return None
+    return fields
 
 
 @dataclass(slots=True)

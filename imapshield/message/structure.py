@@ -115,7 +115,8 @@ class _Writer:
             out.append(b" NIL")
         else:
             out.append(b" (%b %b)" % (string(parsed[0]), _encode_parameters(parsed[1], False)))
-        tags = parse_languages(fields.get(b"language", b""), self.limits.languages)
+        value = fields.get(b"language")
+        tags = parse_languages(value, self.limits.languages) if value else []
         out.append(b" (%b)" % b" ".join([string(tag) for tag in tags]) if tags else b" NIL")
         out.append(b" " + unfolded_nstring(fields.get(b"location")))
 

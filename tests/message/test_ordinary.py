@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,11 +18,14 @@ from imapshield.mailbox.message_items import (
     searched_texts,
     sent_date,
 )
-from imapshield.message import ordinary
+from imapshield.message import headers as message_headers
+from imapshield.message import mime_tree, ordinary
 from imapshield.message.envelope import EnvelopeBudget, envelope, envelope_within_budget
 from imapshield.message.mime_limits import DEFAULT_LIMITS
+from imapshield.message.mime_tree import parse_mime_tree
 from imapshield.message.ordinary import MEMO_ENTRIES, MIN_USES, Memo, fields_named
 from imapshield.message.section import header_fields, selected_fields
+from imapshield.message.structure import bodystructure
 from imapshield.wire.commands.search import EnvelopeKey, HeaderKey
 from tests.message import mails
 
@@ -76,6 +81,56 @@ lines = st.tuples(
     st.sampled_from((b":", b" :", b"\t: ", b": ", b"", b"\r\n :")),
     st.lists(st.sampled_from(BODIES), min_size=1, max_size=2).map(b" ".join),
     st.sampled_from((b"\r\n",) * 5 + ENDS),
+).map(b"".join)
+mime_headers = st.lists(
+    st.tuples(
+        st.sampled_from(
+            (
+                *(
+                    b"Content-Type",
+                    b"content-type",
+                    b"Content-Disposition",
+                    b"Content-ID",
+                    b"MIME-Version",
+                ),
+                *(
+                    b"Content-Language",
+                    b"Content-Transfer-Encoding",
+                    b"Content-X",
+                    b"Content-Location",
+                ),
+            )
+        ),
+        st.sampled_from((b":", b" :", b": ", b":\r\n ", b"\r\n :")),
+        st.sampled_from(
+            (
+                *(
+                    b"text/plain; charset=utf-8",
+                    b'a/b; c=d; e="f"',
+                    b"attachment; filename=x",
+                    b"inline",
+                ),
+                *(
+                    b"attachment (c); filename*0=a; filename*1=b",
+                    b"",
+                    b" ",
+                    b";",
+                    b"base64",
+                    b"7bit x",
+                    b"1.0",
+                ),
+                *(
+                    b"multipart/mixed; boundary=outer",
+                    b"en, de",
+                    b"message/rfc822",
+                    b"text/html\r\n\t; x=y",
+                    b"(c)a;b=c",
+                ),
+            )
+        ),
+        st.sampled_from((b"\r\n",) * 5 + ENDS),
+    ).map(b"".join),
+    max_size=6,
 ).map(b"".join)
 headers = st.one_of(
     st.lists(lines, max_size=10).map(b"".join),
@@ -147,6 +202,19 @@ class OrdinaryTests(SynchronousTestCase):
             found = fields_named(header, names)
         if found is not None:
             self.assertEqual(found, selected_fields(header, names, False))
+
+    @settings(max_examples=300)
+    @given(st.one_of(mails.mutated(), mime_headers.map(lambda header: header + b"\r\nbody\r\n")))
+    def test_parts_are_equal(self, data: bytes) -> None:
+        """The MIME tree is the same whether or not the shortcuts are used."""
+        part = parse_mime_tree(data)
+        found = bodystructure(part, data)
+        with (
+            mock.patch.object(mime_tree, "content_fields", return_value=None),
+            mock.patch.object(message_headers, "_disposition", return_value=None),
+        ):
+            self.assertEqual(parse_mime_tree(data), part)
+            self.assertEqual(bodystructure(part, data), found)
 
     def test_envelope_answers_most_keys(self) -> None:
         """Ordinary addresses, groups, missing fields, and any subject are found in ENVELOPE."""
