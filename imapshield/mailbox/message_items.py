@@ -203,7 +203,7 @@ def record_of(header: bytes) -> bytes | None:
 
     It is None if the header, or the record, is so large that it is not cached.
     """
-    if not is_searched_whole(header):
+    if len(header) > DEFAULT_LIMITS.header:
         return None
     record = strings.literal(section.header_fields(header, _RECORD_LIST))
     return record if len(record) <= MAX_RECORD_SIZE else None
@@ -215,9 +215,12 @@ def header_of(answer: bytes) -> bytes | None:
     return None if b"\x80" in answer else answer.partition(b"\r\n")[2]
 
 
-def is_searched_whole(header: bytes) -> bool:
-    """Whether ENVELOPE and SEARCH look at all fields of a header. Otherwise its HEADER.FIELDS may have more fields."""
-    return len(header) <= DEFAULT_LIMITS.header
+def is_cacheable(item: FetchItem, message: MessageItems) -> bool:
+    """Whether the answer to an item may be cached, because other answers may be made from it.
+
+    ENVELOPE and SEARCH do not look at all of a very large header, but HEADER.FIELDS does.
+    """
+    return not isinstance(item, BodySection) or len(message.header) <= DEFAULT_LIMITS.header
 
 
 def search_value(header: bytes, key: HeaderKey | EnvelopeKey) -> bytes:

@@ -55,6 +55,9 @@ class StoreAccount:
         namespace: the separator and the prefix of mailbox names, as clients see them.
         on_text_added: called with the account when messages of an open mailbox may not be indexed: `index_text` is then
             to be called until it returns False. The store must provide `ITextIndexStore`.
+
+    Attributes:
+        calls: how many calls of the store clients have caused.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class StoreAccount:
         self.user = user
         self.namespace = namespace
         self.sessions = 0
+        self.calls = 0
         self.copy_rate = CopyRate()
         self.change_notifier = change_notifier
         self._listeners: dict[Callable[[values.AccountEvent], None], None] = {}
@@ -156,6 +160,7 @@ class StoreAccount:
             in_background: whether no client waits for it.
         """
         run: Callable[[Callable[[], T]], Awaitable[T]] = self._worker.run
+        self.calls += not in_background
         if in_background:
             run = getattr(self._worker, "run_in_background", run)
 

@@ -19,7 +19,7 @@ from typing import Any
 from imapshield.mailbox.message_items import ANSWER_VERSION, RECORD_FIELDS, header_of
 from imapshield.maildir.index import Index, as_json, uid_condition
 from imapshield.maildir.sqlite_file import is_locked
-from imapshield.wire.commands.fetch import Attribute, BodySection, FetchItem, Preview
+from imapshield.wire.commands.fetch import Attribute, BodySection, FetchItem, Preview, Section
 
 MAX_FIELD_LISTS = 16
 """The maximum of HEADER.FIELDS lists that are cached. A client requests one or two lists, and always the same ones."""
@@ -35,6 +35,10 @@ SEARCH_PREFIX = b"?"
 
 NO_ITEM = 0
 """The id of an item that cannot be added. No message has answers to it."""
+
+WANTED_SECONDS = 30 * 86400.0
+"""Seconds since its last use for which an item is also answered for new messages, in the background. This is how long
+mail clients are not used during holidays."""
 
 _TOUCH_SECONDS = 3600.0
 """Seconds for which the recorded time of an item's last use is not updated, so that not every FETCH writes to the
@@ -71,6 +75,16 @@ def item_name(item: FetchItem) -> bytes | None:
             if len(fields) <= MAX_FIELD_LIST_SIZE and all(map(_is_field_name, section.fields)):
                 return b"%b %b" % (section.text, fields)
     return None
+
+
+def _item_of(name: bytes) -> FetchItem | None:
+    """Return the item whose answers are cached under a name, None if that is one for SEARCH."""
+    text, _, fields = name.partition(b" ")
+    if fields and not name.startswith(SEARCH_PREFIX):
+        return BodySection(Section((), text, tuple(fields.split(b" "))), peek=True)
+    if name in (ENVELOPE, b"BODY", b"BODYSTRUCTURE"):
+        return Attribute(name)
+    return Preview() if name == b"PREVIEW" else None
 
 
 @contextmanager
@@ -144,6 +158,28 @@ class FetchCache:
         query = f"SELECT uid, {value} FROM answer WHERE mailbox = ? AND item = ? AND {in_uids}"  # noqa: S608
         parameters = (*arguments, key, item, *parameters)
         return self._index.db.execute(query + " ORDER BY uid", parameters).fetchall()
+
+    def wanted(self, key: int, uids: Sequence[int]) -> list[tuple[int, FetchItem, set[int]]]:
+        """Return the items that clients have asked for lately, and the record: what should be answered in advance.
+
+        Args:
+            key: the mailbox.
+            uids: messages, ascending; at least one.
+
+        Returns:
+            the id of each item, the item, and those of `uids` that have an answer.
+        """
+        self.item_id(RECORD)
+        rows = self._index.db.execute(
+            "SELECT id, text FROM item WHERE used >= ?1 AND substr(text, -length(?2)) = ?2",
+            (int(self._now() - WANTED_SECONDS), _VERSION),
+        )
+        found = [(item, _item_of(text.removesuffix(_VERSION))) for item, text in rows.fetchall()]
+        return [
+            (item_id, item, {uid for uid, _ in self.get(key, item_id, uids, "1")})
+            for item_id, item in found
+            if item is not None
+        ]
 
     def field_lists(self, fields: Iterable[bytes]) -> list[int]:
         """Return the ids of the HEADER.FIELDS lists that have all of `fields`, which are in lower case."""

@@ -40,8 +40,7 @@ MAX_TREE_LEVELS = 10_000
 """Levels of a folder that is removed. A Maildir has three. Without a limit, an owner who goes on making directories
 could occupy a thread of the server."""
 
-_ENCODING = sys.getfilesystemencoding()
-_ERRORS = sys.getfilesystemencodeerrors()
+_ENCODING = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _COPY_CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -127,11 +126,10 @@ def message_names(directory: int) -> frozenset[bytes]:
 
 def names(directory: int) -> list[bytes]:
     """Return the names in an open directory."""
-    # btrfs shows a file that was renamed since the last listing only after the descriptor was rewound.
     may_list(directory)
+    # btrfs shows a file that was renamed since the last listing only after the descriptor was rewound.
     os.lseek(directory, 0, os.SEEK_SET)
-    # listdir() of a descriptor returns str. `os.fsencode` does the same in five times the time.
-    return [name.encode(_ENCODING, _ERRORS) for name in os.listdir(directory)]
+    return [name.encode(*_ENCODING) for name in os.listdir(directory)]  # as `os.fsencode` does
 
 
 def names_in(entry: Entry) -> list[bytes]:

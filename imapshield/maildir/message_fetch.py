@@ -18,8 +18,8 @@ from imapshield.errors import MessageExpunged, StoreIOError
 from imapshield.mailbox.in_place import may_block
 from imapshield.mailbox.message_items import (
     header_value,
+    is_cacheable,
     is_header_item,
-    is_searched_whole,
     needed_fields,
 )
 from imapshield.mailbox.request import check_wanted
@@ -286,9 +286,9 @@ def _is_whole_message(item: FetchItem) -> bool:
 
 def _is_cached(message: MessageStrings, item: FetchItem, value: bytes) -> bool:
     """Whether the answer to `item`, which has a name in the cache, is cached."""
-    if isinstance(item, BodySection) and not is_searched_whole(message.reader.head().header):
+    if len(value) > MAX_ANSWER_SIZE:
         return False
-    return len(value) <= MAX_ANSWER_SIZE
+    return not isinstance(item, BodySection) or is_cacheable(item, message.reader.head())
 
 
 def _attribute(item: Attribute, saved: int, email_id: bytes) -> bytes:

@@ -1,4 +1,7 @@
-"""Which messages of a mailbox may contain a text, and the indexing of those that the text index does not have."""
+"""Which messages of a mailbox may contain a text, and the indexing of those that the text index does not have.
+
+A message is read once for both its text and the answers to FETCH that clients usually ask for.
+"""
 
 import os
 import time
@@ -7,8 +10,10 @@ from collections.abc import Sequence
 from itertools import islice
 
 from imapshield.errors import StoreBusy
+from imapshield.mailbox.message_items import MessageItems, is_cacheable
 from imapshield.mailbox.values import TextStep
 from imapshield.maildir.account_state import AccountState
+from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE
 from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles, MessageReader
 from imapshield.maildir.text_index_file import GROUP
 from imapshield.maildir.text_rows import UNREADABLE, MailboxRows, email_number
@@ -16,6 +21,7 @@ from imapshield.maildir.unreadable import log_unreadable
 from imapshield.message.pauses import pause_point
 from imapshield.message.text import normalize
 from imapshield.message.trigrams import IndexTexts, index_texts, trigrams
+from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.search import TextKey
 
 STEP_SECONDS = 0.02
@@ -132,12 +138,15 @@ class _Step:
         uids: the messages that were read.
         texts: what `TextIndex.add` takes, for each of `uids`.
         unreadable: the messages that could not be read, or have gone.
+        answers: answers to FETCH, as for `FetchCache.add`.
     """
 
     def __init__(self, account: AccountState, key: int) -> None:
         self.uids: list[int] = []
         self.texts: list[tuple[int, int, IndexTexts | None]] = []
         self.unreadable: list[int] = []
+        self.answers: list[tuple[object, int, int]] = []
+        self._wanted: list[tuple[int, FetchItem, set[int]]] = []
         self._account = account
         self._key = key
         self._files = MessageFiles(account.folder(key))
@@ -149,6 +158,7 @@ class _Step:
         rows = account.index.message_rows(f"{FILE_COLUMNS}, hex(email_id)", key, uids)
         found = {row[0] for row in rows}
         self.unreadable += [uid for uid in uids if uid not in found]
+        self._wanted = account.cache.wanted(key, uids)
         for *columns, email_id in rows:
             pause_point()
             message = MessageFile._make(columns)
@@ -159,7 +169,7 @@ class _Step:
                 self.unreadable.append(message.uid)
             if time.monotonic() > until:
                 break
-        account.cache.add(key, [], self._files.measured)
+        account.cache.add(key, self.answers, self._files.measured)
 
     def _read(self, message: MessageFile, number: int) -> None:
         fd = self._files.open(message) if number else None
@@ -169,7 +179,17 @@ class _Step:
         try:
             items = MessageReader(self._files, message, fd).whole()
             texts = index_texts(items.part, items.data)
+            self._answer(message.uid, items)
             self.texts.append((number, os.fstat(fd).st_size, texts))
             self.uids.append(message.uid)
         finally:
             os.close(fd)
+
+    def _answer(self, uid: int, items: MessageItems) -> None:
+        """Answer what clients of the account ask for, for a message that was read."""
+        for item_id, item, answered in self._wanted:
+            pause_point()
+            if uid not in answered and is_cacheable(item, items):
+                value = items.value(item)
+                if len(value) <= MAX_ANSWER_SIZE:
+                    self.answers.append((value, uid, item_id))

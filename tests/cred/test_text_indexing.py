@@ -14,7 +14,14 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.cred.realm import MaildirRealm
-from imapshield.cred.text_indexing import BUSY_DELAY, FIRST_DELAY, MAX_PAUSE, TextIndexing
+from imapshield.cred.text_indexing import (
+    BUSY_DELAY,
+    FIRST_DELAY,
+    MAX_PAUSE,
+    MAX_POSTPONED,
+    QUIET_SECONDS,
+    TextIndexing,
+)
 from imapshield.errors import StoreBusy
 from imapshield.mailbox.account_api import IAccount
 from imapshield.mailbox.store_account import StoreAccount
@@ -31,6 +38,7 @@ class FakeAccount:
     def __init__(self, user: str, log: list[str], steps: int) -> None:
         self.user = user
         self.sessions = 1
+        self.calls = 0
         self.steps = steps
         self.running: Deferred[None] | None = None
         self._log = log
@@ -82,6 +90,32 @@ class TextIndexingTests(SynchronousTestCase):
         self.assertEqual(len(self.log), 1)
         self.clock.advance(0.02)
         self.assertEqual(len(self.log), 2)
+
+    def test_commands_go_first(self) -> None:
+        """While clients send commands, the next step waits, but not for ever; other accounts go on meanwhile."""
+        alice = self.account("alice", 3)
+        for _ in range(3):
+            alice.calls += 1
+            self.clock.advance(FIRST_DELAY if alice.calls == 1 else QUIET_SECONDS)
+        self.assertEqual(self.log, [])
+        bob = self.account("bob", 1)
+        self.clock.advance(QUIET_SECONDS)
+        self.assertEqual(self.log, ["alice"])
+        self.end_step(alice)
+        alice.calls += 1
+        self.clock.pump([MAX_PAUSE] * 2)
+        self.assertEqual(self.log, ["alice", "bob"])
+        self.end_step(bob)
+        for _ in range(round(MAX_POSTPONED / QUIET_SECONDS) + 2):
+            alice.calls += 1
+            self.clock.advance(QUIET_SECONDS)
+        self.assertEqual(self.log, ["alice", "bob", "alice"])
+        self.end_step(alice)
+        self.clock.pump([MAX_PAUSE] * 3)
+        self.end_step(alice)
+        self.clock.pump([MAX_PAUSE] * 3)
+        self.assertEqual(self.log, ["alice", "bob", "alice", "alice"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_account_without_a_session_is_left_alone(self) -> None:
         """An account whose last session has ended is not indexed, until it is added again."""

@@ -10,13 +10,58 @@ from unittest import mock
 
 from benchmarks.text_search import matching, normalized_texts, random_needle
 from imapshield.errors import StoreBusy
-from imapshield.mailbox.values import NewMessage, TextStep
+from imapshield.mailbox.values import Blob, NewMessage, TextStep
 from imapshield.maildir import message_search, text_index, text_index_file, text_search
+from imapshield.maildir.fetch_cache import RECORD
 from imapshield.message import trigrams
 from imapshield.wire.commands.base import MemoryLiteral
-from imapshield.wire.commands.search import TextKey
+from imapshield.wire.commands.fetch import Attribute, BodySection, FetchItem, Preview, Section
+from imapshield.wire.commands.search import EnvelopeKey, HeaderKey, TextKey
 from tests.maildir.disk import counting_calls, opened_messages
 from tests.maildir.text_index_case import CONTENTS, FILE, TextIndexTestCase
+
+
+class AnswerTests(TextIndexTestCase):
+    """The indexing of text also makes the answers to FETCH that clients usually ask for."""
+
+    FIELDS = BodySection(Section((), b"HEADER.FIELDS", (b"X-Other",)), peek=True)
+    OTHER = BodySection(Section((), b"HEADER.FIELDS", (b"X-Unusual",)), peek=True)
+    ITEMS = (Attribute(b"ENVELOPE"), Attribute(b"BODYSTRUCTURE"), Preview(), FIELDS)
+
+    def fetch(self, uid: int, items: tuple[FetchItem, ...] = ITEMS) -> list[list[bytes | Blob]]:
+        key = self.store.mailbox_key("INBOX")
+        return self.store.fetch(key, [uid], items, 1 << 20).columns
+
+    def test_message_is_read_once(self) -> None:
+        """After the indexing no item that clients have asked for opens a file, and the answers are the same."""
+        uids = self.add_many()
+        self.fetch(uids[0], (*self.ITEMS, self.OTHER))
+        expected = [self.fetch(uid) for uid in uids]
+        with self.store._account.index.write() as db:
+            db.execute("DELETE FROM answer")
+            db.execute("UPDATE item SET used = 0 WHERE instr(text, ?)", (b"unusual",))
+        with counting_calls("open") as calls:
+            self.index()
+        self.assertEqual(len(opened_messages(calls)), len(uids))
+        key, db = self.store.mailbox_key("INBOX"), self.store._account.index.db
+        with counting_calls("open") as calls:
+            self.assertEqual([self.fetch(uid) for uid in uids], expected)
+            for search_key in (EnvelopeKey(b"FROM", "senderb"), HeaderKey(b"FROM", "senderb")):
+                self.assertEqual(self.store.search(key, uids, search_key).matching, [uids[1]])
+        self.assertEqual(opened_messages(calls), [])
+        items = db.execute("SELECT count(DISTINCT item) FROM answer JOIN item ON id = item")
+        self.assertEqual(
+            items.fetchone(), (len(self.ITEMS) + 1 + 2,)
+        )  # the record, and two searches
+
+    def test_nothing_is_asked_for(self) -> None:
+        """In an account that no client has read, the record is all that is made."""
+        self.add_many()
+        self.index()
+        rows = self.store._account.index.db.execute(
+            "SELECT DISTINCT text FROM answer JOIN item ON id = item"
+        ).fetchall()
+        self.assertEqual([text.rpartition(b"/")[0] for (text,) in rows], [RECORD])
 
 
 class ResultTests(TextIndexTestCase):
