@@ -9,6 +9,7 @@ from imapshield.mailbox.request import check_wanted
 from imapshield.mailbox.values import MailboxStatus, Quota, SizesResult
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.folders import mailboxes
+from imapshield.maildir.index import Index, MailboxRow
 from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles
 from imapshield.maildir.sync import find_or_add, synchronize
 from imapshield.maildir.unreadable import log_unreadable
@@ -37,11 +38,20 @@ def status(account: AccountState, name: str) -> MailboxStatus:
 
     A message that cannot be measured counts with the upper bound of its size.
     """
-    key = synchronize(account, find_or_add(account, name), claim=False)[0].key
-    _measure_some(account, key)
-    with account.index.snapshot() as db:
-        mailbox = account.index.mailbox(key)
-        counts = db.execute(_COUNT, (mailbox.last_claimed_uid, key)).fetchone()
+    index, key = account.index, synchronize(account, find_or_add(account, name), claim=False)[0].key
+    known: MailboxStatus | None = index.known().get(("status", key))
+    if known is not None:
+        return known
+    is_measured = _measure_some(account, key)
+    with index.snapshot():
+        status = _count(index, index.mailbox(key))
+        if is_measured:
+            index.known()["status", key] = status
+    return status
+
+
+def _count(index: Index, mailbox: MailboxRow) -> MailboxStatus:
+    counts = index.db.execute(_COUNT, (mailbox.last_claimed_uid, mailbox.key)).fetchone()
     messages, recent, seen, deleted, size, deleted_size = map(int, counts)
     return MailboxStatus(
         messages=messages,
@@ -57,7 +67,8 @@ def status(account: AccountState, name: str) -> MailboxStatus:
     )
 
 
-def _measure_some(account: AccountState, key: int) -> None:
+def _measure_some(account: AccountState, key: int) -> bool:
+    """Measure messages of unknown size, unless they are large; return whether there were none."""
     rows = account.index.db.execute(
         "SELECT uid, physical FROM message INDEXED BY message_unmeasured"
         " WHERE mailbox = ? AND size IS NULL",
@@ -65,6 +76,7 @@ def _measure_some(account: AccountState, key: int) -> None:
     ).fetchall()
     if rows and sum(physical for _, physical in rows) <= MAX_MEASURED_BY_STATUS:
         sizes(account, key, [uid for uid, _ in rows])
+    return not rows
 
 
 def sizes(account: AccountState, key: int, uids: Sequence[int]) -> SizesResult:

@@ -6,6 +6,7 @@ import os
 from unittest import mock
 
 from imapshield.errors import NoSuchMailbox
+from imapshield.maildir import mailbox_status
 from imapshield.testing.store_contract import SEEN
 from tests.maildir.disk import DiskTestCase
 
@@ -32,6 +33,24 @@ class KnownRowsTests(DiskTestCase):
         self.statements.clear()
         self.assertEqual(self.poll(), [])
         self.assertEqual(self.statements, ["PRAGMA data_version"])
+
+    def test_status_of_an_unchanged_mailbox_counts_nothing(self) -> None:
+        """STATUS counts the messages again only if the index has changed, also if another process has changed it."""
+        other = self.open_store()
+        for number in range(3):
+            first = self.store.status("INBOX")
+            self.statements.clear()
+            self.assertEqual(self.store.status("INBOX"), first)
+            self.assertEqual([text for text in self.statements if "count(" in text], [])
+            self.assertEqual(first.messages, 1 + number)
+            self.append(store=other)
+
+    def test_status_measures_again_what_it_could_not_measure(self) -> None:
+        """A status with an upper bound for the size of a message is not used again."""
+        self.deliver(content=b"Subject: x\n\ny\n")
+        with mock.patch.object(mailbox_status, "MAX_MEASURED_BY_STATUS", 0):
+            bound = self.store.status("INBOX")
+        self.assertEqual(self.store.status("INBOX").size, bound.size - 2 * 14 + 17)
 
     def test_unchanged_mailbox_is_not_opened(self) -> None:
         """A poll that finds nothing opens no directory: not of INBOX, and not of another mailbox."""
