@@ -24,7 +24,7 @@ BIG_ATTACHMENT = 24 << 20
 
 
 SCALED_FROM = 100
-"""The messages of which the folders of `scaled_folder` consist, again and again."""
+"""How many different messages the folders of `scaled_folder` consist of: the smallest, so that background work ends."""
 SELECTED = "selected"
 """A folder of the first users with all messages, for the memory of selected mailboxes."""
 
@@ -66,7 +66,7 @@ def link_folders(source: Path, home: Path, measures: Sequence[Measure]) -> None:
 
 
 def _link_again(source: Path, target: Path, count: int) -> None:
-    """Make a Maildir with `count` messages, which are links to the first `SCALED_FROM` of `source`.
+    """Make a Maildir with `count` messages, which are links to the smallest `SCALED_FROM` of `source`.
 
     They are all in ``cur``: a server moves the files of ``new`` at the first SELECT, and those are few in INBOX.
     """
@@ -74,11 +74,11 @@ def _link_again(source: Path, target: Path, count: int) -> None:
         (target / part).mkdir(parents=True)
     (target / "maildirfolder").touch()
     files = [entry for part in ("new", "cur") for entry in os.scandir(source / part)]
-    files.sort(key=lambda entry: entry.name)
+    files = sorted(files, key=lambda entry: (entry.stat().st_size, entry.name))[:SCALED_FROM]
     for number in range(count):
-        entry = files[number % SCALED_FROM]
+        entry = files[number % len(files)]
         date, _, rest = entry.name.partition(".")
-        name = f"{int(date) + number // SCALED_FROM}.R{number}{rest}"
+        name = f"{int(date) + number // len(files)}.R{number}{rest}"
         os.link(entry.path, target / "cur" / (name if ":2," in name else name + ":2,"))
 
 

@@ -46,6 +46,8 @@ def prepare(
         mail.write_corpus(corpus, scale.messages, scale.seed)
     roots = {name: root / name for name in names}
     for name, folder in roots.items():
+        if name == peers.NOOP:
+            continue
         with progress(f"linking the mail of {name}"):
             mail.link(corpus, folder / peers.USER)
             mail.link_folders(corpus, folder / peers.USER, measures)

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from imapshield.edge.connection_owner import ConnectionOwner
+from imapshield.edge.reading_check import UNCHECKED_COMMANDS, ReadingCheck
 from imapshield.edge.session_io import ServedSession
 from imapshield.guard.verdicts import Accepted
 from imapshield.wire import encode
@@ -25,7 +26,8 @@ class CommandRunner:
     Commands run in batches of at most `commands_per_turn` commands and about `turn_seconds`; then other connections
     have their turn. The responses of a batch are one write. While the write buffer is full, no command is taken off
     the backlog. A client that never reads therefore fills its backlog: before login the next command resets the
-    connection; after login reading pauses, and `WriteTimeout` resets the connection.
+    connection; after login reading pauses, and `WriteTimeout` resets the connection. `ReadingCheck` lets the commands
+    of such a user wait long before the write buffer is full.
 
     Args:
         owner: the protocol that owns the connection, with its guard and its write buffer.
@@ -42,6 +44,7 @@ class CommandRunner:
         self._owner = owner
         self._session = session
         self._scheduled = False
+        self._reading: ReadingCheck | None = None
         self._received = 0
         self._continuations_due = 0
         self._late_continuations: dict[
@@ -74,7 +77,8 @@ class CommandRunner:
         write_buffer.begin_turn()
         started_at = now()
         deadline = started_at + limits.turn_seconds
-        for _ in range(limits.commands_per_turn):
+        allowed = min(limits.commands_per_turn, self._allowance())
+        for _ in range(allowed):
             if self._owner.closed or write_buffer.full:
                 break
             if now() > deadline:
@@ -83,13 +87,26 @@ class CommandRunner:
             if not self._run_next():
                 break
         else:
-            self.wake()
+            if allowed:  # otherwise `ReadingCheck` calls it
+                self.wake()
         if self._continuations_due and not self._owner.guard.busy:
             write_buffer.write(_CONTINUATION * self._continuations_due)
             self._continuations_due = 0
             self._owner.restart_timeout()
         write_buffer.flush()
         self._count_seconds(started_at)
+
+    def _allowance(self) -> int:
+        if self.started < UNCHECKED_COMMANDS:
+            return UNCHECKED_COMMANDS
+        if self._reading is None:  # most connections never need it
+            self._reading = ReadingCheck(self._owner, self.wake)
+        return self._reading.allowance(self.started)
+
+    def stop(self) -> None:
+        """Stop, because the connection has ended."""
+        if self._reading is not None:
+            self._reading.stop()
 
     def _run_next(self) -> bool:
         """Run the next command, and return whether it finished at once."""

@@ -393,6 +393,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         self.guard.discard()
         self.framer.discard()
         self.setTimeout(None)
+        self._runner.stop()
         # The session first: when the write buffer fails a command that waits in `drain`, that must not look like a bug.
         self._session.disconnected()
         self._io.cancel_login()

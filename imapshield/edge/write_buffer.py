@@ -22,6 +22,9 @@ _BYTES_ACKED = 120
 """Offset of tcpi_bytes_acked, a 64-bit number, in struct tcp_info of Linux since 4.1."""
 
 
+_PEER_WINDOW = 228
+"""Offset of tcpi_snd_wnd, a 32-bit number, in it, since 5.4."""
+
 UNSENT_IN_KERNEL = 64 << 10
 """Unsent bytes in the kernel above which it takes no more (TCP_NOTSENT_LOWAT).
 
@@ -305,14 +308,33 @@ class WriteBuffer:
         `resumeProducing` does not show this progress: the transport calls it when everything is sent, which takes
         minutes on a slow line.
         """
+        info = self._tcp_info(_BYTES_ACKED + 8)
+        if info:
+            return (self.bytes_written, *struct.unpack_from("Q", info, _BYTES_ACKED))
         handle = getattr(self._innermost, "socket", None)
-        if handle is not None and sys.platform == "linux":  # others have another struct tcp_info
-            with suppress(OSError):  # a UNIX socket
-                info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
-                if len(info) == _BYTES_ACKED + 8:
-                    return (self.bytes_written, *struct.unpack_from("Q", info, _BYTES_ACKED))
         if handle is not None:
             with suppress(OSError):
                 unsent = fcntl.ioctl(handle.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
                 return (self.bytes_written, *struct.unpack("i", unsent))
         return (self.bytes_written, self.full)
+
+    def peer_window(self) -> tuple[int, int] | None:
+        """Return how many bytes the peer has acknowledged, and how many more it is ready to receive; None if unknown.
+
+        They are those of TCP, so with TLS and compression included. A peer that is a proxy reads for its client.
+        """
+        info = self._tcp_info(_PEER_WINDOW + 4)
+        if not info:
+            return None
+        return *struct.unpack_from("Q", info, _BYTES_ACKED), *struct.unpack_from(
+            "I", info, _PEER_WINDOW
+        )
+
+    def _tcp_info(self, size: int) -> bytes:
+        """Return the beginning of the struct tcp_info of Linux, b"" if there is none or it is shorter than `size`."""
+        handle = getattr(self._innermost, "socket", None)
+        if handle is not None and sys.platform == "linux":  # others have another struct tcp_info
+            with suppress(OSError):  # a UNIX socket
+                info: bytes = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
+                return info if len(info) == size else b""
+        return b""

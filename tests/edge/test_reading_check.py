@@ -1,0 +1,134 @@
+"""The commands of a user whose client does not read the answers wait, long before the write buffer is full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.edge.protocol import ShieldedIMAP4Server
+from imapshield.edge.reading_check import MAX_PAUSE, UNCHECKED_COMMANDS
+from imapshield.events import LimitTriggered
+from imapshield.testing.in_process import Server
+from tests.edge import test_loopback
+from tests.edge.test_loopback import Peer
+
+WINDOW = 65536
+
+
+class ReadingCheckTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.server = Server()
+        self.client = self.server.login()
+        self.clock = self.server.clock
+        self.unread = 0
+        buffer = self.client.protocol.write_buffer
+        buffer.peer_window = lambda: (  # type: ignore[method-assign]
+            buffer.bytes_written,
+            WINDOW - self.unread,
+        )
+
+    @property
+    def started(self) -> int:
+        return self.client.protocol._runner.started
+
+    def send(self, commands: int) -> int:
+        """Send NOOPs, and return how many were answered at once."""
+        return self.client.send(b"a NOOP\r\n" * commands).count(b"a OK")
+
+    def stop_reading(self) -> None:
+        """Read nothing from now on. The server has seen the window as it was before."""
+        self.send(2 * UNCHECKED_COMMANDS)
+        self.unread = WINDOW
+
+    def test_client_that_reads_nothing(self) -> None:
+        """It gets the answers to few commands, and then one after each pause, which becomes longer each time."""
+        self.stop_reading()
+        answered = self.send(300)
+        self.assertLess(answered, 2 * UNCHECKED_COMMANDS)
+        pauses = []
+        for _ in range(9):
+            started, pause = self.started, 0
+            while self.started == started:
+                self.clock.advance(0.01)
+                self.client.read()
+                pause += 1
+            self.assertEqual(self.started, started + 1)
+            pauses.append(pause)
+        expected = [min(2**i, 100 * MAX_PAUSE) for i in range(9)]
+        for pause, steps in zip(pauses, expected, strict=True):
+            self.assertLessEqual(abs(pause - steps), 1)  # the steps are no exact numbers
+
+    def test_client_that_reads_again(self) -> None:
+        """All its commands are answered as soon as its window shows that it reads."""
+        self.stop_reading()
+        answered = self.send(300)
+        self.unread = 0
+        self.clock.advance(0.01)
+        self.assertEqual(answered + self.client.read().count(b"a OK"), 300)
+
+    def test_client_that_reads_is_never_held(self) -> None:
+        """Any number of commands are answered in one go if the client reads, or if nothing is known about it."""
+        self.assertEqual(self.send(1000), 1000)
+        self.client.protocol.write_buffer.peer_window = lambda: None  # type: ignore[method-assign]
+        self.assertEqual(self.send(1000), 1000)
+
+    def test_continuation_request(self) -> None:
+        """A held client that has no commands left gets the continuation request for its literal."""
+        self.stop_reading()
+        self.client(b"a NOOP")
+        while self.client.protocol.guard.busy:
+            self.clock.advance(0.01)
+        self.client.read()
+        self.assertEqual(self.client(b"b APPEND INBOX {20}"), b"+ Go ahead\r\n")
+
+    def test_flood_that_is_never_read(self) -> None:
+        """A client with a full backlog that reads nothing for 30 seconds is reset."""
+        self.stop_reading()
+        self.send(1000)
+        self.clock.pump([0.1] * 290)
+        self.assertFalse(self.client.transport.aborted)
+        self.clock.pump([0.1] * 30)
+        self.assertTrue(self.client.transport.aborted)
+        limits = [event.limit for event in self.server.events_of(LimitTriggered)]
+        self.assertEqual(limits[-1], "stalled_seconds")
+
+    def test_end_of_the_connection(self) -> None:
+        """Nothing is left to do when a held connection ends."""
+        self.stop_reading()
+        self.send(300)
+        self.client.lose_connection()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class LoopbackTests(test_loopback.LoopbackCase):
+    async def test_only_a_client_that_does_not_read_is_held(self) -> None:
+        """Over TCP and TLS, one of two clients that send the same is held, long before the kernel takes no more."""
+        servers: list[ShieldedIMAP4Server] = []
+        made = ShieldedIMAP4Server.connectionMade
+
+        def connection_made(server: ShieldedIMAP4Server) -> None:
+            made(server)
+            servers.append(server)
+
+        def script(connect: Callable[[], Peer]) -> Peer:
+            peer = connect()
+            peer.command(b"LOGIN alice secret")
+            for _ in range(20):
+                peer.send(b"a NOOP\r\n" * 1000)
+                for _ in range(1000):
+                    assert b"a OK" in peer.line()
+            peer.send(b"a NOOP\r\n" * 6000)
+            return peer
+
+        self.patch(ShieldedIMAP4Server, "connectionMade", connection_made)
+        for connect in self.ways_to_connect():
+            peer: Any = await self.client(script, connect)
+            runner = servers[-1]._runner
+            while runner._reading is None or runner._reading._timer is None:
+                await deferLater(reactor, 0.01)
+            self.assertLess(runner.started, 20_000 + 4000)
+            peer.close()
