@@ -134,7 +134,10 @@ ORDER = {
     "session": (
         ("connection",),
         ("state",),
-        ("background", "command_spec", "fetch_responses", "mailbox_names", "uid_collection"),
+        (
+            *("background", "command_spec", "fetch_responses", "mailbox_names", "progress"),
+            "uid_collection",
+        ),
         (
             "capabilities",
             "catenate",

@@ -46,6 +46,10 @@ class SessionIO(Authentication):
         """Call `work` when it is this connection's turn."""
         self._owner.schedule(work)
 
+    def call_later(self, seconds: float, work: Callable[[], object]) -> Any:
+        """Call `work` after some seconds, unless ``cancel()`` of the result is called before."""
+        return self._owner.callLater(seconds, work)
+
     def add_work(self, count: int) -> None:
         """Count lines of responses, or messages that were looked at."""
         self._owner.write_buffer.work += count

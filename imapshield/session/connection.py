@@ -29,6 +29,9 @@ class Connection(Protocol):
     def call_in_turn(self, work: Callable[[], object]) -> None:
         """Call `work` when the fair queue schedules this connection, also if it has ended by then."""
 
+    def call_later(self, seconds: float, work: Callable[[], object]) -> Any:
+        """Call `work` after some seconds, unless ``cancel()`` of the result is called before."""
+
     def add_work(self, count: int) -> None:
         """Count work of about `count` microseconds: so many lines of responses, or messages that were looked at."""
 

@@ -350,13 +350,16 @@ class SessionState:
             total: the number of messages that it will process, if known.
         """
         await self.io.drain()
-        now = self.monotonic()
-        if now - self._progress_sent_at >= PROGRESS_SECONDS:
-            self._progress_sent_at = now
-            # A "]" in the tag would end the response code.
-            tag = strings.NIL if b"]" in self.tag else strings.quoted(self.tag)
-            code = b"INPROGRESS (%b %b)" % (tag, self._progress_numbers(done, total))
-            self.io.write(encode.untagged(b"OK", "Still in progress", code))
+        if self.monotonic() - self._progress_sent_at >= PROGRESS_SECONDS:
+            self.report_progress(done, total)
+
+    def report_progress(self, done: int | None = None, total: int | None = None) -> None:
+        """Send INPROGRESS, with the same arguments as for `pause`."""
+        self._progress_sent_at = self.monotonic()
+        # A "]" in the tag would end the response code.
+        tag = strings.NIL if b"]" in self.tag else strings.quoted(self.tag)
+        code = b"INPROGRESS (%b %b)" % (tag, self._progress_numbers(done, total))
+        self.io.write(encode.untagged(b"OK", "Still in progress", code))
 
     def _progress_numbers(self, done: int | None, total: int | None) -> bytes:
         """Return the progress and the goal of an INPROGRESS response, or NIL NIL.

@@ -2,6 +2,10 @@
 
 import re
 
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.session.state import PROGRESS_SECONDS
+from imapshield.testing import MemoryRealm, Server, SlowWorker
 from tests.session.session_case import SessionTestCase, session_of, without_text
 
 
@@ -44,3 +48,54 @@ class InProgressTests(SessionTestCase):
         client = self.select_inbox(120)
         self.assertNotIn(b"INPROGRESS", client(b"a001 SEARCH TEXT noon"))
         self.assertIn(b" INPROGRESS", client(b"b CAPABILITY"))
+
+
+class LongCallTests(SynchronousTestCase):
+    """INPROGRESS while one call of the store takes long."""
+
+    def setUp(self) -> None:
+        self.worker = SlowWorker()
+        self.server = Server(realm=MemoryRealm(self.worker))
+        self.client = self.server.connect()
+        self.send(b"a LOGIN alice secret", finish=True)
+
+    def send(self, line: bytes, *, finish: bool = False) -> None:
+        self.client.protocol.dataReceived(line + b"\r\n")
+        self.client.run_due_calls()
+        if finish:
+            self.finish()
+
+    def finish(self) -> None:
+        while self.worker.jobs:
+            self.worker.step()
+            self.client.run_due_calls()
+
+    def test_long_select_and_copy(self) -> None:
+        """SELECT, COPY and MOVE send INPROGRESS in each ten seconds, and nothing after their end."""
+        self.send(b"b APPEND INBOX {5+}\r\nhello", finish=True)
+        for tag, command in (
+            (b"c", b"SELECT INBOX"),
+            (b"d", b"COPY 1 INBOX"),
+            (b"e", b"MOVE 1 INBOX"),
+        ):
+            self.client.read()
+            self.send(tag + b" " + command)
+            progress = b'* OK [INPROGRESS ("%b" NIL NIL)] Still in progress\r\n' % tag
+            for _ in range(2):
+                self.server.clock.advance(PROGRESS_SECONDS - 1)
+                self.assertEqual(self.client.read(), b"")
+                self.server.clock.advance(1)
+                self.assertEqual(self.client.read(), progress)
+            self.finish()
+            self.assertIn(tag + b" OK", self.client.read())
+            self.server.clock.advance(2 * PROGRESS_SECONDS)
+            self.assertEqual(self.client.read(), b"")
+
+    def test_client_that_leaves(self) -> None:
+        """When the client has left, nothing is sent, and the end of the call ends the timer."""
+        self.send(b"c SELECT INBOX")
+        self.client.lose_connection()
+        self.server.clock.advance(PROGRESS_SECONDS)
+        self.finish()
+        self.client.run_due_calls()
+        self.assertEqual(self.server.clock.getDelayedCalls(), [])

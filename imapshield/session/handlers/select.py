@@ -8,6 +8,7 @@ from imapshield.mailbox.values import MailboxInfo
 from imapshield.mailbox.view import View
 from imapshield.session.handlers.fetch import send_changed, send_vanished
 from imapshield.session.mailbox_names import list_attributes, parents
+from imapshield.session.progress import with_progress
 from imapshield.session.session import Session
 from imapshield.session.state import State
 from imapshield.wire import encode, flags
@@ -30,7 +31,8 @@ async def select(session: Session, command: Select) -> Tagged:
         session.enable_condstore()
     # This comes before opening the mailbox, so that nothing can change between opening it and the responses.
     infos = {i.name: i for i in await session.account.mailboxes()} if session.rev2 else {}
-    mailbox, recent = await session.account.open(command.mailbox, not command.readonly)
+    opening = session.account.open(command.mailbox, not command.readonly)
+    mailbox, recent = await with_progress(session, opening)
     session.select(mailbox, View(mailbox.columns, recent), readonly=command.readonly)
     await session.send(_describe(session, infos))
     if command.qresync is not None and command.qresync.uidvalidity == mailbox.uidvalidity:

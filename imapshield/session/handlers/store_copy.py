@@ -8,6 +8,7 @@ from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import StoreResult
 from imapshield.session.fetch_responses import FLAGS, MODSEQ, known_items
 from imapshield.session.handlers.append import try_create
+from imapshield.session.progress import with_progress
 from imapshield.session.session import Session
 from imapshield.session.state import Spans, rows_in
 from imapshield.wire import encode
@@ -179,7 +180,8 @@ async def copy(session: Session, command: Copy) -> Tagged:
     if not uids:
         return ok(f"{name} completed, no messages found")
     with try_create():
-        copied = await session.mailbox.copy(uids, command.mailbox, command.is_move)
+        copying = session.mailbox.copy(uids, command.mailbox, command.is_move)
+        copied = await with_progress(session, copying)
     session.note_own_uids(command.mailbox, copied.target_uids)
     session.failed_messages += len(copied.failed)
     if not copied.source_uids:
