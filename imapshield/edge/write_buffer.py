@@ -159,17 +159,26 @@ class WriteBuffer:
 
         A piece (`wire.pieces.PIECE_SIZE`) or more goes to the transport at once, which thereby notices when it holds
         too much. So the unsent bytes exceed the high-water mark by two pieces at most, if `data` is no longer than one
-        and the caller waits in `drain` while the buffer is `full`.
+        and the caller waits in `drain` while the buffer is `full`. While the transport holds nothing and the client
+        reads, as many bytes as it may hold are one write.
         """
         if self._closed:
             return
         self._unflushed.append(data)
         self._unflushed_bytes += len(data)
-        if self._unflushed_bytes >= self._chunk_size:
+        if self._unflushed_bytes >= self._chunk_size and not self._may_collect():
             self._pass_on()
         elif not self._flush_scheduled:
             self._flush_scheduled = True
             self._call_later(0, self.flush)
+
+    def _may_collect(self) -> bool:
+        """Whether to collect more than a piece: writes of a piece each take twice the time of larger ones."""
+        transport = self._innermost
+        if not self.client_reads or not isinstance(transport, Connection):
+            return False
+        is_empty = not (transport.dataBuffer or transport._tempDataLen)
+        return is_empty and self._unflushed_bytes < self._high_water_mark
 
     @property
     def unsent_bytes(self) -> int:

@@ -380,7 +380,12 @@ class UnsentBytesTests(LoopbackCase):
             await self.client(script, connect)
             self.assertGreaterEqual(max(peaks), PIECE_SIZE)
             # TLS adds 22 bytes to each record.
-            self.assertLessEqual(max(peaks), 4096 + 2 * PIECE_SIZE + 200)
+            limit = self.factory.limits.max_unsent_bytes
+            self.assertLessEqual(max(peaks), limit + 2 * PIECE_SIZE + 200)
+
+
+class LargeUnsentBytesTests(UnsentBytesTests):
+    limits = {"max_unsent_bytes": 4 * PIECE_SIZE}
 
 
 class FloodTests(LoopbackCase):

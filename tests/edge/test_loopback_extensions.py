@@ -14,7 +14,10 @@ from twisted.internet.tcp import Connection
 
 from imapshield.cred.passwords import ScramSecret
 from imapshield.cred.sasl import ScramChecker, challengers
+from imapshield.edge.write_buffer import WriteBuffer
+from imapshield.mailbox.values import NewMessage
 from imapshield.testing.in_process import MAIL
+from imapshield.wire.commands.base import MemoryLiteral
 from tests.edge import test_loopback
 from tests.edge.test_loopback import Peer
 
@@ -103,6 +106,28 @@ class ChannelBindingTests(test_loopback.LoopbackCase):
 
 
 class ResponseTests(test_loopback.LoopbackCase):
+    async def test_long_response_is_sent_in_large_writes(self) -> None:
+        """While the client reads, what the transport may hold is one write, not a piece."""
+        sizes: list[int] = []
+        send = WriteBuffer._send_at_once
+
+        def send_at_once(write_buffer: WriteBuffer, data: bytes) -> bytes:
+            sizes.append(len(data))
+            return send(write_buffer, data)
+
+        self.patch(WriteBuffer, "_send_at_once", send_at_once)
+        content = MemoryLiteral(MAIL + b"x" * (4 << 20))
+        await self.realm.account().append("INBOX", [NewMessage((), None, content)])
+
+        def script() -> None:
+            peer = self.log_in()
+            peer.command(b"SELECT INBOX")
+            peer.command(b"FETCH 1 BODY.PEEK[]")
+            peer.close()
+
+        await self.client(script)
+        self.assertGreaterEqual(max(sizes), self.factory.limits.max_unsent_bytes)
+
     async def test_response_is_sent_at_once(self) -> None:
         """A short response goes to the socket when it is written, without a wait for the reactor, also with TLS."""
         waits: list[Connection] = []
