@@ -14,7 +14,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import date
-from itertools import chain
+from itertools import chain, compress
 from operator import itemgetter
 
 from imapshield.mailbox.account_api import IMailbox
@@ -119,6 +119,8 @@ class Query:
 
     def _existing(self, uids: Sequence[int]) -> Sequence[int]:
         """Return those of `uids` that exist."""
+        if uids is self.view.columns.uids:
+            return uids
         existing = self._columns_of(uids, "uids")
         if existing == uids:
             return uids
@@ -145,8 +147,7 @@ class Query:
             case search.Or(keys):
                 return await self._matching_any(keys, uids)
             case search.Not(search.FlagKey(flag)) if flag.upper() != b"\\RECENT":  # mostly UNSEEN
-                ids = self.view.columns.flag_ids_with(flag)
-                return [uid for uid, flag_id in self._pairs(uids, "flag_ids") if flag_id not in ids]
+                return self._with_flag(flag, uids, is_set=False)
             case search.Not(inner):
                 excluded = set(await self._matching(inner, uids))
                 return [uid for uid in uids if uid not in excluded]
@@ -189,11 +190,15 @@ class Query:
                 rest = [uid for uid in rest if uid not in found]
         return [uid for uid in uids if uid in found]
 
-    def _with_flag(self, flag: bytes, uids: Sequence[int]) -> Sequence[int]:
+    def _with_flag(self, flag: bytes, uids: Sequence[int], *, is_set: bool = True) -> Sequence[int]:
         if flag.upper() == b"\\RECENT":
             return [uid for uid in uids if uid in self.view.recent]
-        ids = self.view.columns.flag_ids_with(flag)
-        return [uid for uid, flag_id in self._pairs(uids, "flag_ids") if flag_id in ids]
+        columns = self.view.columns
+        ids = columns.flag_ids_with(flag)
+        wanted = [(flag_id in ids) is is_set for flag_id in range(len(columns.flag_lists))]
+        if uids is columns.uids:  # the usual case, without a step of Python for each message
+            return list(compress(uids, map(wanted.__getitem__, columns.flag_ids)))
+        return [uid for uid, flag_id in self._pairs(uids, "flag_ids") if wanted[flag_id]]
 
     def _in_sequence(self, key: search.SequenceKey, uids: Sequence[int]) -> Sequence[int]:
         if key.sequence.saved:

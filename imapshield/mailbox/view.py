@@ -178,6 +178,11 @@ class View:
         """Return the sequence numbers of `uids`, in their order, without messages that the client does not know."""
         if uids is self.uids:
             return range(1, len(uids) + 1)
+        first, last = (self.number(uids[0]), self.number(uids[-1])) if uids else (None, None)
+        if first and last and last - first == uids[-1] - uids[0] and sorted(uids) == list(uids):
+            # No UID is missing between the first and the last, so the others need not be looked up.
+            offset = uids[0] - first
+            return [uid - offset for uid in uids]
         return [number for number in map(self.number_lookup(len(uids)), uids) if number]
 
     def forget_flag_changes(self, uids: Sequence[int]) -> None:

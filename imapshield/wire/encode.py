@@ -11,7 +11,7 @@ Rules
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Section
 from imapshield.wire.names import MODIFIED_UTF7, NameFormat
@@ -209,7 +209,10 @@ def search(
     `modseq` is the highest MODSEQ of the messages found (RFC 7162). It is left out if none was found.
     """
     yield b"* " + kind
-    yield from joined(map(b" %d".__mod__, numbers), NUMBERS_PER_PIECE)
+    rest = iter(numbers)
+    while piece := list(islice(rest, NUMBERS_PER_PIECE)):
+        # Python writes a list of integers in half the time that a loop takes.
+        yield b" " + str(piece)[1:-1].replace(",", "").encode("ascii")
     yield b" (MODSEQ %d)\r\n" % modseq if modseq else b"\r\n"
 
 

@@ -131,6 +131,17 @@ class UpdateTests(SynchronousTestCase):
 
 
 class SequenceTests(SynchronousTestCase):
+    @settings(max_examples=200, deadline=None)
+    @given(st.sets(st.integers(1, 30)), st.lists(st.integers(1, 32), unique=True), st.booleans())
+    def test_numbers(self, expunged: set[int], uids: list[int], ascending: bool) -> None:
+        """The sequence numbers of UIDs have the order of the UIDs; UIDs that the client does not know have none."""
+        mailbox = Mailbox(30)
+        mailbox.expunge(*expunged)
+        view = mailbox.view()
+        uids = sorted(uids) if ascending else uids
+        expected = [number for uid in uids if (number := view.number(uid))]
+        self.assertEqual(list(view.numbers(uids)), expected)
+
     def test_sequence_numbers_select_rows(self) -> None:
         """Sequence numbers select rows; ``*`` is the last message."""
         view = Mailbox(5).view()
