@@ -81,6 +81,7 @@ def export(
 
 
 def _export_mailbox(account: AccountState, form: UidListFormat, name: str) -> ExportedMailbox:
+    account.index.begin_operation()
     mailbox, _ = synchronize(account, find_or_add(account, name), claim=False)
     folder = account.folders.folder(name)
     with account.index.write():

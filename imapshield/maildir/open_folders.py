@@ -293,11 +293,13 @@ class OpenFolders:
 
         `folder` then says why. Another program can put a symbolic link in the folder's place between the calls.
         """
-        name = self.existing_name(mailbox)
+        folder, name = self._folders.get(mailbox), self.existing_name(mailbox)
         path = name + b"/" if name else b""
-        if name and not self._is_directory(name):
-            return None
         try:
+            if folder is not None:
+                return folder.status(CUR), folder.status(NEW)
+            if name and not self._is_directory(name):
+                return None
             cur = self._status(path + DIRECTORY_NAMES[CUR])
             return cur, self._status(path + DIRECTORY_NAMES[NEW])
         except OSError:

@@ -134,8 +134,8 @@ def find_or_add(account: AccountState, name: str) -> MailboxRow:
     account.folders.existing_name(name)
     mailbox = account.index.mailbox_named(name)
     if mailbox is not None and not uid_exchange.is_due(account, mailbox):
-        stamps = unopened_stamps(account.folders, name)
-        if stamps is not None and mailbox.cur_ino in (0, stamps.cur_ino):
+        stamps = stat_or_create(account.folders.folder(name))  # raises NoSuchMailbox
+        if mailbox.cur_ino in (0, stamps.cur_ino):
             return mailbox
     stat_or_create(account.folders.folder(name))
     seen: dict[str, SeenLists | None] = {}
