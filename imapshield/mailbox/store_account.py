@@ -23,6 +23,7 @@ from imapshield.mailbox import values
 from imapshield.mailbox.account_api import IAccount, ICatenate, IMailbox, INotify
 from imapshield.mailbox.copy_rate import CopyRate
 from imapshield.mailbox.deltas import Delta
+from imapshield.mailbox.in_place import OCTETS_IN_PLACE
 from imapshield.mailbox.prefixed_store import PrefixedStore
 from imapshield.mailbox.request import check_wanted, current_request
 from imapshield.mailbox.storage import IStore
@@ -150,13 +151,19 @@ class StoreAccount:
             listener(values.AccountEvent(kind, name, old, entries))
 
     async def run(
-        self, job: Callable[[IStore], T], kind: Hashable = None, *, in_background: bool = False
+        self,
+        job: Callable[[IStore], T],
+        kind: Hashable = None,
+        *,
+        writes: bool = False,
+        in_background: bool = False,
     ) -> T:
         """Run ``job(store)`` in the worker, opening the store first if necessary.
 
         Args:
             job: the job.
             kind: if the job is short and may run in place (`in_place`): what it does, and with which mailbox.
+            writes: whether it writes, so that it cannot run in place.
             in_background: whether no client waits for it.
         """
         run: Callable[[Callable[[], T]], Awaitable[T]] = self._worker.run
@@ -174,7 +181,7 @@ class StoreAccount:
         # Before the first call in a thread, the store is not open.
         volumes = getattr(self._store, "volumes", ()) if kind is not None else ()
         if volumes and self._run_short is not None:
-            result: T = await self._run_short(run_job, kind, volumes)
+            result: T = await self._run_short(run_job, kind, volumes, writes=writes)
             return result
         return await run(run_job)
 
@@ -245,9 +252,11 @@ class StoreAccount:
         self.notify_listeners("metadata", name, entries=list(entries))
 
     async def append(self, name: str, messages: Sequence[values.NewMessage]) -> values.AppendResult:
-        return await self.run_and_sync(name, lambda store: store.append(name, messages))
+        octets = sum(message.content.size for message in messages)
+        kind = ("append", name) if octets <= OCTETS_IN_PLACE else None
+        return await self.run_and_sync(name, lambda store: store.append(name, messages), kind)
 
-    async def run_and_sync(self, name: str, job: Callable[[IStore], T]) -> T:
+    async def run_and_sync(self, name: str, job: Callable[[IStore], T], kind: Hashable = None) -> T:
         """Run a job that adds messages to the mailbox `name`, and return its result.
 
         If sessions have that mailbox selected, the same hop also reads the mailbox's changes, and its listeners are
@@ -258,7 +267,7 @@ class StoreAccount:
         def run_job(store: IStore) -> tuple[T, list[Delta | None]]:
             return job(store), [_changes_or_none(mailbox, store) for mailbox in selected]
 
-        result, deltas = await self.run(run_job)
+        result, deltas = await self.run(run_job, kind, writes=True)
         for mailbox, delta in zip(selected, deltas, strict=True):
             if delta is not None:
                 mailbox.apply_delta(delta)  # This notifies the account's listeners too.

@@ -12,7 +12,8 @@ class Worker(Protocol):
     """Runs the blocking calls of one account, one after the other.
 
     A worker may have two more methods. ``run_in_background`` is like `run`, for calls that no client waits for.
-    ``run_short(function, kind, volumes)`` may run a short call at once, in the reactor's thread (`in_place`).
+    ``run_short(function, kind, volumes, writes=…)`` may run a short call at once, in the reactor's thread (`in_place`),
+    or wait for a moment for one that writes.
     """
 
     def run(self, function: Callable[..., T], *args: object) -> Awaitable[T]:

@@ -37,13 +37,15 @@ class MailboxOwner(Protocol):
 
     change_notifier: ChangeNotifier | None
 
-    async def run(self, job: Callable[[IStore], T], kind: Hashable = None) -> T:
-        """Run ``job(store)`` in the worker; in place if it is known to be short, and has a `kind`."""
+    async def run(
+        self, job: Callable[[IStore], T], kind: Hashable = None, *, writes: bool = False
+    ) -> T:
+        """Run ``job(store)`` in the worker; in place if its `kind` is known to be short and it writes nothing."""
 
     async def run_read(self, job: Callable[[IStore], T], kind: Hashable = None) -> T:
         """Run a job that changes nothing, and may stop when the client has left."""
 
-    async def run_and_sync(self, name: str, job: Callable[[IStore], T]) -> T:
+    async def run_and_sync(self, name: str, job: Callable[[IStore], T], kind: Hashable = None) -> T:
         """Run a job that adds messages to the mailbox `name`, and sync that mailbox if a session has it selected."""
 
     def notify_listeners(self, kind: str, name: str) -> None:
@@ -211,22 +213,25 @@ class StoreMailbox:
         self, uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
     ) -> values.StoreResult:
         since = self.columns.highestmodseq
-        stored = await self._run(
-            lambda store: store.store_flags(self.key, uids, op, flags, unchanged_since, since)
+        stored = await self._write(
+            "store" if len(uids) <= MESSAGES_IN_PLACE else "",
+            lambda store: store.store_flags(self.key, uids, op, flags, unchanged_since, since),
         )
         self.apply_delta(stored.delta)
         return stored
 
     async def expunge(self, uids: Sequence[int] | None) -> Sequence[int]:
         since = self.columns.highestmodseq
-        expunged = await self._run(lambda store: store.expunge(self.key, uids, since))
+        expunged = await self._write("expunge", lambda store: store.expunge(self.key, uids, since))
         self.apply_delta(expunged.delta)
         return expunged.failed
 
     async def copy(self, uids: Sequence[int], target: str, move: bool) -> values.CopyResult:
         since = self.columns.highestmodseq
         copied = await self._run_with_target(
-            target, lambda store: store.copy(self.key, uids, target, move, since)
+            target,
+            lambda store: store.copy(self.key, uids, target, move, since),
+            (target, "copy", self.key) if len(uids) <= MESSAGES_IN_PLACE else None,
         )
         self.apply_delta(copied.delta)
         return copied
@@ -265,10 +270,15 @@ class StoreMailbox:
             self.mark_deleted()
             raise
 
-    async def _run_with_target(self, target: str, job: Callable[[IStore], T]) -> T:
+    async def _write(self, short: str, job: Callable[[IStore], T]) -> T:
+        return await self._with(partial(self._account.run, writes=True), job, short)
+
+    async def _run_with_target(
+        self, target: str, job: Callable[[IStore], T], kind: Hashable = None
+    ) -> T:
         """Run a job that adds messages to the mailbox `target`. It fails if either mailbox does not exist."""
         try:
-            return await self._account.run_and_sync(target, job)
+            return await self._account.run_and_sync(target, job, kind)
         except NoSuchMailbox:
             await self.poll()  # raises NoSuchMailbox, too, if it is this one that does not exist
             raise

@@ -8,6 +8,8 @@ Rules
   memory.
 * So do all accounts of a file system on which some calls took long, or one took very long. A sick disk stops the
   reactor for few calls in a minute, however many accounts it has.
+* A call that writes waits for a disk, so it runs in a thread. By the same rules, the reactor waits for its end for a
+  moment: two threads that both compute hand the interpreter over and over, which takes longer than the call.
 * A call that turned out to need a thread has cost its work twice. If that happens again and again, as for a client that
   reads old mail, calls of the kind are tried in place less often.
 """
@@ -23,6 +25,9 @@ SHORT_SECONDS = 0.002
 SLOW_SECONDS_IN_PLACE = 0.005
 """A call in place that takes longer shows that its disk is slow: the limit is the time after which the reactor returns
 to its sockets anyway (`limits.turn_seconds`), with room for an interrupted thread."""
+
+AWAITED_SECONDS = 0.002
+"""How long the reactor waits for a call that writes, and therefore runs in a thread, if such calls were short."""
 
 THREADS_ONLY_SECONDS = 60.0
 """How long an account, or a file system, uses threads because calls in place took long."""

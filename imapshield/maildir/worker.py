@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from imapshield.errors import IndexLocked, StoreBusy
 from imapshield.limits import LimitReached
 from imapshield.mailbox.in_place import WouldBlock, call_in_place
 from imapshield.maildir import in_place_rules
+from imapshield.maildir.handover import Handover
 from imapshield.maildir.in_place_rules import InPlaceRules, Place, Waits
 from imapshield.maildir.job_queue import EXTRA_THREADS, SLOW_SECONDS, THREADS, JobQueue, Share
 from imapshield.maildir.local_disk import waits_of_thread
@@ -86,8 +86,16 @@ class SharedThreads:
             share.is_background = call.is_background
             pauses = _Pauses(self._queue, share, self.reactor.seconds, self._sleep)
             timed = _Timed(call.function, call.args, pauses)
-            done = deferToThreadPool(self.reactor, self._pool, timed)
-            done.addBoth(self._finished, share, timed, call)
+            is_awaited = call.may_be_awaited and not share.is_slow
+            ended = partial(self._finished, share, timed, call)
+            handover = Handover(self.reactor.callFromThread, ended, is_awaited=is_awaited)
+            self._pool.callInThreadWithCallback(handover.end, timed)
+            if not is_awaited:
+                continue
+            if handover.wait(in_place_rules.AWAITED_SECONDS):
+                self._note_end(share, timed, call, handover.result)
+            else:
+                self._rules.needed_thread(call.worker.place, call.kind)
         if self._queue.is_waiting and self._delayed_call is None:
             # A call becomes slow by running, and a slow account becomes another one by waiting.
             self._delayed_call = self.reactor.callLater(SLOW_SECONDS / 2, self._check_again)
@@ -135,15 +143,23 @@ class SharedThreads:
             self._rules.was_slow(place, volumes, seconds, now)
         return call.has_ended
 
-    def _finished(self, result: Any, share: Share, timed: "_Timed", call: "_Call") -> None:
+    def may_await(self, call: "_Call", volumes: Collection[int]) -> bool:
+        """Return whether the reactor may wait for a call that runs in a thread, because it is known to be short."""
+        now = self.reactor.seconds()
+        return self._rules.may_run(call.worker.place, call.kind, volumes, now)
+
+    def _finished(self, share: Share, timed: "_Timed", call: "_Call", result: Any) -> None:
+        self._note_end(share, timed, call, result)
+        # The next call starts before the callbacks run here, so that they overlap.
+        self._start()
+        call.fire()
+
+    def _note_end(self, share: Share, timed: "_Timed", call: "_Call", result: Any) -> None:
         now = self.reactor.seconds()
         self._queue.finish(share, timed.seconds, now)
         if call.kind is not None:
             self._rules.ended_in_thread(call.worker.place, call.kind, timed.seconds, now)
         call.worker.call_ended(call, result)
-        # The next call starts before the callbacks run here, so that they overlap.
-        self._start()
-        call.fire()
 
 
 class _Timed:
@@ -216,6 +232,7 @@ class _Call:
         self.has_ended = False
         self.is_background = False
         self.kind: Hashable = None
+        self.may_be_awaited = False
         self.delay = FIRST_DELAY
         self.first_tried_at: float | None = None
 
@@ -251,23 +268,36 @@ class SerialWorker:
         return call.done
 
     def run_short(
-        self, function: Callable[[], T], kind: Hashable, volumes: Collection[int]
+        self,
+        function: Callable[[], T],
+        kind: Hashable,
+        volumes: Collection[int],
+        *,
+        writes: bool = False,
     ) -> Deferred[T]:
-        """Like `run`, for a call that is probably short: it may run at once, in the caller's thread.
+        """Like `run`, for a call that is probably short: when this returns, it may have ended.
+
+        It runs in the caller's thread. If it writes, it runs in a thread for which the caller waits for a moment:
+        otherwise both would wait for the interpreter again and again, and it would take twice the time.
 
         Args:
             function: the function. It may raise `WouldBlock` before it has changed anything (`mailbox.in_place`).
             kind: calls of one kind take about the same time.
             volumes: the file systems that it uses.
+            writes: whether it waits for a disk.
         """
         call = _Call(self, function, ())
         call.kind = kind
         is_idle = not self._is_busy and not self._queue
-        if is_idle and self._threads.run_in_place(call, volumes):
+        if is_idle and writes:
+            call.may_be_awaited = self._threads.may_await(call, volumes)
+        elif is_idle and self._threads.run_in_place(call, volumes):
             call.fire()
             return call.done
         self._queue.append(call)
         self._wait()
+        call.may_be_awaited = False  # if it must wait for its turn
+        call.fire()  # if it has ended
         return call.done
 
     def run_in_background(self, function: Callable[..., T], *args: object) -> Deferred[T]:

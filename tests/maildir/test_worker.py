@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import IndexLocked
 from imapshield.mailbox.in_place import is_in_place, may_block
+from imapshield.maildir import in_place_rules
 from imapshield.maildir.in_place_rules import SLOW_SECONDS_IN_PLACE, Waits
 from imapshield.maildir.job_queue import (
     COMPUTING_SECONDS,
@@ -52,8 +54,18 @@ class Pool:
             on_result(True, result)
 
 
+class StartedThreads:
+    """A thread pool that runs each call at once, in a thread of its own."""
+
+    def callInThreadWithCallback(self, on_result: Any, function: Callable[[], Any]) -> None:
+        threading.Thread(target=lambda: on_result(True, function())).start()
+
+
 class Reactor(MemoryReactorClock):
+    woken = 0
+
     def callFromThread(self, f: Callable[..., Any], *args: object, **kwargs: object) -> None:
+        self.woken += 1
         f(*args, **kwargs)
 
 
@@ -149,6 +161,32 @@ class SerialWorkerTests(SynchronousTestCase):
         self.pool.step()
         self.run_short()
         self.assertEqual(self.pool.calls, [])
+
+    def test_reactor_waits_for_a_short_call_that_writes(self) -> None:
+        """It runs in a thread; if it ends in time, its caller has the result at once, and the reactor is not woken."""
+        threads = SharedThreads(StartedThreads(), self.reactor)
+        self.worker = SerialWorker(threads)
+        self.patch(in_place_rules, "AWAITED_SECONDS", 60.0)
+        names: list[str] = []
+        for _ in range(3):
+            result = self.worker.run_short(
+                lambda: names.append(threading.current_thread().name), "kind", (1,), writes=True
+            )
+            if len(names) != 1:
+                self.successResultOf(result)
+                self.assertEqual(self.reactor.woken, 1)
+            while not self.reactor.woken:
+                time.sleep(0.001)
+        self.assertNotIn(threading.current_thread().name, names)
+
+    def test_reactor_does_not_wait_long_for_a_call_that_writes(self) -> None:
+        """If the call does not end in time, the reactor goes on, and the result arrives later. Others are served."""
+        self.warm()
+        self.patch(in_place_rules, "AWAITED_SECONDS", 0.0)
+        result = self.worker.run_short(lambda: 5, "kind", (1,), writes=True)
+        self.assertNoResult(result)
+        self.pool.step()
+        self.assertEqual(self.successResultOf(result), 5)
 
     def test_long_call_pauses_for_a_call_in_place(self) -> None:
         """While a call runs in the reactor's thread, a long one in a thread waits."""
