@@ -27,7 +27,7 @@ from imapshield.mailbox.in_place import OCTETS_IN_PLACE
 from imapshield.mailbox.prefixed_store import PrefixedStore
 from imapshield.mailbox.request import check_wanted, current_request
 from imapshield.mailbox.storage import IStore
-from imapshield.mailbox.store_helpers import ChangeNotifier, Subscription, Worker
+from imapshield.mailbox.store_helpers import ChangeNotifier, StoredPart, Subscription, Worker
 from imapshield.mailbox.store_mailbox import StoreMailbox
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.fetch import FetchItem
@@ -309,7 +309,8 @@ class StoreAccount:
         return True
 
     def stored_part(self, mailbox: IMailbox, uid: int, item: FetchItem, size: int) -> LiteralData:
-        return StoredPart(self, cast("StoreMailbox", mailbox).key, uid, item, size)
+        key = cast("StoreMailbox", mailbox).key
+        return StoredPart(lambda: self._store, key, uid, item, size)
 
     async def open(self, name: str, claim_recent: bool) -> tuple[IMailbox, frozenset[int]]:
         deleted: list[StoreMailbox] = []
@@ -378,32 +379,3 @@ def _changes_or_none(mailbox: StoreMailbox, store: IStore) -> Delta | None:
         return mailbox.changes(store)
     except StoreError:
         return None
-
-
-class StoredPart:
-    """A part of a stored message as content of a new one (`LiteralData`, RFC 4469).
-
-    `IStore.append` reads it in the worker, while the store is open.
-    """
-
-    binary = False
-
-    def __init__(
-        self, account: StoreAccount, key: int, uid: int, item: FetchItem, size: int
-    ) -> None:
-        self._account = account
-        self._source = key, uid, item
-        self.size = size
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return `size` bytes from `offset`.
-
-        Raises:
-            MessageExpunged: the message was expunged.
-        """
-        store = self._account._store
-        assert store is not None  # its `append` is the caller
-        return store.read(*self._source, offset, size)
-
-    def close(self) -> None:
-        """Do nothing: no resource is held."""

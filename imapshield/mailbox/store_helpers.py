@@ -1,9 +1,12 @@
-"""What a `StoreAccount` needs besides the store: a worker, and what notifies it of changes."""
+"""What a `StoreAccount` needs besides the store: a worker, what notifies it of changes, parts of stored messages."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
+
+from imapshield.mailbox.storage import IStore
+from imapshield.wire.commands.fetch import FetchItem
 
 T = TypeVar("T")
 
@@ -52,3 +55,39 @@ class Subscription(Protocol):
 
     def stop(self) -> None:
         """Cancel the subscription: the callback is not called again."""
+
+
+class StoredPart:
+    """A part of a stored message as content of a new one (`LiteralData`, RFC 4469).
+
+    `IStore.append` reads it in the worker, while the store is open.
+
+    Args:
+        store: returns the store.
+        key: the mailbox.
+        uid: the message.
+        item: the part.
+        size: its size in bytes.
+    """
+
+    binary = False
+
+    def __init__(
+        self, store: Callable[[], IStore | None], key: int, uid: int, item: FetchItem, size: int
+    ) -> None:
+        self._store = store
+        self._source = key, uid, item
+        self.size = size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes from `offset`.
+
+        Raises:
+            MessageExpunged: the message was expunged.
+        """
+        store = self._store()
+        assert store is not None  # its `append` is the caller
+        return store.read(*self._source, offset, size)
+
+    def close(self) -> None:
+        """Do nothing: no resource is held."""

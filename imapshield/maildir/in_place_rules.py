@@ -22,6 +22,9 @@ from typing import NamedTuple
 SHORT_SECONDS = 0.002
 """A kind of call is short if the last one took at most this long, in place or in a thread. Most take a tenth of it."""
 
+SHORT_WRITE_SECONDS = 0.01
+"""The same for calls that write. In a thread beside a busy reactor, they take several times as long as awaited."""
+
 SLOW_SECONDS_IN_PLACE = 0.005
 """A call in place that takes longer shows that its disk is slow: the limit is the time after which the reactor returns
 to its sockets anyway (`limits.turn_seconds`), with room for an interrupted thread."""
@@ -65,6 +68,18 @@ class _Kind:
     warm_until: float = 0.0
     failures: int = 0
     skips: int = 0
+
+    def is_skipped(self) -> bool:
+        """Return whether the next call is not tried, and count it."""
+        if self.skips:
+            self.skips -= 1
+            return True
+        return False
+
+    def tried(self, *, in_vain: bool) -> None:
+        """Note how a call that was tried has ended."""
+        self.skips = min(2**self.failures - 1, MAX_SKIPPED) if in_vain else 0
+        self.failures = min(self.failures + 1, 16) if in_vain else 0
 
 
 @dataclass(slots=True, eq=False)
@@ -114,6 +129,7 @@ class InPlaceRules:
     def __init__(self) -> None:
         self._slow_calls: defaultdict[int, list[float]] = defaultdict(list)
         self._threads_until: dict[int, float] = {}
+        self._awaited: defaultdict[tuple[int, ...], _Kind] = defaultdict(_Kind)
 
     def may_run(self, place: Place, kind: Hashable, volumes: Collection[int], now: float) -> bool:
         """Return whether a call may be tried in place.
@@ -130,28 +146,41 @@ class InPlaceRules:
         for volume in volumes:
             if now < self._threads_until.get(volume, now):
                 return False
-        if known.skips:
-            known.skips -= 1
-            return False
-        return True
+        return not known.is_skipped()
+
+    def may_await(self, place: Place, kind: Hashable, volumes: Collection[int], now: float) -> bool:
+        """Return whether the reactor may wait for a call that writes. The arguments are those of `may_run`."""
+        is_expected = self.may_run(place, kind, volumes, now)
+        return is_expected and not self._awaited[tuple(volumes)].is_skipped()
+
+    def was_awaited(
+        self, place: Place, kind: Hashable, volumes: Collection[int], *, in_vain: bool
+    ) -> None:
+        """Note whether the reactor has waited in vain for a call that writes.
+
+        The accounts of a file system count together, too: their disk is slow for all of them.
+        """
+        for known in (place.kinds[kind], self._awaited[tuple(volumes)]):
+            known.tried(in_vain=in_vain)
 
     def succeeded(self, place: Place, kind: Hashable, seconds: float, now: float) -> None:
         """Note that a call in place has ended, which took `seconds`."""
         known = place.kinds[kind]
-        known.failures = 0
+        known.tried(in_vain=False)
         known.warm_until = now + WARM_SECONDS if seconds <= SHORT_SECONDS else now
 
     def needed_thread(self, place: Place, kind: Hashable) -> None:
         """Note that a call in place was given up, and is to be repeated in a thread."""
-        known = place.kinds[kind]
-        known.skips = min(2**known.failures - 1, MAX_SKIPPED)
-        known.failures = min(known.failures + 1, 16)
+        place.kinds[kind].tried(in_vain=True)
 
-    def ended_in_thread(self, place: Place, kind: Hashable, seconds: float, now: float) -> None:
+    def ended_in_thread(
+        self, place: Place, kind: Hashable, seconds: float, now: float, *, writes: bool = False
+    ) -> None:
         """Note that a call has ended in a thread, which took `seconds`."""
         known = place.kinds.setdefault(kind, _Kind())
         place.kinds.move_to_end(kind)
-        known.warm_until = now + WARM_SECONDS if seconds <= SHORT_SECONDS else now
+        limit = SHORT_WRITE_SECONDS if writes else SHORT_SECONDS
+        known.warm_until = now + WARM_SECONDS if seconds <= limit else now
         if len(place.kinds) > MAX_KINDS:
             place.kinds.popitem(last=False)
 

@@ -92,10 +92,12 @@ class SharedThreads:
             self._pool.callInThreadWithCallback(handover.end, timed)
             if not is_awaited:
                 continue
-            if handover.wait(in_place_rules.AWAITED_SECONDS):
+            has_ended = handover.wait(in_place_rules.AWAITED_SECONDS)
+            self._rules.was_awaited(
+                call.worker.place, call.kind, call.volumes, in_vain=not has_ended
+            )
+            if has_ended:
                 self._note_end(share, timed, call, handover.result)
-            else:
-                self._rules.needed_thread(call.worker.place, call.kind)
         if self._queue.is_waiting and self._delayed_call is None:
             # A call becomes slow by running, and a slow account becomes another one by waiting.
             self._delayed_call = self.reactor.callLater(SLOW_SECONDS / 2, self._check_again)
@@ -104,13 +106,9 @@ class SharedThreads:
         self._delayed_call = None
         self._start()
 
-    def run_in_place(self, call: "_Call", volumes: Collection[int]) -> bool:
-        """Run a call at once, and return whether it ended; if not, it is to be repeated in a thread.
-
-        Args:
-            call: the call.
-            volumes: the file systems of the account.
-        """
+    def run_in_place(self, call: "_Call") -> bool:
+        """Run a call at once, and return whether it ended; if not, it is to be repeated in a thread."""
+        volumes = call.volumes
         place, kind, started_at = call.worker.place, call.kind, self.reactor.seconds()
         if not self._rules.may_run(place, kind, volumes, started_at):
             return False
@@ -143,10 +141,10 @@ class SharedThreads:
             self._rules.was_slow(place, volumes, seconds, now)
         return call.has_ended
 
-    def may_await(self, call: "_Call", volumes: Collection[int]) -> bool:
+    def may_await(self, call: "_Call") -> bool:
         """Return whether the reactor may wait for a call that runs in a thread, because it is known to be short."""
         now = self.reactor.seconds()
-        return self._rules.may_run(call.worker.place, call.kind, volumes, now)
+        return self._rules.may_await(call.worker.place, call.kind, call.volumes, now)
 
     def _finished(self, share: Share, timed: "_Timed", call: "_Call", result: Any) -> None:
         self._note_end(share, timed, call, result)
@@ -158,7 +156,9 @@ class SharedThreads:
         now = self.reactor.seconds()
         self._queue.finish(share, timed.seconds, now)
         if call.kind is not None:
-            self._rules.ended_in_thread(call.worker.place, call.kind, timed.seconds, now)
+            self._rules.ended_in_thread(
+                call.worker.place, call.kind, timed.seconds, now, writes=call.writes
+            )
         call.worker.call_ended(call, result)
 
 
@@ -232,7 +232,8 @@ class _Call:
         self.has_ended = False
         self.is_background = False
         self.kind: Hashable = None
-        self.may_be_awaited = False
+        self.volumes: Collection[int] = ()
+        self.writes = self.may_be_awaited = False
         self.delay = FIRST_DELAY
         self.first_tried_at: float | None = None
 
@@ -287,11 +288,11 @@ class SerialWorker:
             writes: whether it waits for a disk.
         """
         call = _Call(self, function, ())
-        call.kind = kind
+        call.kind, call.volumes, call.writes = kind, volumes, writes
         is_idle = not self._is_busy and not self._queue
         if is_idle and writes:
-            call.may_be_awaited = self._threads.may_await(call, volumes)
-        elif is_idle and self._threads.run_in_place(call, volumes):
+            call.may_be_awaited = self._threads.may_await(call)
+        elif is_idle and self._threads.run_in_place(call):
             call.fire()
             return call.done
         self._queue.append(call)

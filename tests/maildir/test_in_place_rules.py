@@ -9,6 +9,7 @@ from imapshield.maildir.in_place_rules import (
     MAX_KINDS,
     MAX_SKIPPED,
     SHORT_SECONDS,
+    SHORT_WRITE_SECONDS,
     SLOW_CALLS_PER_VOLUME,
     SLOW_SECONDS_IN_PLACE,
     THREADS_ONLY_SECONDS,
@@ -119,6 +120,21 @@ class InPlaceRulesTests(SynchronousTestCase):
             pass
         self.rules.succeeded(self.place, "a", 0.0, 0.0)
         self.assertTrue(self.may_run())
+
+    def test_waiting_for_calls_that_write(self) -> None:
+        """On a slow disk, the reactor waits for few calls, however many accounts there are; one in time starts again."""
+        waited = 0
+        for _ in range(1000):
+            place = Place()
+            self.rules.ended_in_thread(place, "a", SHORT_WRITE_SECONDS, 0.0, writes=True)
+            if self.rules.may_await(place, "a", DISK, 0.0):
+                waited += 1
+                self.rules.was_awaited(place, "a", DISK, in_vain=True)
+        self.assertLess(waited, 1000 / MAX_SKIPPED + 10)
+        while not self.rules.may_await(self.place, "a", DISK, 0.0):
+            pass
+        self.rules.was_awaited(self.place, "a", DISK, in_vain=False)
+        self.assertTrue(self.rules.may_await(self.place, "a", DISK, 0.0))
 
     def test_number_of_kinds_is_limited(self) -> None:
         """The kind that was used in a thread least recently is forgotten."""
