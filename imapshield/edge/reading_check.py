@@ -4,8 +4,8 @@ The kernels of both sides take about 200 KB of answers before the write buffer i
 of cheap commands: fifty clients that sent NOOP and never read kept the server busy for minutes. The peer's window shows
 much earlier that nobody reads there (`guard.peer_window`).
 
-A client that only pauses loses no more time than its pause took: an answer now and then makes its TCP acknowledge, and
-the window in that shows that it reads again.
+A client that is misjudged loses a hundredth of a second, and one that only pauses no more time than its pause took: it
+is judged anew by what it has acknowledged since.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,10 @@ UNCHECKED_COMMANDS = 50
 """Commands between two looks at the window. Each is a system call, which takes as long as a part of a NOOP."""
 
 FIRST_PAUSE = 0.01
-"""Seconds until the first command of a client that does not read. Twice as many pass before the next, and so on."""
+"""Seconds for which the commands of a client wait that has not read. Each further time it is four times as long."""
 
-MAX_PAUSE = 1.0
-"""Seconds between two commands of such a client at most."""
+MAX_PAUSE = 2.0
+"""Seconds for which they wait at most, before some more run."""
 
 
 class ReadingCheck:
@@ -41,7 +41,7 @@ class ReadingCheck:
         self._window = PeerWindow()
         self._next_check = 0
         self._pause = FIRST_PAUSE
-        self._held_since = 0.0
+        self._held_since: float | None = None
         self._timer: Any = None
 
     def allowance(self, started: int) -> int:
@@ -50,28 +50,30 @@ class ReadingCheck:
             return 0
         if started < self._next_check:
             return self._next_check - started
-        if self._reads():
-            self._pause = FIRST_PAUSE
-            self._next_check = started + UNCHECKED_COMMANDS
-            return UNCHECKED_COMMANDS
-        owner = self._owner
-        if self._pause == FIRST_PAUSE:
-            self._held_since = owner.now()
-        self._next_check = started + 1
-        self._timer = owner.callLater(self._pause, self._continue)
-        self._pause = min(2 * self._pause, MAX_PAUSE)
-        return 0
-
-    def _reads(self) -> bool:
+        self._next_check = started + UNCHECKED_COMMANDS
         owner = self._owner
         found = owner.write_buffer.peer_window() if owner.guard.authenticated else None
-        return found is None or self._window.reads(*found)
+        reads = True if found is None else self._window.reads(*found)
+        if reads is False:
+            self._hold(owner.now())
+            return 0
+        if reads:
+            self._pause, self._held_since = FIRST_PAUSE, None
+        return UNCHECKED_COMMANDS
+
+    def _hold(self, now: float) -> None:
+        owner, limit = self._owner, self._owner.limits.stalled_seconds
+        if self._held_since is None:
+            self._held_since = now
+        seconds = now - self._held_since
+        if seconds >= limit and owner.guard.backlog_full():
+            owner.apply_verdict(Reset("stalled_seconds", limit, seconds))
+        else:
+            self._timer = owner.callLater(self._pause, self._continue)
+            self._pause = min(4 * self._pause, MAX_PAUSE)
 
     def _continue(self) -> None:
-        self._timer, owner = None, self._owner
-        seconds, limit = owner.now() - self._held_since, owner.limits.stalled_seconds
-        if seconds >= limit and owner.guard.backlog_full() and not self._reads():
-            owner.apply_verdict(Reset("stalled_seconds", limit, seconds))
+        self._timer = None
         self._wake()
 
     def stop(self) -> None:

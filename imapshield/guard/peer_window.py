@@ -9,8 +9,9 @@ MIN_UNREAD = 8 << 10
 """Bytes by which the window of a peer that reads may be smaller than it was. It is a few kilobytes smaller while some
 responses are on their way through the peer's TCP, which also counts memory that holds no data."""
 
-MIN_READ = 1 << 10
-"""Bytes by which the right edge has to move at least. Windows are rounded to as much as this."""
+JUDGED_BYTES = 2 << 10
+"""Bytes that a peer must have acknowledged since the last judgement. Windows are rounded, by 1 KiB if they can be
+large, so less would prove nothing."""
 
 
 class PeerWindow:
@@ -21,11 +22,12 @@ class PeerWindow:
     def __init__(self) -> None:
         self._acked = self._edge = self._largest = 0
 
-    def reads(self, acked: int, window: int) -> bool:
-        """Return whether the peer has read about as much as it has received since the last time that it had.
+    def reads(self, acked: int, window: int) -> bool | None:
+        """Return whether the peer has read about as much as it has received since the last judgement, None if unknown.
 
         The edge also moves if the peer reads nothing: Linux lets the window grow with what arrives, by up to a quarter
-        of it. So half of what has arrived must have been read.
+        of it. So half of what has arrived must have been read. A window can become smaller for other reasons, once or
+        twice, so one judgement is no proof.
 
         Args:
             acked: how many bytes the peer has acknowledged until now.
@@ -34,7 +36,11 @@ class PeerWindow:
         self._largest = max(self._largest, window)
         edge = acked + window
         read, received = edge - self._edge, acked - self._acked
-        if self._largest - window >= MIN_UNREAD and read < max(received // 2, MIN_READ):
-            return False
+        if self._largest - window < MIN_UNREAD:
+            reads = True
+        elif received < JUDGED_BYTES:
+            return None
+        else:
+            reads = read >= received // 2
         self._acked, self._edge = acked, edge
-        return True
+        return reads

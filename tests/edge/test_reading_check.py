@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.edge.reading_check import MAX_PAUSE, UNCHECKED_COMMANDS
 from imapshield.events import LimitTriggered
+from imapshield.guard.peer_window import MIN_UNREAD
 from imapshield.testing.in_process import Server
 from tests.edge import test_loopback
 from tests.edge.test_loopback import Peer
@@ -24,12 +25,18 @@ class ReadingCheckTests(SynchronousTestCase):
         self.server = Server()
         self.client = self.server.login()
         self.clock = self.server.clock
-        self.unread = 0
         buffer = self.client.protocol.write_buffer
-        buffer.peer_window = lambda: (  # type: ignore[method-assign]
-            buffer.bytes_written,
-            WINDOW - self.unread,
-        )
+        self.unread = self.read_until = 0
+
+        def peer_window() -> tuple[int, int]:
+            if not self.unread:
+                self.read_until = buffer.bytes_written
+            return (
+                buffer.bytes_written,
+                WINDOW - self.unread - buffer.bytes_written + self.read_until,
+            )
+
+        buffer.peer_window = peer_window  # type: ignore[method-assign]
 
     @property
     def started(self) -> int:
@@ -42,33 +49,42 @@ class ReadingCheckTests(SynchronousTestCase):
     def stop_reading(self) -> None:
         """Read nothing from now on. The server has seen the window as it was before."""
         self.send(2 * UNCHECKED_COMMANDS)
-        self.unread = WINDOW
+        self.unread = 2 * MIN_UNREAD
 
     def test_client_that_reads_nothing(self) -> None:
-        """It gets the answers to few commands, and then one after each pause, which becomes longer each time."""
+        """It gets the answers to few commands, and then to some after each pause, which becomes longer each time."""
         self.stop_reading()
-        answered = self.send(300)
-        self.assertLess(answered, 2 * UNCHECKED_COMMANDS)
-        pauses = []
-        for _ in range(9):
+        answered = self.send(1000)
+        self.assertLess(answered, 4 * UNCHECKED_COMMANDS)
+        pauses: list[int] = []
+        for _ in range(6):
             started, pause = self.started, 0
             while self.started == started:
                 self.clock.advance(0.01)
                 self.client.read()
                 pause += 1
-            self.assertEqual(self.started, started + 1)
+            self.assertLess(self.started, started + 4 * UNCHECKED_COMMANDS)
             pauses.append(pause)
-        expected = [min(2**i, 100 * MAX_PAUSE) for i in range(9)]
-        for pause, steps in zip(pauses, expected, strict=True):
-            self.assertLessEqual(abs(pause - steps), 1)  # the steps are no exact numbers
+        expected = [min(4**i, 100 * MAX_PAUSE) for i in range(6)]
+        for found, steps in zip(pauses, expected, strict=True):
+            self.assertLessEqual(abs(found - steps), 1)  # the steps are no exact numbers
 
     def test_client_that_reads_again(self) -> None:
         """All its commands are answered as soon as its window shows that it reads."""
         self.stop_reading()
-        answered = self.send(300)
+        answered = self.send(1000)
         self.unread = 0
         self.clock.advance(0.01)
-        self.assertEqual(answered + self.client.read().count(b"a OK"), 300)
+        self.assertEqual(answered + self.client.read().count(b"a OK"), 1000)
+
+    def test_window_that_stays_smaller(self) -> None:
+        """A client that reads, and whose window has become smaller, waits for one short pause at most."""
+        self.send(2 * UNCHECKED_COMMANDS)
+        buffer = self.client.protocol.write_buffer
+        buffer.peer_window = lambda: (buffer.bytes_written, WINDOW // 2)  # type: ignore[method-assign]
+        answered = self.send(5000)
+        self.clock.advance(0.01)
+        self.assertEqual(answered + self.client.read().count(b"a OK"), 5000)
 
     def test_client_that_reads_is_never_held(self) -> None:
         """Any number of commands are answered in one go if the client reads, or if nothing is known about it."""
@@ -88,7 +104,7 @@ class ReadingCheckTests(SynchronousTestCase):
     def test_flood_that_is_never_read(self) -> None:
         """A client with a full backlog that reads nothing for 30 seconds is reset."""
         self.stop_reading()
-        self.send(1000)
+        self.send(5000)
         self.clock.pump([0.1] * 290)
         self.assertFalse(self.client.transport.aborted)
         self.clock.pump([0.1] * 30)
@@ -117,7 +133,7 @@ class LoopbackTests(test_loopback.LoopbackCase):
         def script(connect: Callable[[], Peer]) -> Peer:
             peer = connect()
             peer.command(b"LOGIN alice secret")
-            for _ in range(20):
+            for _ in range(3):
                 peer.send(b"a NOOP\r\n" * 1000)
                 for _ in range(1000):
                     assert b"a OK" in peer.line()
@@ -128,7 +144,9 @@ class LoopbackTests(test_loopback.LoopbackCase):
         for connect in self.ways_to_connect():
             peer: Any = await self.client(script, connect)
             runner = servers[-1]._runner
-            while runner._reading is None or runner._reading._timer is None:
+            while runner.started < 9000 and (
+                runner._reading is None or runner._reading._timer is None
+            ):
                 await deferLater(reactor, 0.01)
-            self.assertLess(runner.started, 20_000 + 4000)
+            self.assertLess(runner.started, 3000 + 5000)
             peer.close()

@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.guard.peer_window import MIN_READ, MIN_UNREAD, PeerWindow
+from imapshield.guard.peer_window import JUDGED_BYTES, MIN_UNREAD, PeerWindow
 
 UNREAD = [
     (2100, 92160),
@@ -28,29 +28,32 @@ class PeerWindowTests(SynchronousTestCase):
         peer = PeerWindow()
         for state in UNREAD:
             peer.reads(*state)
-        self.assertFalse(peer.reads(107121, 1024))
-        self.assertTrue(peer.reads(107142, 92160))
+        self.assertIsNone(peer.reads(107121, 1024))
+        self.assertIs(peer.reads(107142, 92160), True)
 
     def test_slow_peer(self) -> None:
         """A peer whose window stays small reads if its right edge moves by half of what it receives."""
         for read, expected in ((2000, True), (1999, False)):
             peer = PeerWindow()
             peer.reads(0, 65536)
-            for i in range(1, 10):
-                peer.reads(4000 * i, 65536 - 2000 * i)
-            self.assertIs(peer.reads(40000, 65536 + 20000 - 2000 + read - 40000), expected)
+            peer.reads(40000, 25536)
+            self.assertIs(peer.reads(44000, 25536 - 4000 + read), expected)
 
-    def test_small_differences_prove_nothing(self) -> None:
-        """A window that is a little smaller is that of a peer that reads; an edge that moves a little is not."""
+    def test_window_that_stays_smaller(self) -> None:
+        """A window that became smaller for another reason makes one judgement wrong, and none of those that follow."""
+        peer = PeerWindow()
+        peer.reads(0, 92160)
+        self.assertIs(peer.reads(4000, 65536), False)
+        for acked in range(8000, 80000, 4000):
+            self.assertIs(peer.reads(acked, 65536), True)
+
+    def test_few_bytes_prove_nothing(self) -> None:
+        """A window that is a little smaller is that of a peer that reads; few acknowledged bytes say nothing."""
         peer = PeerWindow()
         peer.reads(0, 65536)
-        self.assertTrue(peer.reads(MIN_UNREAD - 1, 65536 - MIN_UNREAD + 1))
-        peer = PeerWindow()
-        peer.reads(0, 65536)
-        self.assertFalse(peer.reads(MIN_UNREAD, 65536 - MIN_UNREAD))
-        self.assertFalse(peer.reads(MIN_UNREAD, 65536 - MIN_UNREAD))
+        self.assertIs(peer.reads(MIN_UNREAD - 1, 65536 - MIN_UNREAD + 1), True)
         peer = PeerWindow()
         peer.reads(0, 65536)
         peer.reads(20000, 45536)
-        self.assertFalse(peer.reads(20000, 45536 + MIN_READ - 1))
-        self.assertTrue(peer.reads(20000, 45536 + 20000 // 2))
+        self.assertIsNone(peer.reads(20000 + JUDGED_BYTES - 1, 0))
+        self.assertIs(peer.reads(20000 + JUDGED_BYTES, 45536 - JUDGED_BYTES), False)
