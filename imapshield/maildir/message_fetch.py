@@ -52,8 +52,8 @@ _SMALL_STRINGS = 4
 thousand such clients that fetch one message of 200 KB would otherwise hold 200 MB."""
 
 _READ_DIVISOR = 8
-"""Bytes that are read from files for one byte of the budget. BODYSTRUCTURE has some hundred bytes, and takes as long as
-its message is large."""
+"""Bytes that are read for one byte of the budget: of files, and of cached headers from which answers are made.
+BODYSTRUCTURE has some hundred bytes, and takes as long as its message is large."""
 
 _OVERHEAD = 100
 """Bytes of the budget that each message uses besides its values."""
@@ -126,6 +126,7 @@ class _FetchChunk:
             fields = needed_fields(self._items) if self._needs_header else None
             self._lists = self._cache.field_lists(fields) if fields else []
         if self._lists:
+            may_block()  # they can be 8 MiB
             self._headers = self._cache.headers(self._key, self._lists, uids)
         for uid in uids:
             check_wanted()
@@ -186,6 +187,7 @@ class _FetchChunk:
         """Return the answers that need only the header, None if `MessageFiles.small_header` does not have it."""
         uid = message.uid
         header = self._headers.get(uid)
+        is_counted = False
         values: list[bytes | Blob] = []
         for item, item_id, answers in zip(self._items, self._ids, cached, strict=True):
             value = answers.get(uid)
@@ -196,6 +198,8 @@ class _FetchChunk:
                     header = self._message_files.small_header(message)
                     if header is None:
                         return None
+                if not is_counted:
+                    is_counted = True
                     self._octets_read += len(header)
                 value = header_value(header, item)
                 if item_id and len(value) <= MAX_ANSWER_SIZE:

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from datetime import date
 from unittest import mock
 
+from imapshield.mailbox.in_place import WouldBlock, call_in_place
 from imapshield.mailbox.message_items import ANSWER_VERSION, RECORD_FIELDS
 from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.maildir import fetch_cache
+from imapshield.maildir.fetch_cache import FetchCache
 from imapshield.maildir.message_fetch import STEP
 from imapshield.maildir.message_file import MessageFiles
+from imapshield.message.ordinary import ENVELOPE_FIELDS
 from imapshield.testing.store_contract import (
     BUDGET,
     DELETED,
@@ -249,6 +252,43 @@ class DerivedAnswerTests(DiskTestCase):
         self.uids = [5]
         self.assertIn(b"far", self.fetch(fields(b"Subject")).columns[0][0])
         self.assertEqual(self.search(HeaderKey(b"SUBJECT", "far")), [])
+
+    def test_cached_headers_use_up_the_budget(self) -> None:
+        """A call makes no more answers from cached headers than it makes from those in files: both are parsed."""
+        for _ in range(20):
+            self.append(content=b"To: a@b\r\nCc: " + b" " * 30_000 + b"\r\n\r\n")
+        self.uids = list(range(5, 25))
+        counts = []
+        for _ in range(2):
+            fetched = self.store.fetch(self.key, self.uids, [ENVELOPE], 20_000)
+            counts.append(len(fetched.uids))
+            self.forget()
+            self.fetch(fields(b"X-Other", *ENVELOPE_FIELDS))
+        self.assertEqual(counts[1], counts[0])
+        self.assertLess(counts[0], 10)
+
+    def test_header_that_is_not_needed_is_not_counted(self) -> None:
+        """A message whose answers are cached uses up the budget only by their size, although its header is cached."""
+        self.append(content=b"To: a@b\r\nCc: " + b" " * 30_000 + b"\r\n\r\n")
+        self.append(content=MAIL)
+        self.uids = [5]
+        self.fetch(ENVELOPE)
+        self.uids = [5, 6]
+        self.fetch(fields(b"X-Other", *ENVELOPE_FIELDS))
+        fetched = self.store.fetch(self.key, [5, 6], [ENVELOPE], 2_000)
+        self.assertEqual(fetched.uids, [5, 6])
+
+    def test_cached_headers_are_read_in_a_thread(self) -> None:
+        """A call in place reads no cached headers to answer from them: there can be many large ones."""
+        self.fetch(fields(b"Subject"))
+        self.forget()
+        self.fetch(fields(b"Subject", b"X-Other"))
+        with (
+            mock.patch.object(FetchCache, "headers") as headers,
+            self.assertRaises(WouldBlock),
+        ):
+            call_in_place(lambda: self.fetch(fields(b"Subject")), lambda: None)
+        headers.assert_not_called()
 
     def test_name_with_a_space_is_no_two_names(self) -> None:
         """A list that has a name with a space has an answer of its own."""
