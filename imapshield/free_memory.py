@@ -46,7 +46,7 @@ QUIET_WORK = 50
 """How often the connections have their turn in a second in which a collection disturbs few."""
 
 POSTPONED_CALLS = 600
-"""Calls after which a collection no longer waits for such a second: ten minutes."""
+"""Calls in which a collection that is due waits for such a second: ten minutes."""
 
 
 def resident() -> int | None:
@@ -86,7 +86,8 @@ class FreeMemory:
     ) -> None:
         self._measure = measure
         self._work = work
-        self._work_before, self._calls_busy = work(), 0
+        self._work_before, self._is_busy = work(), False
+        self._is_postponed, self._calls_postponed = False, 0
         self._trim = trim
         self._collect = collect
         self._resident = resident
@@ -116,12 +117,15 @@ class FreeMemory:
 
     def _note_work(self) -> None:
         work = self._work()
-        is_busy = work - self._work_before > QUIET_WORK
-        self._calls_busy = self._calls_busy + 1 if is_busy else 0
+        self._is_busy = work - self._work_before > QUIET_WORK
         self._work_before = work
+        self._calls_postponed = self._calls_postponed + 1 if self._is_postponed else 0
+        self._is_postponed = False
 
     def _may_collect(self, *, is_long: bool) -> bool:
-        return not (is_long and 0 < self._calls_busy < POSTPONED_CALLS)
+        """Whether a collection that is due is not postponed: `POSTPONED_CALLS` count from the call in which it was."""
+        self._is_postponed = is_long and self._is_busy and self._calls_postponed < POSTPONED_CALLS
+        return not self._is_postponed
 
     def _give_back(self, *, collect: bool) -> None:
         if collect:

@@ -17,7 +17,6 @@ from twisted.cred.portal import Portal
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from imapshield import events
 from imapshield.config import DEFAULT_LISTEN, ConfigError, Settings
 from imapshield.cred.checkers import CheckerChain, PasswordFile
 from imapshield.cred.realm import MaildirRealm, MailRoot
@@ -99,9 +98,7 @@ def make_server(settings: Settings, reactor: Any) -> IService:
 
     def periodic() -> None:
         admission.report_refused()
-        for busy in shared.busy_users.end_window(reactor.seconds()):
-            user, share, seconds, commands, peer, connection = busy
-            log(events.UserBusy(connection, peer, user, share, seconds, commands))
+        admission.report_busy(shared.busy_users.end_window(reactor.seconds()))
         log.summarize()
 
     on_stop = [checker.close for checker in checkers if hasattr(checker, "close")]

@@ -96,9 +96,29 @@ class FreeMemoryTests(SynchronousTestCase):
         self.assertEqual(self.checks(2 * CALLS, 50_000_000 + UNCOUNTED_BYTES), 0)
         self.work_each_second = QUIET_WORK
         self.assertEqual(self.checks(1, 50_000_000 + UNCOUNTED_BYTES), 1)
+
+    def test_wait_begins_when_the_collection_is_due(self) -> None:
+        """On a server that is always busy, every collection waits for ten minutes: from when it is due."""
         self.work_each_second = QUIET_WORK + 1
-        self.assertEqual(self.checks(POSTPONED_CALLS - 1, 50_000_000 + 2 * UNCOUNTED_BYTES), 1)
-        self.assertEqual(self.checks(1, 50_000_000 + 2 * UNCOUNTED_BYTES), 2)
+        self.checks(2 * POSTPONED_CALLS, 50_000_000)
+        for number in (1, 2):
+            taken = 50_000_000 + number * UNCOUNTED_BYTES
+            self.checks(ABOVE_CALLS - 1, taken)
+            self.assertEqual(self.checks(POSTPONED_CALLS, taken), number - 1)
+            self.assertEqual(self.checks(1, taken), number)
+            self.checks(CALLS, taken)
+
+    def test_two_reasons_to_collect_wait_no_less(self) -> None:
+        """A collection that is due for two reasons waits as long as one that is due for one, and is done once."""
+        self.work_each_second = QUIET_WORK + 1
+        self.resident = 50_000_000
+        self.check(1000, 0)
+        self.resident += UNCOUNTED_BYTES
+        for _ in range(ABOVE_CALLS - 1 + POSTPONED_CALLS):
+            self.check(1000 - ENDED_CONNECTIONS, 0)
+        self.assertEqual(self.collections, [])
+        self.check(1000 - ENDED_CONNECTIONS, 0)
+        self.assertEqual(len(self.collections), 1)
 
     def test_collection_after_connections_have_ended_waits_if_more_are_left(self) -> None:
         """Garbage of connections is collected although the server is busy, if more have ended than are left."""

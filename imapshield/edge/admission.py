@@ -10,6 +10,7 @@ from typing import Protocol
 from imapshield import events
 from imapshield.edge.event_reporter import publish
 from imapshield.guard.bans import Ban
+from imapshield.guard.busy_users import BusyUser
 from imapshield.guard.guess_rates import Guess
 from imapshield.guard.login_failures import FailedLogin
 from imapshield.guard.networks import describe, networks_of
@@ -86,6 +87,12 @@ class Admission:
             0, address, *values, holder=holder, network=network, binding=reached.binding
         )
         publish(event, self._observers)
+
+    def report_busy(self, users: Iterable[BusyUser]) -> None:
+        """Report users who keep the server busy."""
+        for user, share, seconds, commands, peer, connection in users:
+            event = events.UserBusy(connection, peer, user, share, seconds, commands)
+            publish(event, self._observers)
 
     def _largest_holder(self) -> str:
         """Return the address with most connections. It is looked for once per second, among all addresses."""

@@ -167,7 +167,8 @@ class CommandRunner:
         self._reported_seconds, self._reported_commands = self.busy_seconds, self.started
         if owner.guard.authenticated:
             add = owner.shared.busy_users.add
-            add(reporter.user, seconds, commands, reporter.peer, reporter.number)
+            values = reporter.user, seconds, commands, reporter.peer, reporter.number
+            owner.shared.admission.report_busy(add(*values, owner.now()))
 
     def _finished(self) -> None:
         owner = self._owner

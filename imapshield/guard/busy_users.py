@@ -27,17 +27,25 @@ class BusyUser(NamedTuple):
 class BusyUsers:
     """The time that each user has taken in the present window, which begins at `now`.
 
-    There is one entry for each user who was active in it: nobody can have a login of many users.
+    There is one entry for each user who was active in it: nobody can have a login of many users. The first who is
+    active after a window ends it. So a program that does not call `end_window` learns of busy users, too.
     """
 
     def __init__(self, now: float) -> None:
         self._start = now
         self._users: dict[str, tuple[float, int, str, int]] = {}
 
-    def add(self, user: str, seconds: float, commands: int, peer: str, connection: int) -> None:
-        """Count `seconds` in which `commands` of a user were executed, on a connection from the address `peer`."""
+    def add(
+        self, user: str, seconds: float, commands: int, peer: str, connection: int, now: float
+    ) -> list[BusyUser]:
+        """Count `seconds` in which `commands` of a user were executed, on a connection from the address `peer`.
+
+        If a window is over, they count in the next one. Returns what `end_window` returns.
+        """
+        busy = self.end_window(now)
         before = self._users.get(user, (0.0, 0))
         self._users[user] = before[0] + seconds, before[1] + commands, peer, connection
+        return busy
 
     def end_window(self, now: float) -> list[BusyUser]:
         """Begin a new window if the present one is over, and return the busy users of the old one, busiest first."""

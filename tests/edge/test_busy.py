@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.edge.session_io import SessionIO
-from imapshield.events import CommandFailed, ConnectionClosed, LimitTriggered
+from imapshield.events import CommandFailed, ConnectionClosed, LimitTriggered, UserBusy
 from imapshield.testing.in_process import Client, Server
 from imapshield.wire.framing import RawCommand
 
@@ -120,3 +120,16 @@ class BusyTests(SynchronousTestCase):
         (busy,) = busy_users.end_window(self.server.clock.seconds() + 60)
         self.assertEqual((busy.user, busy.commands, busy.peer), ("alice", 40, "192.0.2.1"))
         self.assertGreater(busy.share, 0.25)
+
+    def test_busy_user_is_reported_without_another_caller(self) -> None:
+        """A factory reports a busy user itself when somebody is active after the window."""
+        self.client.protocol.guard.login()
+        for user in ("alice", "bob"):
+            self.client.protocol.reporter.user = user
+            for _ in range(40):
+                self.client(b"a NOOP")
+                self.server.clock.advance(0.1)  # work that took long rests
+            self.server.clock.advance(60)
+        (event,) = self.server.events_of(UserBusy)
+        self.assertEqual((event.user, event.commands, event.peer), ("alice", 40, "192.0.2.7"))
+        self.assertEqual(list(self.server.factory.shared.busy_users._users), ["bob"])
