@@ -133,10 +133,13 @@ async def _fetch(session: Session, spans: Spans, items: list[FetchItem]) -> bool
     batch_size = SEEN_MESSAGES if sets_seen else FETCH_CHUNK_MESSAGES
     if sets_seen and any(isinstance(item, Binary) for item in items):
         batch_size = 1  # the messages before one that BINARY cannot decode are sent
-    missing = False
+    missing, is_first = False, True
     for chunk in _chunks(session, spans):
         rows, uids = chunk, take(session.view.uids, chunk)
         while uids:
+            if not is_first:
+                await session.io.drain()  # with nothing in memory
+            is_first = False
             fetched = await read_chunk(session, uids[:batch_size], items)
             done = max(1, fetched.count)
             with session.io.hold_result(memory_of(fetched)):
@@ -150,7 +153,8 @@ async def _fetch(session: Session, spans: Spans, items: list[FetchItem]) -> bool
             session.failed_messages += unreadable
             missing = missing or sent + unreadable < done
             rows, uids = rows[done:], uids[done:]
-            await session.io.drain()  # with nothing in memory
+    if session.io.full:  # Otherwise the tagged response is sent with the last chunk.
+        await session.io.drain()
     return missing
 
 
