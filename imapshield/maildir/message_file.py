@@ -26,7 +26,9 @@ from imapshield.message.mime_tree import header_end
 
 _HEAD_SIZE = 64 << 10
 _SMALL_HEAD_SIZE = 8 << 10
-"""Bytes that are read of a message of which only the header is needed. Most headers are shorter."""
+_USUAL_HEAD_SIZE = 4 << 10
+"""Bytes that are read of a message of which only the header is needed, and bytes of those that are searched first for
+its end. Most headers are shorter."""
 
 FILE_COLUMNS = "uid, name, place, size, physical"
 """The columns of a `MessageFile`, as SQL."""
@@ -150,7 +152,9 @@ class MessageFiles(FileFinder):
                 return None
         finally:
             os.close(fd)
-        end = header_end(octets, 0, len(octets))
+        end = header_end(octets, 0, _USUAL_HEAD_SIZE)
+        if end < 0:
+            end = header_end(octets, 0, len(octets))
         is_changed = is_whole and len(octets) != message.physical
         if end < 0 or is_changed or octets.startswith(compression.MAGIC):
             return None

@@ -6,6 +6,7 @@ A header block is the bytes of a header, with or without the blank line at its e
 
 import binascii
 import re
+from functools import lru_cache
 
 from imapshield.message.charsets import to_text
 from imapshield.message.lexer import BROKEN, END, MORE, TOKEN, Cursor
@@ -17,6 +18,10 @@ Parameters = list[tuple[bytes, bytes]]
 
 _Section = tuple[bytes, int, bool, bytes]
 """One section of an RFC 2231 parameter: (name, number, whether it is percent-encoded, value)."""
+
+KNOWN_TYPES = 256
+MAX_KNOWN_TYPE_SIZE = 80
+"""Bodies of Content-Type fields that are remembered, and bytes of the longest one."""
 
 _SPACE = rb"[ \t\r\n]*+"
 _WORD = b"([" + TOKEN + b"]++)"
@@ -122,6 +127,18 @@ def parse_content_type(body: bytes, limit: int) -> tuple[bytes, bytes, Parameter
     if cursor.pos < cursor.end and not cursor.at(b";"):
         return b"", b"", []
     return main[0], sub[0], parse_parameters(body, cursor.pos, limit)
+
+
+_known_content_type = lru_cache(KNOWN_TYPES)(parse_content_type)
+
+
+def content_type(body: bytes, limit: int) -> tuple[bytes, bytes, Parameters]:
+    """Return what `parse_content_type` returns, with parameters that must not be changed.
+
+    Most bodies are one of a few, such as ``text/plain; charset=utf-8``.
+    """
+    parse = _known_content_type if len(body) <= MAX_KNOWN_TYPE_SIZE else parse_content_type
+    return parse(body, limit)
 
 
 def sole_token(body: bytes) -> bytes:

@@ -332,7 +332,7 @@ class _TreeParser:
                 # meaning.
                 found.clear()
         else:
-            main, sub, part.params = headers.parse_content_type(body, self.limits.parameters)
+            main, sub, part.params = headers.content_type(body, self.limits.parameters)
             part.type, part.subtype, part.kind = main, sub, (main + b"/" + sub).lower()
         body = found.get(b"transfer-encoding")
         if body is not None:

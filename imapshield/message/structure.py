@@ -5,9 +5,17 @@ in the message, RFC 2231 parameters joined but not decoded.
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from imapshield.message.envelope import EnvelopeBudget, envelope_within_budget
-from imapshield.message.headers import Parameters, parse_disposition, parse_languages
+from imapshield.message.headers import (
+    KNOWN_TYPES,
+    MAX_KNOWN_TYPE_SIZE,
+    Parameters,
+    content_type,
+    parse_disposition,
+    parse_languages,
+)
 from imapshield.message.imap_string import string, unfolded_nstring
 from imapshield.message.mime_limits import DEFAULT_LIMITS, MimeLimits
 from imapshield.message.mime_tree import Part
@@ -70,7 +78,14 @@ class _Writer:
             out.append(_NO_PARTS + (b" NIL NIL NIL NIL)" if self.extended else b")"))
         out.append(b" " + string(part.subtype))
         if self.extended:
-            out.append(b" " + _encode_parameters(part.params, False))
+            out.append(b" " + self.type_parameters(part, False))
+
+    def type_parameters(self, part: Part, is_text: bool) -> bytes:
+        """Return the parameters of Content-Type; `is_text` adds the default charset."""
+        body = part.fields.get(b"type", b"")
+        if 0 < len(body) <= MAX_KNOWN_TYPE_SIZE:
+            return _known_parameters(body, self.limits.parameters, is_text)
+        return _encode_parameters(part.params, is_text)
 
     def single_part(self, part: Part) -> None:
         is_text = part.type.lower() == b"text"
@@ -85,7 +100,7 @@ class _Writer:
             b"%b %b %b %b %b %d"
             % (
                 media,
-                _encode_parameters(part.params, is_text),
+                self.type_parameters(part, is_text),
                 unfolded_nstring(fields.get(b"id")),
                 unfolded_nstring(fields.get(b"description")),
                 string(part.encoding or b"7bit"),
@@ -128,3 +143,8 @@ def _encode_parameters(params: Parameters, is_text: bool) -> bytes:
     if is_text and not any(name.lower() == b"charset" for name, _ in params):
         words.append(b'"charset" "us-ascii"')
     return b"(" + b" ".join(words) + b")"
+
+
+@lru_cache(KNOWN_TYPES)
+def _known_parameters(body: bytes, limit: int, is_text: bool) -> bytes:
+    return _encode_parameters(content_type(body, limit)[2], is_text)
