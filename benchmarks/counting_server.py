@@ -99,6 +99,7 @@ def main() -> None:
     """Serve until the end of standard input."""
     # Whether a call runs in a thread must not depend on time: everything is slow under strace.
     in_place_rules.SHORT_SECONDS = in_place_rules.SLOW_SECONDS_IN_PLACE = math.inf
+    in_place_rules.SHORT_WRITE_SECONDS = math.inf
     in_place_rules.AWAITED_SECONDS = 60.0
     job_queue.SLOW_SECONDS = math.inf
     counter = CallCounter()
