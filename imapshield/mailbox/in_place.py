@@ -9,7 +9,7 @@ from collections.abc import Callable
 from threading import local
 from typing import TypeVar
 
-from imapshield.message.pauses import call_with_pauses
+from imapshield.message.pauses import call_with_pauses, pause_point
 
 T = TypeVar("T")
 
@@ -56,6 +56,17 @@ def may_read(octets: int) -> None:
         _thread.octets_left -= octets
         if _thread.octets_left < 0:
             raise WouldBlock
+
+
+def is_late() -> bool:
+    """Return whether the call runs in place, and takes too long. SQLite asks (`Connection.set_progress_handler`)."""
+    if _thread.octets_left is None:
+        return False
+    try:
+        pause_point()
+    except WouldBlock:
+        return True
+    return False
 
 
 def call_in_place(function: Callable[[], T], pause: Callable[[], object]) -> T:

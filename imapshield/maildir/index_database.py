@@ -28,7 +28,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from imapshield.errors import IndexLocked, IndexTooNew, NoSpace, StoreBusy, StoreError, StoreIOError
-from imapshield.mailbox.in_place import is_in_place, may_block
+from imapshield.mailbox.in_place import is_in_place, is_late, may_block
 from imapshield.maildir.entry import Ownership
 from imapshield.maildir.files import UndoSteps
 from imapshield.maildir.index_files import IndexFiles
@@ -54,6 +54,10 @@ of a rebuilt or restored index begin this many seconds ahead of the clock, so th
 UIDVALIDITY_BLOCK = 100
 """The file `index_files.UIDVALIDITY_FILE` is written once for so many new mailboxes: it holds the end of the block. The
 first LIST of thousands of folders of another server would otherwise wait for the disk for each."""
+
+PROGRESS_STEPS = 5000
+"""Steps of SQLite's virtual machine between two looks whether a query in place is late: about a tenth of a
+millisecond. A query of a large mailbox is then interrupted, and runs in a thread."""
 
 _DISK_ERRORS = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
 _MAX_UIDVALIDITY = 0xFFFFFFFF
@@ -328,6 +332,7 @@ class IndexDatabase:
         with self._files.rights():
             seconds = self._busy_seconds = self._first_busy_seconds or BUSY_SECONDS
             db = connect(os.fsdecode(self._files.path), exclusive=is_hostile, seconds=seconds)
+        db.set_progress_handler(is_late, PROGRESS_STEPS)
         try:
             if is_hostile and not self._files.is_opened():
                 raise StoreIOError
