@@ -256,10 +256,8 @@ def _imapshield(
         (state / "passwords").write_text("".join(lines))
     command += ["--auth", auth, *settings.options]
     if twistd is None:  # an older imapshield may not have the option
-        command += [
-            "--state",
-            str(state / "guard.sqlite"),
-        ]  # bans of one server are not those of the next
+        # Bans of one server are not those of the next.
+        command += ["--state", str(state / "guard.sqlite")]
     if settings.certificate:
         command += ["--certificate", str(settings.certificate)]
     checkout = REPOSITORY if twistd is None else twistd.resolve().parent

@@ -91,9 +91,8 @@ class Clients:
         if self._context is not None:
             raw = self._context.wrap_socket(raw)
         raw.recv(4096)
-        with suppress(
-            OSError
-        ):  # the server may have reset it, which `benchmarks.stranger_cost` counts
+        # The server may have reset it, which `benchmarks.stranger_cost` counts.
+        with suppress(OSError):
             if state.data:
                 raw.sendall(state.data)
         return raw

@@ -74,7 +74,7 @@ def make_server(settings: Settings, reactor: Any) -> IService:
     ban_command = _ban_command(settings, admission, state, reactor)
     free_memory = FreeMemory(
         lambda: (len(factory.connections), shared.memory_budget.memory),
-        lambda: shared.fair_queue.finished,
+        lambda: shared.fair_queue.begun,
     )
     memory_loop = LoopingCall(free_memory.check)
     memory_loop.clock = reactor

@@ -119,9 +119,8 @@ class ShieldService(Service):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft not in (unlimited, hard):
             wanted = max(soft, needed) if hard == unlimited else hard
-            with suppress(
-                ValueError, OSError
-            ):  # a container may forbid it, and no kernel permits RLIM_INFINITY
+            # A container may forbid it, and no kernel permits RLIM_INFINITY.
+            with suppress(ValueError, OSError):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
                 soft = wanted
         return None if soft == unlimited else soft

@@ -32,14 +32,14 @@ class FairQueue:
 
     Attributes:
         call_later: as above.
-        finished: how much work has run since the server has started, so that others can see whether it has much to do.
+        begun: how many pieces of work have begun since the start, so that others can see whether there is much to do.
     """
 
     def __init__(
         self, call_later: Callable[[float, Work], Any], now: Callable[[], float], max_seconds: float
     ) -> None:
         self.call_later = call_later
-        self.finished = 0
+        self.begun = 0
         self._now = now
         self._max_seconds = max_seconds
         self._queues: OrderedDict[Hashable, deque[Work]] = OrderedDict()
@@ -80,7 +80,7 @@ class FairQueue:
                 if key != self._last_key:
                     self._last_change = now if self._last_key else self._last_change
                     self._last_key = key
-                self.finished += 1
+                self.begun += 1
                 work()
                 before, now = now, self._now()
                 if now - before > LONG_WORK * self._max_seconds:

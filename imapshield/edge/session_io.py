@@ -85,9 +85,8 @@ class SessionIO(Authentication):
         Raises:
             Disconnected: the connection has ended.
         """
-        await (
-            self.drain()
-        )  # A turn of a client that does not read would last as long as its connection.
+        # A turn of a client that does not read would last as long as its connection.
+        await self.drain()
         owner = self._owner
         async with owner.shared.user_turns.turn(owner.reporter.user, owner.callLater):
             yield

@@ -73,7 +73,7 @@ def _encrypt(tls: TLSMemoryBIOProtocol, data: bytes) -> bytes:
     """Pass `data` to a TLS layer, and return what it would write to its transport.
 
     Not by the method of `BufferingTLSTransport`: that keeps up to 64,000 bytes until the next iteration of the reactor,
-    and only then notices a slow peer.
+    and only then notices a slow peer. The layer may call `WriteBuffer.pauseProducing` meanwhile, and so `on_full`.
     """
     layer: Any = tls
     transport = layer.transport
@@ -104,7 +104,7 @@ class WriteBuffer:
         bytes_written: how many bytes were handed to the transport, after compression.
         compress: applied to each write while it is set (RFC 4978).
         on_flushed: called when bytes were handed to the transport.
-        on_full: called when the buffer becomes full.
+        on_full: called when the buffer becomes full. It must not write: that can be within a write.
         on_drained: called when the transport has sent all of its data.
     """
 

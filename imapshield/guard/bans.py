@@ -81,9 +81,8 @@ class Bans:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._bans: BoundedTable[Network, Ban] = BoundedTable(MAX_BANS, lambda ban: ban.until)
-        self._other_prefixes: set[tuple[int, int]] = (
-            set()
-        )  # of networks that an operator has banned
+        # Those of networks that an operator has banned.
+        self._other_prefixes: set[tuple[int, int]] = set()
         self._violations = RecentItems(
             VIOLATION_SECONDS, MAX_VIOLATORS, limits.max_limit_violations
         )

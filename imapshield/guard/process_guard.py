@@ -151,9 +151,8 @@ class ProcessGuard:
         return [*found, Refused("others", others, 0.0)] if others else found
 
     def _ban(self, address: str, now: float) -> Ban | None:
-        if (
-            address in self.trusted or self.limits.report_only
-        ):  # of an earlier run, without report_only
+        # With report_only, bans are those of an earlier run without it.
+        if address in self.trusted or self.limits.report_only:
             return None
         return self.bans.banned(address, now)
 

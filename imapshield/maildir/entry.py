@@ -44,9 +44,8 @@ class Ownership(NamedTuple):
         if self.uid != -1:
             os.fchown(fd, self.uid, self.gid)
         if mode & 0o7077:
-            with suppress(
-                PermissionError
-            ):  # the set-group-ID bit of a group that the server is not in
+            # The system refuses the set-group-ID bit of a group that the server is not in.
+            with suppress(PermissionError):
                 os.fchmod(fd, mode)
 
 

@@ -50,8 +50,7 @@ MAX_KINDS = 64
 MAX_SKIPPED = 63
 """Calls of a kind that run in a thread before one is tried in place again."""
 
-
-_MAX_PREEMPTED = 0.02
+MAX_PREEMPTED = 0.02
 """For how long a thread that has the interpreter waits for the processor: a few turns of other processes."""
 
 
@@ -120,7 +119,7 @@ def has_waited(before: Waits, after: Waits, seconds: float, *, with_others: bool
     if after.pauses == before.pauses:
         return False
     computed = after.process_seconds - before.process_seconds
-    return not with_others or (seconds > _MAX_PREEMPTED and computed < seconds / 2)
+    return not with_others or (seconds > MAX_PREEMPTED and computed < seconds / 2)
 
 
 class InPlaceRules:

@@ -92,11 +92,11 @@ class Index(IndexDatabase):
         return self._known_mailbox("name = ?", name)
 
     def _known_mailbox(self, condition: str, value: object) -> MailboxRow | None:
-        known = self.known()
-        if value not in known:
+        known, name = self.known(), ("mailbox", value)
+        if name not in known:
             row = self.db.execute(_SELECT_MAILBOX + condition, (value,)).fetchone()
-            known[value] = None if row is None else MailboxRow(*row)
-        return cast("MailboxRow | None", known[value])
+            known[name] = None if row is None else MailboxRow(*row)
+        return cast("MailboxRow | None", known[name])
 
     def mailboxes_in(self, cur_ino: int, new_ino: int) -> list[MailboxRow]:
         """Return the mailboxes whose ``cur/`` and ``new/`` have these inodes."""
@@ -203,11 +203,11 @@ class Index(IndexDatabase):
 
     def update_mailbox(self, key: int, **fields: object) -> None:
         """Change some of a mailbox's fields, named as in `MailboxRow`, in a write transaction."""
-        before: MailboxRow | None = self.known().get(key)
+        before: MailboxRow | None = self.known().get(("mailbox", key))
         columns = ", ".join([f"{_COLUMNS[field]} = ?" for field in fields])
         self.db.execute(f"UPDATE mailbox SET {columns} WHERE id = ?", (*fields.values(), key))  # noqa: S608
         if before is not None:
-            self.known()[key] = before._replace(**cast("Any", fields))
+            self.known()["mailbox", key] = before._replace(**cast("Any", fields))
 
     def remove_mailbox(self, key: int) -> None:
         """Remove a mailbox and everything that belongs to it, but remember its UIDVALIDITY, in a write transaction."""

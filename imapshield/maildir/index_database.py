@@ -111,7 +111,7 @@ class IndexDatabase:
         self._known.expire()
         self._set_busy_seconds(0.0 if is_in_place() else self._first_busy_seconds or BUSY_SECONDS)
 
-    def known(self) -> dict[object, Any]:
+    def known(self) -> dict[tuple[object, ...], Any]:
         """Return what was read from the database in its present state, for more of it (`KnownRows`)."""
         return self._known.of(self.db)
 

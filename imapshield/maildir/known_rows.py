@@ -15,7 +15,7 @@ class KnownRows:
     """
 
     def __init__(self) -> None:
-        self._values: dict[object, Any] = {}
+        self._values: dict[tuple[object, ...], Any] = {}
         self._state = (0, 0)
         self._version: int | None = None
 
@@ -29,8 +29,11 @@ class KnownRows:
         self._state = (0, 0)
         self._version = None
 
-    def of(self, db: sqlite3.Connection) -> dict[object, Any]:
-        """Return the values by names of their own. The caller adds more, and uses the result before `db` changes."""
+    def of(self, db: sqlite3.Connection) -> dict[tuple[object, ...], Any]:
+        """Return the values by names, of which the first element is what they are, such as ``("mailbox", key)``.
+
+        The caller adds more, and uses the result before `db` changes.
+        """
         if self._version is None:
             (self._version,) = db.execute("PRAGMA data_version").fetchone()
         state = self._version, db.total_changes

@@ -159,10 +159,11 @@ class _FetchChunk:
         message = MessageFile._make(row[:5])
         if self._is_bare_body and message.physical <= self._max_string_size // 2:
             return self._body(message)
-        values = self._header_values(message, cached) if self._needs_header else None
-        if values is not None:
+        values: list[Any] = [answers.get(message.uid) for answers in cached]
+        missing = [column for column, value in enumerate(values) if value is None]
+        if self._needs_header and self._answer_from_header(message, values, missing):
             return values
-        return self._values(message, row[5], row[6], cached)
+        return values if self._answer_from_file(row, values, missing) else None
 
     def _body(self, message: MessageFile) -> list[bytes | Blob] | None:
         """Answer BODY[] alone, as synchronizing clients request it.
@@ -181,63 +182,61 @@ class _FetchChunk:
             return [Blob(message.uid, self._items[0], len(octets))]
         return [strings.literal(octets)]
 
-    def _header_values(
-        self, message: MessageFile, cached: Sequence[dict[int, bytes]]
-    ) -> list[bytes | Blob] | None:
-        """Return the answers that need only the header, None if `MessageFiles.small_header` does not have it."""
-        uid = message.uid
-        header = self._headers.get(uid)
-        is_counted = False
-        values: list[bytes | Blob] = []
-        for item, item_id, answers in zip(self._items, self._ids, cached, strict=True):
-            value = answers.get(uid)
-            if value is None:
-                if item_id is not None:
-                    may_block()  # as in `_values`
-                if header is None:
-                    header = self._message_files.small_header(message)
-                    if header is None:
-                        return None
-                if not is_counted:
-                    is_counted = True
-                    self._octets_read += len(header)
-                value = header_value(header, item)
-                if item_id and len(value) <= MAX_ANSWER_SIZE:
-                    self._new_answers.append((value, uid, item_id))
-            values.append(value)
-        return values
+    def _answer_from_header(
+        self, message: MessageFile, values: list[Any], missing: Sequence[int]
+    ) -> bool:
+        """Add the `missing` values from the header alone, unless `MessageFiles.small_header` does not have it."""
+        if not missing:
+            return True
+        self._may_compute(missing)
+        header = self._headers.get(message.uid)
+        if header is None:
+            header = self._message_files.small_header(message)
+            if header is None:
+                return False
+        self._octets_read += len(header)
+        for column in missing:
+            value = values[column] = header_value(header, self._items[column])
+            item_id = self._ids[column]
+            if item_id and len(value) <= MAX_ANSWER_SIZE:
+                self._new_answers.append((value, message.uid, item_id))
+        return True
 
-    def _values(
-        self, message: MessageFile, saved: int, email_id: bytes, cached: Sequence[dict[int, bytes]]
-    ) -> list[bytes | Blob] | None:
-        """Return the answers for one message in the order of the items, None if its file was removed."""
-        values: list[bytes | Blob] = []
-        fd: int | None = None
-        found: MessageStrings | None = None
+    def _answer_from_file(
+        self, row: tuple[Any, ...], values: list[Any], missing: Sequence[int]
+    ) -> bool:
+        """Add the `missing` values, unless the file of the message was removed."""
+        message, saved, email_id = MessageFile._make(row[:5]), row[5], row[6]
+        in_file = []
+        for column in missing:
+            item = self._items[column]
+            if self._ids[column] is None and isinstance(item, Attribute):
+                values[column] = _attribute(item, saved, email_id)
+            else:
+                in_file.append(column)
+        if not in_file:
+            return True
+        self._may_compute(in_file)
+        fd = self._message_files.open(message)
+        if fd is None:
+            return False
+        reader = MessageReader(self._message_files, message, fd)
+        found = MessageStrings(self._account, reader)
         try:
-            for item, item_id, answers in zip(self._items, self._ids, cached, strict=True):
-                value: bytes | Blob | None = answers.get(message.uid)
-                if value is None and item_id is None and isinstance(item, Attribute):
-                    value = _attribute(item, saved, email_id)
-                if value is None:
-                    if found is None:
-                        if item_id is not None:
-                            may_block()  # it is computed once, and then in the cache
-                        fd = self._message_files.open(message)
-                        if fd is None:
-                            return None
-                        reader = MessageReader(self._message_files, message, fd)
-                        found = MessageStrings(self._account, reader)
-                    value = _read_item(found, item, self._max_string_size)
-                    if item_id and type(value) is bytes and _is_cached(found, item, value):
-                        self._new_answers.append((value, message.uid, item_id))
-                values.append(value)
+            for column in in_file:
+                item, item_id = self._items[column], self._ids[column]
+                value = values[column] = _read_item(found, item, self._max_string_size)
+                if item_id and type(value) is bytes and _is_cached(found, item, value):
+                    self._new_answers.append((value, message.uid, item_id))
         finally:
-            if found is not None:
-                self._octets_read += found.reader.octets_read + found.octets_scanned
-            if fd is not None:
-                os.close(fd)
-        return values
+            self._octets_read += reader.octets_read + found.octets_scanned
+            os.close(fd)
+        return True
+
+    def _may_compute(self, columns: Sequence[int]) -> None:
+        """Compute no answer in place that is computed once, and then in the cache."""
+        if any(self._ids[column] is not None for column in columns):
+            may_block()
 
     def add_to_cache(self) -> None:
         """Add new answers to the cache."""

@@ -47,6 +47,11 @@ class MessageFile(NamedTuple):
     size: int | None
     physical: int
 
+    @property
+    def is_verbatim(self) -> bool:
+        """Whether the file is sent unchanged, if it is not compressed, and no other program has changed it."""
+        return self.size == self.physical
+
 
 def to_wire(octets: bytes) -> bytes:
     """Return `octets` with every line ending in CRLF."""
@@ -120,12 +125,12 @@ class MessageFiles(FileFinder):
         octets = read_at(fd, physical + 1, 0)
         stored = len(octets)
         if stored == physical:
-            if size == physical and not octets.startswith(compression.MAGIC):
+            if message.is_verbatim and not octets.startswith(compression.MAGIC):
                 return octets
         else:
             octets = files.read_message(fd)
             stored = len(octets)
-        is_verbatim = size == stored == physical
+        is_verbatim = message.is_verbatim and stored == physical
         if is_compressed(octets, message.name, stored):
             octets = compression.decompress(octets)
             is_verbatim = size == len(octets)
@@ -147,8 +152,7 @@ class MessageFiles(FileFinder):
         try:
             octets = read_at(fd, _SMALL_HEAD_SIZE, 0)
             is_whole = len(octets) < _SMALL_HEAD_SIZE
-            is_verbatim = message.size == message.physical
-            if is_verbatim and not is_whole and os.fstat(fd).st_size != message.physical:
+            if message.is_verbatim and not is_whole and os.fstat(fd).st_size != message.physical:
                 return None
         finally:
             os.close(fd)
@@ -158,7 +162,7 @@ class MessageFiles(FileFinder):
         is_changed = is_whole and len(octets) != message.physical
         if end < 0 or is_changed or octets.startswith(compression.MAGIC):
             return None
-        return octets[:end] if is_verbatim else _to_wire(octets[:end])
+        return octets[:end] if message.is_verbatim else _to_wire(octets[:end])
 
     def measure(self, message: MessageFile) -> int | None:
         """Return the size of a message on the wire, None if its file was removed."""
@@ -226,7 +230,7 @@ class MessageReader:
         message, size = self.message, _HEAD_SIZE
         while size < message.physical:
             octets = files.read_range(self.fd, 0, size)
-            is_verbatim = message.size == message.physical
+            is_verbatim = message.is_verbatim
             if is_compressed(octets, message.name, message.physical):
                 octets = compression.decompress_head(octets, size)
                 is_verbatim = message.size == filename.stored_size(message.name)

@@ -150,9 +150,8 @@ class TextIndexFile:
     def _create(self, db: sqlite3.Connection) -> int:
         closed = time.time_ns()
         db.execute("BEGIN IMMEDIATE")
-        if (
-            db.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
-        ):  # no other process was faster
+        # Another process may have been faster.
+        if db.execute("SELECT 1 FROM sqlite_schema").fetchone() is None:
             _create_tables(db)
             db.execute(
                 "INSERT INTO state VALUES (?, ?, ?, ?, 0)",

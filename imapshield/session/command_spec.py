@@ -17,13 +17,16 @@ ANY_STATE = LOGGED_IN | NOT_AUTHENTICATED
 
 
 class AfterResponse(Enum):
-    """What the dispatcher does when it has written the tagged response."""
+    """What the dispatcher does when it has written the tagged response.
+
+    `LOG_OUT` closes the connection because the client has asked for that, and `CLOSE` although it has not.
+    """
 
     START_TLS = auto()
     START_COMPRESSION = auto()
+    UNAUTHENTICATE = auto()
     LOG_OUT = auto()
     CLOSE = auto()
-    END = auto()  # close, because the client has logged out
 
 
 class Response(NamedTuple):

@@ -242,10 +242,10 @@ class Dispatcher:
                 session.io.start_tls()
             case AfterResponse.START_COMPRESSION:
                 session.io.start_compression()
-            case AfterResponse.LOG_OUT:
+            case AfterResponse.UNAUTHENTICATE:
                 session.log_out()
                 session.io.log_out()
             case AfterResponse.CLOSE:
                 session.io.close()
-            case AfterResponse.END:
+            case AfterResponse.LOG_OUT:
                 session.io.close(logged_out=True)

@@ -235,6 +235,11 @@ class OrdinaryTests(SynchronousTestCase):
         long_list = (b"x" * ordinary.MAX_LIST_SIZE, b"y")
         self.assertEqual({fields_named(header, long_list) for _ in range(2 * MIN_USES)}, {None})
 
+    def test_use_that_was_counted_by_another_thread(self) -> None:
+        """A list gets its pattern also if two threads have counted the use at which it is due."""
+        field_list = ordinary._FieldList((b"From",), uses=MIN_USES)
+        self.assertIsNotNone(field_list.finder())
+
     def test_memo_is_bounded(self) -> None:
         """A memo forgets all when it is full, and keeps no large value."""
         calls: list[bytes] = []

@@ -88,11 +88,11 @@ def _log_in(session: Session, account: IAccount) -> Tagged:
 async def unauthenticate(session: Session, _: BareCommand) -> Response:
     """Handle UNAUTHENTICATE (RFC 8437), after which the client can log in again over the same TLS connection."""
     session.leave()
-    return Response(ok("UNAUTHENTICATE completed"), AfterResponse.LOG_OUT)
+    return Response(ok("UNAUTHENTICATE completed"), AfterResponse.UNAUTHENTICATE)
 
 
 async def logout(session: Session, _: BareCommand) -> Response:
     """Handle LOGOUT (RFC 9051 section 6.1.3)."""
     session.leave()
     session.io.write(encode.untagged(b"BYE", "Logging out"))
-    return Response(ok("LOGOUT completed"), AfterResponse.END)
+    return Response(ok("LOGOUT completed"), AfterResponse.LOG_OUT)

@@ -23,9 +23,8 @@ async def notify(session: Session, command: Notify) -> Tagged:
         raise CommandRefused(b"BADEVENT " + strings.parenthesised(EVENTS), "Unsupported event")
     if command.groups and session.state is State.SELECTED:
         await session.mailbox.poll()
-        await session.send_pending_updates(
-            expunge=True, own=True
-        )  # "implies an implicit NOOP command"
+        # The command "implies an implicit NOOP command".
+        await session.send_pending_updates(expunge=True, own=True)
     session.cancel_notify()
     if not command.groups:
         return ok("NOTIFY completed")

@@ -25,9 +25,8 @@ async def sort(session: Session, command: Sort) -> Tagged:
     del uids
     session.failed_messages += failed
     await session.search_contexts.keep(command, ordered, since)
-    ordered = array(
-        "I", ordered
-    )  # a fifth of the list's memory, however long the client takes to read
+    # An array takes a fifth of the list's memory, however long the client takes to read.
+    ordered = array("I", ordered)
     await send_results(session, command, ordered, b"SORT")
     return completed(session, "SORT completed")
 
