@@ -10,7 +10,6 @@ The name of an item in the index ends with the `ANSWER_VERSION` of the code that
 Answers of other versions are not used. They are removed a few at a time, whenever new answers are added.
 """
 
-import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import Any
 from imapshield.mailbox.message_items import ANSWER_VERSION, RECORD_FIELDS, header_of
 from imapshield.maildir.index import Index, as_json, uid_condition
 from imapshield.maildir.sqlite_file import is_locked
+from imapshield.message.ordinary import is_field_name
 from imapshield.wire.commands.fetch import Attribute, BodySection, FetchItem, Preview, Section
 
 MAX_FIELD_LISTS = 16
@@ -54,7 +54,6 @@ RECORD = b"HEADER.FIELDS " + b" ".join(sorted(RECORD_FIELDS))
 """The item that the record of a message is the answer to. As no other, it is cached before a client asks for it."""
 
 _FIELD_LIST = b"HEADER.FIELDS"
-_is_field_name = re.compile(rb"[!-9;-~]++").fullmatch
 _VERSION = b"/%d" % ANSWER_VERSION
 _OTHER_VERSIONS = "SELECT id FROM item WHERE substr(text, -length(?1)) <> ?1"
 
@@ -72,7 +71,7 @@ def item_name(item: FetchItem) -> bytes | None:
             return b"PREVIEW"
         case BodySection(section, _, None) if not section.path and section.fields:
             fields = b" ".join(sorted({field.lower() for field in section.fields}))
-            if len(fields) <= MAX_FIELD_LIST_SIZE and all(map(_is_field_name, section.fields)):
+            if len(fields) <= MAX_FIELD_LIST_SIZE and all(map(is_field_name, section.fields)):
                 return b"%b %b" % (section.text, fields)
     return None
 

@@ -13,7 +13,8 @@ from imapshield.message.chunks import CHUNK_SIZE
 
 MEMO_ENTRIES: Final = 1024
 MEMO_SIZE: Final = 512
-"""Values that a `Memo` remembers, and bytes of the largest value and its result together: half a megabyte in all."""
+"""Values that a `Memo` remembers, and bytes of the largest value and its result together: half a
+mebibyte for each `Memo`."""
 
 ENVELOPE_FIELDS: Final = (
     *(b"date", b"subject", b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc"),
@@ -27,7 +28,9 @@ MIN_USES: Final = 50
 before: to make a pattern takes a millisecond."""
 
 _BODY: Final = rb"[^\n]*+(?:\n[ \t][^\n]*+)*"
-_is_field_name: Final = re.compile(rb"[!-9;-~]++").fullmatch
+
+is_field_name: Final = re.compile(rb"[!-9;-~]++").fullmatch
+"""Whether a name can be that of a field."""
 
 
 def _names(names: Sequence[bytes]) -> bytes:
@@ -114,7 +117,7 @@ class _FieldList:
     def finder(self) -> Callable[[bytes], list[bytes]] | None:
         """Return the function that finds the fields of these names, None if the list was not used often yet."""
         self.uses += 1
-        if self.uses == MIN_USES and all(map(_is_field_name, self.names)):
+        if self.find is None and self.uses >= MIN_USES and all(map(is_field_name, self.names)):
             self.find = re.compile(_names(self.names) + rb"[ \t]*+:" + _BODY + b")").findall
         return self.find
 
