@@ -31,7 +31,7 @@ from imapshield.errors import IndexLocked, IndexTooNew, NoSpace, StoreBusy, Stor
 from imapshield.mailbox.in_place import is_in_place, is_late, may_block
 from imapshield.maildir.entry import Ownership
 from imapshield.maildir.files import UndoSteps
-from imapshield.maildir.index_files import IndexFiles
+from imapshield.maildir.index_files import IndexFiles, is_copy
 from imapshield.maildir.index_schema import VERSION, check_schema, create_tables, migrate
 from imapshield.maildir.known_rows import KnownRows
 from imapshield.maildir.sqlite_file import (
@@ -347,7 +347,7 @@ class IndexDatabase:
                 raise IndexTooNew
             if is_new:
                 self._files.sync()
-            self.is_restored = was_replaced or _is_copy(db, self._files.identity, last_epoch)
+            self.is_restored = was_replaced or is_copy(db, self._files.identity, last_epoch)
             if self.is_restored and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 # Its write-ahead log may be that of the file that it replaced.
                 raise corrupt_error()
@@ -396,10 +396,3 @@ class IndexDatabase:
             f"{os.fsdecode(self._files.path)} is corrupt; it is moved to {os.fsdecode(aside)} and a new index is "
             "built. No mail is lost, but mail clients download it again. Check the disk; the moved file may be deleted"
         )
-
-
-def _is_copy(db: sqlite3.Connection, identity: tuple[int, int], last_epoch: int) -> bool:
-    """Whether the database describes another file than itself, or an older epoch than the last one."""
-    inode, generation, epoch = db.execute("SELECT inode, generation, epoch FROM account").fetchone()
-    is_other_generation = 0 not in (generation, identity[1]) and generation != identity[1]
-    return epoch < last_epoch or (inode != 0 and (inode != identity[0] or is_other_generation))

@@ -21,6 +21,7 @@ that was copied while the server ran and was put back in place with ``cp`` after
 import fcntl
 import os
 import secrets
+import sqlite3
 import stat
 import struct
 import sys
@@ -289,6 +290,13 @@ class IndexFiles:
                     Entry(self.directory, aside + suffix),
                 )
         return os.path.dirname(self.path) + b"/" + aside
+
+
+def is_copy(db: sqlite3.Connection, identity: tuple[int, int], last_epoch: int) -> bool:
+    """Whether the database describes another file than itself, or an older epoch than the last one."""
+    inode, generation, epoch = db.execute("SELECT inode, generation, epoch FROM account").fetchone()
+    is_other_generation = 0 not in (generation, identity[1]) and generation != identity[1]
+    return epoch < last_epoch or (inode != 0 and (inode != identity[0] or is_other_generation))
 
 
 def _is_index_header(octets: bytes) -> bool:
