@@ -23,6 +23,7 @@ CLIENTS = 20
 BOX = "imaptest"
 _MAIL = 500
 """Messages to choose from for APPEND."""
+_MAX_SIZE = 64 << 10
 _WRONG = re.compile(r"^(?:Fatal|Panic|Error): (?!.* failed: \S+ NO ).*", re.MULTILINE)
 """What imaptest prints about a wrong answer. A NO is none: another client of the user may have expunged a message."""
 
@@ -86,5 +87,8 @@ def _write_mbox(path: Path) -> None:
     """Write messages with CRLF, each after a line that begins with From."""
     with path.open("wb") as file:
         for data in corpus.messages(_MAIL, corpus.SEED + 2):
+            # imapshield reads a larger one while the client does, and resets it if another client expunges the message.
+            if len(data) > _MAX_SIZE:
+                continue
             body = re.sub(rb"^From ", b">From ", data, flags=re.MULTILINE)
             file.write(b"From alice@shield.example Wed Jan  1 12:00:00 2020\r\n" + body + b"\r\n")
