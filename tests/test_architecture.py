@@ -62,7 +62,7 @@ RULES = {
     "mailbox.in_place": Rule(
         ("message.pauses",), never=tuple(name for name in IO_MODULES if name != "threading")
     ),
-    "mailbox.request": Rule(("errors", "message.pauses"), never=IO_MODULES),
+    "mailbox.request": Rule(("errors", "message.pauses"), never=IO_EXCEPT_CLOCK_AND_LOG),
     "maildir.job_queue": Rule(never=IO_MODULES),
     "maildir.in_place_rules": Rule(never=IO_MODULES),
     "maildir.worker": Rule((*BASE, "wire", "message", "mailbox"), ("twisted", "zope")),

@@ -27,7 +27,13 @@ from imapshield.mailbox.in_place import OCTETS_IN_PLACE
 from imapshield.mailbox.prefixed_store import PrefixedStore
 from imapshield.mailbox.request import check_wanted, current_request
 from imapshield.mailbox.storage import IStore
-from imapshield.mailbox.store_helpers import ChangeNotifier, StoredPart, Subscription, Worker
+from imapshield.mailbox.store_helpers import (
+    ChangeNotifier,
+    StoredPart,
+    Subscription,
+    Worker,
+    volumes_of,
+)
 from imapshield.mailbox.store_mailbox import StoreMailbox
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.fetch import FetchItem
@@ -86,7 +92,7 @@ class StoreAccount:
         self._on_idle = on_idle
         self._on_text_added = on_text_added
         self._store: IStore | None = None
-        self._run_short: Callable[..., Awaitable[Any]] | None = getattr(worker, "run_short", None)
+        self._run_short: Any = getattr(worker, "run_short", None)
         self._open: dict[int, StoreMailbox] = {}
         self._opening: dict[int, StoreMailbox] = {}  # opened by the worker, before its caller knows
 
@@ -178,10 +184,11 @@ class StoreAccount:
                     self._store = cast("IStore", PrefixedStore(self._store, self.namespace))
             return job(self._store)
 
-        # Before the first call in a thread, the store is not open.
-        volumes = getattr(self._store, "volumes", ()) if kind is not None else ()
-        if volumes and self._run_short is not None:
-            result: T = await self._run_short(run_job, kind, volumes, writes=writes)
+        request = current_request.get()
+        volumes = volumes_of(self._store) if kind is not None and self._run_short else ()
+        if volumes and request is not None and request.may_run_in_place():
+            run_short = partial(self._run_short, run_job, kind, volumes, writes=writes)
+            result: T = await request.count_call(run_short)
             return result
         return await run(run_job)
 

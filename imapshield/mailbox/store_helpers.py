@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol, TypeVar
 
-from imapshield.mailbox.storage import IStore
+from imapshield.mailbox.storage import IInPlaceStore, IStore
 from imapshield.wire.commands.fetch import FetchItem
 
 T = TypeVar("T")
+
+
+def volumes_of(store: IStore | None) -> Collection[int]:
+    """Return the file systems of a store whose calls may run in place (`IInPlaceStore`); none of another store.
+
+    Before its first call, which runs in a thread, an account has no store.
+    """
+    return store.volumes if IInPlaceStore.providedBy(store) else ()
 
 
 class Worker(Protocol):

@@ -102,7 +102,7 @@ class SessionState:
 
     def __init__(self, io: Connection, limits: Limits, now: Callable[[], float]) -> None:
         self.io = io
-        self.request = Request()
+        self.request = Request(io)
         self.limits = limits
         self.now = now
         self.monotonic: Callable[[], float] = time.monotonic
