@@ -68,6 +68,7 @@ class AccountState:
         self.folders = OpenFolders(
             path, None if base is None else os.fsencode(base), follow_symlinks, log_warning
         )
+        self._follows_links = follow_symlinks
         self._index_path = path if index_directory is None else os.fsencode(index_directory)
         self.index = Index(
             self._index_path, now, log_warning, first_busy_seconds=first_busy_seconds
@@ -127,6 +128,11 @@ class AccountState:
             self.volumes = local_disk.volumes((self.folders.fd, self._index_fd))
         is_prepared, self._is_prepared = self._is_prepared and not was_replaced, True
         return not is_prepared
+
+    def local_volumes(self) -> frozenset[int]:
+        """Return `volumes`; none if folders may be elsewhere, through links or mount points."""
+        is_elsewhere = self._follows_links or self.folders.volume.has_others
+        return frozenset() if is_elsewhere else self.volumes
 
     def _open_index_directory(self) -> None:
         """Open the directory of the index, unless it is open and still at its path."""

@@ -33,7 +33,7 @@ from imapshield.errors import MessageExpunged, StoreBusy, StoreLimitExceeded
 from imapshield.limits import LimitReached
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import AppendResult, CopyResult, NewMessage, ReplaceResult
-from imapshield.maildir import filename, files
+from imapshield.maildir import directory_state, filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import CLOCK_TICK, record_own_change, stat_or_create
 from imapshield.maildir.entry import Entry
@@ -102,7 +102,7 @@ def _expunge_original(account: AccountState, key: int, uid: int) -> list[Entry]:
     rows = account.index.message_rows("place, name", key, [uid])
     if not rows:
         raise MessageExpunged
-    folder.require_writable()
+    directory_state.require_writable(folder)
     entry = folder.entry(*rows[0])
     try:
         status = files.status(entry)

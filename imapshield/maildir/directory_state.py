@@ -4,13 +4,15 @@ The index stores the times of ``cur/`` and ``new/`` as they were at the last rea
 The constants below are the bits of `MailboxRow.directory_flags`, which is the column ``hot`` of the database.
 """
 
+import errno
+import os
 from typing import NamedTuple
 
 from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.in_place import may_block
 from imapshield.maildir.index import Index, MailboxRow
 from imapshield.maildir.open_folders import Folder, OpenFolders
-from imapshield.maildir.paths import CUR, NEW
+from imapshield.maildir.paths import CUR, DIRECTORY_NAMES, NEW
 from imapshield.message.pauses import pause_point
 
 CUR_MTIME_UNTRUSTED = 1
@@ -144,3 +146,15 @@ def record_own_change(
         flags |= NEW_MTIME_UNTRUSTED
     index.update_mailbox(mailbox.key, directory_flags=flags, **fields)
     return after
+
+
+def require_writable(folder: Folder) -> None:
+    """Check that files can be removed from ``cur/`` and ``new/``.
+
+    Raises:
+        PermissionError: they cannot.
+    """
+    for number in (CUR, NEW):
+        if not os.access(b".", os.W_OK, dir_fd=folder.directory(number), effective_ids=True):
+            path = folder.path + b"/" + DIRECTORY_NAMES[number]
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)

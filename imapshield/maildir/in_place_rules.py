@@ -165,6 +165,7 @@ class InPlaceRules:
     def succeeded(self, place: Place, kind: Hashable, seconds: float, now: float) -> None:
         """Note that a call in place has ended, which took `seconds`."""
         known = place.kinds[kind]
+        place.kinds.move_to_end(kind)
         known.tried(in_vain=False)
         known.warm_until = now + WARM_SECONDS if seconds <= SHORT_SECONDS else now
 

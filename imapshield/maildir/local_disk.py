@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from imapshield.mailbox.in_place import WouldBlock, is_in_place, may_read
+from imapshield.mailbox.in_place import WouldBlock, is_in_place, may_block, may_read
 from imapshield.maildir.in_place_rules import Waits
 
 _LOCAL_TYPES = frozenset(
@@ -70,6 +70,29 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
     except OSError as error:  # EAGAIN; EOPNOTSUPP of some file systems; a damaged disk
         raise WouldBlock from error
     return bytes(memoryview(buffer)[:count])
+
+
+class OneVolume:
+    """Checks that the directories of a Maildir are on the file system of the Maildir, whose type is known.
+
+    Attributes:
+        has_others: whether one is on another file system, which may be on another host: a mount point.
+    """
+
+    def __init__(self, device: int = 0) -> None:
+        self.has_others = False
+        self._device = device
+
+    def checked(self, status: os.stat_result) -> os.stat_result:
+        """Return the status of a directory.
+
+        Raises:
+            WouldBlock: the call runs in place, and the directory is on another file system.
+        """
+        if status.st_dev != self._device:
+            self.has_others = True
+            may_block()
+        return status
 
 
 def may_list(directory: int) -> None:

@@ -22,6 +22,7 @@ from imapshield.mailbox.in_place import may_block
 from imapshield.maildir import files
 from imapshield.maildir.entry import Entry, Ownership, naming_errors
 from imapshield.maildir.fs_layout import fs_layout_warning, fs_mailbox, may_be_fs_folder
+from imapshield.maildir.local_disk import OneVolume
 from imapshield.maildir.paths import (
     CUR,
     DIRECTORY_NAMES,
@@ -46,6 +47,7 @@ class Folder:
         follow: whether ``cur``, ``new`` and ``tmp`` may be symbolic links.
         is_inbox: whether it is the Maildir itself. Another folder without ``cur/`` is no mailbox.
         is_fd_owned: whether `close` closes `fd`.
+        volume: the file system of the Maildir.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Folder:
         is_inbox: bool,
         *,
         is_fd_owned: bool = True,
+        volume: OneVolume | None = None,
     ) -> None:
         self.fd = fd
         self.path = path
@@ -64,6 +67,7 @@ class Folder:
         self.is_inbox = is_inbox
         self._follow = follow
         self._is_fd_owned = is_fd_owned
+        self._volume = volume or OneVolume()
         self._directories: dict[int, int] = {}
 
     def directory(self, number: int) -> int:
@@ -111,7 +115,8 @@ class Folder:
 
     def status(self, number: int) -> os.stat_result:
         """Return the status of ``cur/``, ``new/`` or ``tmp/``."""
-        return os.stat(DIRECTORY_NAMES[number], dir_fd=self.fd, follow_symlinks=self._follow)
+        name = DIRECTORY_NAMES[number]
+        return self._volume.checked(os.stat(name, dir_fd=self.fd, follow_symlinks=self._follow))
 
     def sync(self, *numbers: int) -> None:
         """Put the creation, renaming and removal of files in these directories on stable storage."""
@@ -119,17 +124,6 @@ class Folder:
             fd = self.directory(number)
             with naming_errors(self.path + b"/" + DIRECTORY_NAMES[number]):
                 os.fsync(fd)
-
-    def require_writable(self) -> None:
-        """Check that files can be removed from ``cur/`` and ``new/``.
-
-        Raises:
-            PermissionError: they cannot.
-        """
-        for number in (CUR, NEW):
-            if not os.access(b".", os.W_OK, dir_fd=self.directory(number), effective_ids=True):
-                path = self.path + b"/" + DIRECTORY_NAMES[number]
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
     def complete(self) -> None:
         """Create the directories that the folder lacks, and sync the folder.
@@ -173,6 +167,7 @@ class OpenFolders:
         self._log_warning = log_warning
         self._fd = -1
         self._identity: tuple[int, int] = (0, 0)
+        self.volume = OneVolume()
         self._folders: dict[str, Folder] = {}
         # Mailbox names of irregular folders, and the names of all folders that were seen to have cur/.
         self._irregular: dict[str, bytes] = {}
@@ -205,6 +200,7 @@ class OpenFolders:
         self._fd = self._open_root()
         status = os.fstat(self._fd)
         self._identity = status.st_dev, status.st_ino
+        self.volume = OneVolume(status.st_dev)
         self.owner = Ownership.of(status)
         self.folder(INBOX).complete()
         self.mailboxes()
@@ -271,7 +267,10 @@ class OpenFolders:
     def _open_folder(self, mailbox: str) -> Folder:
         name = self.existing_name(mailbox)
         if not name:
-            return Folder(self._fd, self.root, self.owner, self._follow, True, is_fd_owned=False)
+            fd, path, is_inbox = self._fd, self.root, True
+            return Folder(
+                fd, path, self.owner, self._follow, is_inbox, is_fd_owned=False, volume=self.volume
+            )
         path = self.root + b"/" + name
         try:
             fd = files.open_directory(Entry(self._fd, name), follow=self._follow)
@@ -286,7 +285,7 @@ class OpenFolders:
                 "--follow-symlinks permits links to folders, if you trust the owners of all Maildirs"
             )
             raise NoSuchMailbox from None
-        return Folder(fd, path, self.owner, self._follow, False)
+        return Folder(fd, path, self.owner, self._follow, False, volume=self.volume)
 
     def directory_statuses(self, mailbox: str) -> tuple[os.stat_result, os.stat_result] | None:
         """Return the status of ``cur/`` and of ``new/`` without opening the folder; None if that is not possible.
@@ -329,7 +328,7 @@ class OpenFolders:
             return False
 
     def _status(self, path: bytes) -> os.stat_result:
-        return os.stat(path, dir_fd=self._fd, follow_symlinks=self._follow)
+        return self.volume.checked(os.stat(path, dir_fd=self._fd, follow_symlinks=self._follow))
 
     def existing_name(self, mailbox: str) -> bytes:
         """Return the name of the folder of a mailbox that the caller expects to exist.

@@ -169,7 +169,7 @@ class MaildirStore:
 
     @property
     def volumes(self) -> frozenset[int]:
-        return self._account.volumes
+        return self._account.local_volumes()
 
     mailboxes = _operation(folders.mailboxes)
     create = _operation(folders.create)

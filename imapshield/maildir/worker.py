@@ -288,7 +288,8 @@ class SerialWorker:
             writes: whether it waits for a disk.
         """
         call = _Call(self, function, ())
-        call.kind, call.volumes, call.writes = kind, volumes, writes
+        # A name of a mailbox would take memory that no budget counts.
+        call.kind, call.volumes, call.writes = hash(kind), volumes, writes
         is_idle = not self._is_busy and not self._queue
         if is_idle and writes:
             call.may_be_awaited = self._threads.may_await(call)

@@ -6,6 +6,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from twisted.trial.unittest import SkipTest
@@ -204,6 +205,30 @@ class InPlaceTests(DiskTestCase):
             os.symlink("x", f"{folder}/{number:060}")
         self.assertRaises(WouldBlock, in_place, local_disk.may_list, fd)
         local_disk.may_list(fd)
+
+    def test_links_are_followed(self) -> None:
+        """If links to folders on any file system are followed, no call runs in place."""
+        store = self.open_store(follow_symlinks=True)
+        store.mailboxes()
+        self.assertEqual(store.volumes, frozenset())
+
+    def test_mount_point(self) -> None:
+        """A folder on another file system than its Maildir is not looked at in place; then no call is."""
+        original = os.stat
+
+        def stat(path: Any, **options: Any) -> Any:
+            status = original(path, **options)
+            if not os.fsdecode(path).endswith("cur"):
+                return status
+            return SimpleNamespace(
+                **{name: getattr(status, name) for name in dir(status) if name[:3] == "st_"}
+                | {"st_dev": status.st_dev + 1}
+            )
+
+        self.patch(os, "stat", stat)
+        self.assertRaises(WouldBlock, in_place, self.changes)
+        self.assertEqual(self.store.volumes, frozenset())
+        self.changes()
 
     def test_unknown_file_system(self) -> None:
         """Only file systems that are known to be local count."""

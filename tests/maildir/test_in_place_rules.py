@@ -136,6 +136,13 @@ class InPlaceRulesTests(SynchronousTestCase):
         self.rules.was_awaited(self.place, "a", DISK, in_vain=False)
         self.assertTrue(self.rules.may_await(self.place, "a", DISK, 0.0))
 
+    def test_kind_in_use_is_remembered(self) -> None:
+        """A kind that is used in place is not forgotten, however many others there are."""
+        for kind in range(2 * MAX_KINDS):
+            self.rules.succeeded(self.place, "a", 0.0, 0.0)
+            self.rules.ended_in_thread(self.place, kind, 0.0, 0.0)
+        self.assertTrue(self.may_run())
+
     def test_number_of_kinds_is_limited(self) -> None:
         """The kind that was used in a thread least recently is forgotten."""
         for kind in range(MAX_KINDS + 5):

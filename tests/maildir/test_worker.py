@@ -188,6 +188,12 @@ class SerialWorkerTests(SynchronousTestCase):
         self.pool.step()
         self.assertEqual(self.successResultOf(result), 5)
 
+    def test_kinds_take_no_memory(self) -> None:
+        """What is remembered of calls does not contain the mailbox names that clients send."""
+        self.worker.run_short(int, ("status", "x" * 60000), (1,))
+        self.pool.step()
+        self.assertEqual({type(kind) for kind in self.worker.place.kinds}, {int})
+
     def test_long_call_pauses_for_a_call_in_place(self) -> None:
         """While a call runs in the reactor's thread, a long one in a thread waits."""
         self.warm()
