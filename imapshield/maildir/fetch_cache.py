@@ -11,8 +11,10 @@ Answers of other versions are not used. They are removed a few at a time, whenev
 """
 
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from itertools import accumulate
 from typing import Any
 
 from imapshield.mailbox.message_items import ANSWER_VERSION, RECORD_FIELDS, header_of
@@ -32,6 +34,9 @@ MAX_ANSWER_SIZE = 64 << 10
 
 SEARCH_PREFIX = b"?"
 """The prefix of the names of items for SEARCH. No FETCH item begins with it."""
+
+_READ_AT_ONCE = 32
+"""Answers that are read before their sizes are looked at: 2 MiB at most, and one by one they would take longer."""
 
 NO_ITEM = 0
 """The id of an item that cannot be added. No message has answers to it."""
@@ -99,6 +104,26 @@ def _unless_locked() -> Iterator[None]:
             raise
 
 
+def _first_within(
+    uids: Sequence[int], found: Sequence[list[tuple[int, bytes]]], budget: int
+) -> tuple[Sequence[int], int]:
+    """Return the first of `uids` whose answers in `found` use up the budget, and the bytes of these answers.
+
+    The answers of the others are removed from `found`.
+    """
+    sizes = dict.fromkeys(uids, 0)
+    for rows in found:
+        for uid, value in rows:
+            sizes[uid] += len(value)
+    totals = list(accumulate(sizes.values()))
+    count = min(bisect_left(totals, budget) + 1, len(uids))
+    last = uids[count - 1]
+    for rows in found:
+        while rows and rows[-1][0] > last:
+            rows.pop()
+    return uids[:count], totals[count - 1]
+
+
 class FetchCache:
     """The cached answers of one account."""
 
@@ -153,10 +178,48 @@ class FetchCache:
             value: an SQL expression on the column ``value``, whose result is returned in place of the value.
             arguments: the expression's arguments.
         """
+        return self._select(key, item, uids, value, *arguments).fetchall()
+
+    def _select(
+        self, key: int, item: int, uids: Sequence[int], value: str, *arguments: object
+    ) -> sqlite3.Cursor:
         in_uids, parameters = uid_condition(uids, ascending=True)
         query = f"SELECT uid, {value} FROM answer WHERE mailbox = ? AND item = ? AND {in_uids}"  # noqa: S608
         parameters = (*arguments, key, item, *parameters)
-        return self._index.db.execute(query + " ORDER BY uid", parameters).fetchall()
+        return self._index.db.execute(query + " ORDER BY uid", parameters)
+
+    def get_within(
+        self, key: int, items: Sequence[int | None], uids: Sequence[int], budget: int
+    ) -> tuple[Sequence[int], list[list[tuple[int, bytes]]]]:
+        """Return the cached answers to several items for the first of `uids` that use up the budget.
+
+        About as many bytes more are in memory meanwhile, whatever is cached.
+
+        Args:
+            key: the mailbox.
+            items: the ids of the items; None has no answers.
+            uids: the messages, ascending; at least one.
+            budget: bytes of the answers. The last message may have more.
+
+        Returns:
+            those messages, at least one; and (uid, answer) of those with an answer, for each item.
+        """
+        found: list[list[tuple[int, bytes]]] = []
+        used = 0
+        for item in items:
+            rows: list[tuple[int, bytes]] = []
+            found.append(rows)
+            if item is None:
+                continue
+            size = 0
+            with closing(self._select(key, item, uids, "value")) as cursor:
+                while size < budget and (some := cursor.fetchmany(_READ_AT_ONCE)):
+                    rows += some
+                    size += sum([len(value) for _, value in some])
+            used += size
+            if used >= budget:
+                uids, used = _first_within(uids, found, budget)
+        return uids, found
 
     def wanted(self, key: int, uids: Sequence[int]) -> list[tuple[int, FetchItem, set[int]]]:
         """Return the items that clients have asked for lately, and the record: what should be answered in advance.
@@ -193,19 +256,23 @@ class FetchCache:
             if needed.issubset(text.removesuffix(_VERSION).split(b" ")[1:])
         ]
 
-    def headers(self, key: int, lists: Sequence[int], uids: Sequence[int]) -> dict[int, bytes]:
+    def headers(
+        self, key: int, lists: Sequence[int], uids: Sequence[int], budget: int
+    ) -> dict[int, bytes]:
         """Return header blocks with some of the fields, from the answers to HEADER.FIELDS lists, by UID.
 
         Args:
             key: the mailbox.
             lists: the ids of lists (`field_lists`).
             uids: the messages, ascending; at least one.
+            budget: bytes of the answers, after which the headers of the other messages are left out.
         """
         found: dict[int, bytes] = {}
         for item in lists:
-            if len(found) < len(uids):
+            if budget > 0 and len(found) < len(uids):
                 missing = [uid for uid in uids if uid not in found] if found else uids
-                rows = self.get(key, item, missing)
+                _, (rows,) = self.get_within(key, [item], missing, budget)
+                budget -= sum(len(value) for _, value in rows)
                 headers = [(uid, header_of(value)) for uid, value in rows]
                 found.update((uid, header) for uid, header in headers if header is not None)
         return found

@@ -105,9 +105,14 @@ class _FetchChunk:
 
     def fetch_step(self, uids: Sequence[int], budget: int) -> int:
         """Answer for `uids`, or for as many as the budget allows; return what is left of the budget."""
-        cached = [
-            [] if item is None else self._cache.get(self._key, item, uids) for item in self._ids
-        ]
+        wanted = len(uids)
+        uids, cached = self._cache.get_within(self._key, self._ids, uids, budget)
+        left = self._fetch_some(uids, cached, budget)
+        return left if len(uids) == wanted else min(left, 0)
+
+    def _fetch_some(
+        self, uids: Sequence[int], cached: Sequence[list[tuple[int, bytes]]], budget: int
+    ) -> int:
         if all(len(rows) == len(uids) for rows in cached):
             for column, rows in zip(self.columns, cached, strict=True):
                 values = [value for _, value in rows]
@@ -126,8 +131,9 @@ class _FetchChunk:
             fields = needed_fields(self._items) if self._needs_header else None
             self._lists = self._cache.field_lists(fields) if fields else []
         if self._lists:
-            may_block()  # they can be 8 MiB
-            self._headers = self._cache.headers(self._key, self._lists, uids)
+            may_block()  # they can be some MiB
+            octets = budget * _READ_DIVISOR
+            self._headers = self._cache.headers(self._key, self._lists, uids, octets)
         for uid in uids:
             check_wanted()
             row = rows.get(uid)

@@ -200,7 +200,7 @@ class _Search:
                 self.left -= len(answer)
         missing = [uid for uid in uids if uid not in values]
         if lists and missing and self.left > 0:
-            for uid, header in cache.headers(mailbox, lists, missing).items():
+            for uid, header in cache.headers(mailbox, lists, missing, self.left).items():
                 check_wanted()
                 values[uid] = self._value(header)
                 self.left -= len(header)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tracemalloc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from unittest import mock
 
@@ -11,7 +13,6 @@ from imapshield.mailbox.message_items import ANSWER_VERSION, RECORD_FIELDS
 from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.maildir import fetch_cache
 from imapshield.maildir.fetch_cache import FetchCache
-from imapshield.maildir.message_fetch import STEP
 from imapshield.maildir.message_file import MessageFiles
 from imapshield.message.ordinary import ENVELOPE_FIELDS
 from imapshield.testing.store_contract import (
@@ -31,6 +32,18 @@ from tests.maildir.disk import DiskTestCase, counting_calls, opened_messages
 
 def fields(*names: bytes) -> BodySection:
     return BodySection(Section((), b"HEADER.FIELDS", names), True)
+
+
+@contextmanager
+def traced_peak() -> Iterator[list[int]]:
+    """Yield a list that gets the most bytes of memory that the block has taken at the same time."""
+    peak: list[int] = []
+    tracemalloc.start()
+    try:
+        yield peak
+        peak.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
 
 
 class FetchCacheTests(DiskTestCase):
@@ -106,13 +119,40 @@ class FetchCacheTests(DiskTestCase):
         self.assertEqual(db.execute("SELECT count(*) FROM answer").fetchone(), (lists,))
 
     def test_cached_answers_count_towards_the_budget(self) -> None:
-        """Cached answers count towards the budget too."""
-        for _ in range(300):
+        """A result has cached answers to as few messages as use up the budget, also if some answers are not cached."""
+        for _ in range(30):
             self.append()
-        uids = range(1, 306)
-        self.fetch(uids)
-        fetched = self.store.fetch(self.key, uids, self.ITEMS, 1000)
-        self.assertEqual(len(fetched.uids), STEP)
+        uids = range(1, 36)
+        self.assertEqual(len(self.fetch(uids).uids), 35)
+        for items in (self.ITEMS, (*self.ITEMS, Attribute(b"EMAILID"))):
+            for budget in (1, 1000, 5000):
+                fetched = self.store.fetch(self.key, uids, items, budget)
+                rows = [sum(map(len, row)) for row in zip(*fetched.columns[:5], strict=True)]
+                if items == self.ITEMS:
+                    self.assertGreaterEqual(sum(rows), budget)
+                self.assertLess(sum(rows[:-1]), budget)
+
+    def test_result_of_many_large_cached_answers(self) -> None:
+        """The memory of a result depends on the budget, and not on how much is cached; all messages are answered."""
+        names = [b"X-Big", *(b"X-%d" % i for i in range(8))]
+        mail = b"X-Big: " + b"\r\n ".join([b"a" * 900] * 66) + b"\r\n\r\nbody\r\n"
+        uids = [self.append(content=mail) for _ in range(40)]
+        items: list[FetchItem] = [fields(b"X-Big", name) for name in names]
+        largest = len(items) * (len(mail) + 100)
+        done = 0
+        while done < len(uids):
+            done += self.fetch(uids[done:], items).count
+        more: list[FetchItem] = [*items, Attribute(b"EMAILID")]
+        for wanted in (items, more, [fields(b"X-Big", b"x-1")]):
+            self.store.fetch(self.key, uids[:1], wanted, 1)
+            done = 0
+            while done < len(uids):
+                with traced_peak() as peak:
+                    fetched = self.store.fetch(self.key, uids[done:], wanted, 1 << 16)
+                self.assertLess(sum(map(len, fetched.columns[0])), (1 << 16) + largest)
+                self.assertLess(peak[0], 4 * (1 << 20) + largest)
+                self.assertGreater(fetched.count, 0)
+                done += fetched.count
 
 
 class VersionTests(DiskTestCase):
