@@ -32,6 +32,10 @@ _LOCAL_TYPES = frozenset(
 """Types of file systems (``statfs(2)``) whose answers come from memory, or from a disk of this host. A type that is not
 known can be a network, or a program (FUSE)."""
 
+_SIZED_TYPES = frozenset({0xEF53, 0x58465342, 0x9123683E})
+"""Those whose directories have a size in bytes that grows with the names: ext4, XFS, btrfs. ZFS counts entries,
+bcachefs reports nothing, and overlayfs leaves out the lower directory."""
+
 MAX_DIRECTORY_SIZE = 4096
 """Bytes of the largest directory that is listed in place: that of an empty one on ext4, with room for tens of files."""
 
@@ -99,9 +103,12 @@ def may_list(directory: int) -> None:
     """Note that the following code reads the names in an open directory.
 
     Raises:
-        WouldBlock: the call runs in place, and the directory is large, or was.
+        WouldBlock: the call runs in place, and the directory is large, or was, or its size says nothing.
     """
-    if is_in_place() and os.fstat(directory).st_size > MAX_DIRECTORY_SIZE:
+    if not is_in_place():
+        return
+    is_small = os.fstat(directory).st_size <= MAX_DIRECTORY_SIZE
+    if not is_small or _type_of(directory) not in _SIZED_TYPES:
         raise WouldBlock
 
 
@@ -109,14 +116,19 @@ def volumes(fds: Iterable[int]) -> frozenset[int]:
     """Return the numbers of the file systems of open files; none if one of them may be on another host."""
     numbers = set()
     for fd in fds:
-        status = ctypes.create_string_buffer(_STATFS_SIZE)
-        libc = _libc()
-        if libc is None or libc.fstatfs(fd, status) != 0:
-            return frozenset()
-        if ctypes.c_long.from_buffer(status).value & 0xFFFFFFFF not in _LOCAL_TYPES:
+        if _type_of(fd) not in _LOCAL_TYPES:
             return frozenset()
         numbers.add(os.fstat(fd).st_dev)
     return frozenset(numbers)
+
+
+def _type_of(fd: int) -> int | None:
+    """Return the type of the file system of an open file, None if it is not known."""
+    status = ctypes.create_string_buffer(_STATFS_SIZE)
+    libc = _libc()
+    if libc is None or libc.fstatfs(fd, status) != 0:
+        return None
+    return ctypes.c_long.from_buffer(status).value & 0xFFFFFFFF
 
 
 @cache

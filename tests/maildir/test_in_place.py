@@ -206,6 +206,14 @@ class InPlaceTests(DiskTestCase):
         self.assertRaises(WouldBlock, in_place, local_disk.may_list, fd)
         local_disk.may_list(fd)
 
+    def test_directory_whose_size_says_nothing(self) -> None:
+        """On a file system that reports no sizes of directories in bytes, none is listed in place."""
+        fd = os.open(self.root, os.O_RDONLY)
+        self.addCleanup(os.close, fd)
+        in_place(local_disk.may_list, fd)
+        self.patch(local_disk, "_type_of", lambda fd: 0x2FC12FC1)
+        self.assertRaises(WouldBlock, in_place, local_disk.may_list, fd)
+
     def test_links_are_followed(self) -> None:
         """If links to folders on any file system are followed, no call runs in place."""
         store = self.open_store(follow_symlinks=True)
