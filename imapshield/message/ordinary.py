@@ -13,8 +13,8 @@ from imapshield.message.chunks import CHUNK_SIZE
 
 MEMO_ENTRIES: Final = 1024
 MEMO_SIZE: Final = 512
-"""Values that a `Memo` remembers, and bytes of the largest value and its result together: half a
-mebibyte for each `Memo`."""
+"""Values that a `Memo` remembers, and bytes of the largest value and its result together: half a mebibyte
+for each `Memo`."""
 
 ENVELOPE_FIELDS: Final = (
     *(b"date", b"subject", b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc"),
