@@ -38,7 +38,9 @@ from imapshield.maildir.sqlite_file import (
     BUSY_SECONDS,
     connect,
     corrupt_error,
+    interrupt_if,
     is_corrupt,
+    is_disk_error,
     is_disk_full,
     is_locked,
 )
@@ -55,11 +57,6 @@ UIDVALIDITY_BLOCK = 100
 """The file `index_files.UIDVALIDITY_FILE` is written once for so many new mailboxes: it holds the end of the block. The
 first LIST of thousands of folders of another server would otherwise wait for the disk for each."""
 
-PROGRESS_STEPS = 5000
-"""Steps of SQLite's virtual machine between two looks whether a query in place is late: about a tenth of a
-millisecond. A query of a large mailbox is then interrupted, and runs in a thread."""
-
-_DISK_ERRORS = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
 _MAX_UIDVALIDITY = 0xFFFFFFFF
 _MOVES = ("moving",)
 
@@ -271,8 +268,7 @@ class IndexDatabase:
                     self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
             return NoSpace()
         path = os.fsdecode(self._files.path)
-        is_disk_error = getattr(error, "sqlite_errorname", "").startswith(_DISK_ERRORS)
-        advice = "; check the disk and the permissions" if is_disk_error else ""
+        advice = "; check the disk and the permissions" if is_disk_error(error) else ""
         self._log_warning(f"SQLite error in {path}: {error}{advice}")
         if is_corrupt(error) and self._is_damaged():
             try:
@@ -282,9 +278,8 @@ class IndexDatabase:
                     f"the corrupt index {path} cannot be moved away: {failure.strerror}; remove the file, so that a "
                     "new one can be built"
                 )
-        elif is_disk_error or is_corrupt(error):
-            # The file system may have been detached. Descriptors that are still open would never see it again.
-            self._close()
+        elif is_disk_error(error) or is_corrupt(error):
+            self._close()  # The file system may have been detached, which open descriptors would never show.
         return StoreIOError()
 
     def _is_damaged(self) -> bool:
@@ -332,7 +327,7 @@ class IndexDatabase:
         with self._files.rights():
             seconds = self._busy_seconds = self._first_busy_seconds or BUSY_SECONDS
             db = connect(os.fsdecode(self._files.path), exclusive=is_hostile, seconds=seconds)
-        db.set_progress_handler(is_late, PROGRESS_STEPS)
+        interrupt_if(db, is_late)
         try:
             if is_hostile and not self._files.is_opened():
                 raise StoreIOError

@@ -1,9 +1,15 @@
 """SQLite: opening a database file, and what its errors mean."""
 
 import sqlite3
+from collections.abc import Callable
 
 BUSY_SECONDS = 10.0
 """Seconds to wait for another process that holds the lock."""
+
+PROGRESS_STEPS = 5000
+"""Steps of SQLite's virtual machine between two questions whether a statement is late: some tenth of a millisecond."""
+
+_DISK_ERRORS = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
 
 
 def connect(
@@ -47,6 +53,11 @@ def connect(
     return db
 
 
+def interrupt_if(db: sqlite3.Connection, is_late: Callable[[], bool]) -> None:
+    """Interrupt each statement for which `is_late` returns true while it runs."""
+    db.set_progress_handler(is_late, PROGRESS_STEPS)
+
+
 def is_disk_full(error: sqlite3.Error) -> bool:
     """Whether a commit failed because the disk is full."""
     return error_code(error) == sqlite3.SQLITE_FULL
@@ -72,3 +83,8 @@ def error_code(error: sqlite3.Error) -> int:
 def is_corrupt(error: sqlite3.Error) -> bool:
     """Whether a database is damaged."""
     return error_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_disk_error(error: sqlite3.Error) -> bool:
+    """Whether the disk or the rights of the file are the reason."""
+    return getattr(error, "sqlite_errorname", "").startswith(_DISK_ERRORS)

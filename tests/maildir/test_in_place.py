@@ -19,7 +19,7 @@ from imapshield.mailbox.in_place import (
     is_late,
     may_block,
 )
-from imapshield.maildir import index_database, local_disk
+from imapshield.maildir import index_database, local_disk, sqlite_file
 from imapshield.maildir.index_files import INDEX_FILE
 from imapshield.maildir.store import MaildirStore
 from imapshield.message.pauses import call_with_pauses, pause_point
@@ -100,7 +100,7 @@ class InPlaceTests(DiskTestCase):
 
     def test_a_long_query_is_interrupted(self) -> None:
         """A query in place that takes long is given up; in a thread it has its answer, and the index is intact."""
-        self.patch(index_database, "PROGRESS_STEPS", 10)
+        self.patch(sqlite_file, "PROGRESS_STEPS", 10)
         self.patch(index_database, "is_late", is_in_place)
         self.store.close()
         self.store = self.open_store()
