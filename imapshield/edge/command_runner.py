@@ -153,6 +153,7 @@ class CommandRunner:
             except StopIteration:
                 return
             finally:
+                del step  # it may refer to an exception, whose traceback refers to this frame
                 self._count_seconds(started_at)
 
     def _count_seconds(self, started_at: float) -> None:

@@ -268,7 +268,6 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
                 self._flow_control.held()
 
     # Commands and login
-
     def schedule(self, work: Callable[[], object]) -> None:
         """Run `work` when it is this connection's turn.
 
@@ -282,6 +281,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         if not (self.closed and failure.check(Disconnected)):
             self.reporter.command_failed(work, failure.getTraceback())
             self.reset()
+        failure.cleanFailure()  # its traceback refers to all that the command holds
 
     def authenticateLogin(self, user: bytes, passwd: bytes) -> Deferred[Any]:
         """Have the portal check a password; fires with (interface, avatar, logout)."""
