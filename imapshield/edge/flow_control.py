@@ -22,7 +22,7 @@ class FlowControlReport:
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
         self._timer: Any = None
-        self._last_held = 0.0
+        self._backlog_full_at = -RECENT_SECONDS
         self._acked: tuple[int, ...] = ()
         self._reported = False
         on_full = owner.write_buffer.on_full
@@ -36,9 +36,13 @@ class FlowControlReport:
     def held(self) -> None:
         """Note that the commands of the client must wait. This is called often, so it must be cheap."""
         owner = self._owner
-        self._last_held = owner.now()
         if self._timer is None and owner.guard.authenticated and not owner.closed:
             self._start()
+
+    def backlog_is_full(self) -> None:
+        """Note that the backlog of the client is full, so that its commands must wait."""
+        self._backlog_full_at = self._owner.now()
+        self.held()
 
     def stop(self) -> None:
         """Stop watching, because the connection has ended."""
@@ -68,4 +72,4 @@ class FlowControlReport:
 
     def _is_flooded(self) -> bool:
         owner = self._owner
-        return owner.guard.busy and owner.now() - self._last_held < RECENT_SECONDS
+        return owner.guard.busy and owner.now() - self._backlog_full_at < RECENT_SECONDS

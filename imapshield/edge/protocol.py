@@ -265,7 +265,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         else:
             self.pauseProducing()
             if self.guard.backlog_full():
-                self._flow_control.held()
+                self._flow_control.backlog_is_full()
 
     # Commands and login
     def schedule(self, work: Callable[[], object]) -> None:

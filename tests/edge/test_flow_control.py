@@ -68,6 +68,20 @@ class FlowControlTests(SynchronousTestCase):
         self.server.clock.pump([10] * 5)
         self.assertEqual(self.reported(), [])
 
+    def test_slow_reader_with_few_commands(self) -> None:
+        """A client that has sent three commands and reads slowly is not reported as one with a full backlog."""
+        progress = iter(range(100))
+        buffer = self.client.protocol.write_buffer
+        buffer.progress_marker = lambda: (next(progress),)  # type: ignore[method-assign]
+        self.stop_reading()
+        self.client.send(b"a NOOP\r\n" * 3)
+        self.assertTrue(self.client.protocol.guard.busy)
+        for _ in range(100):
+            buffer.resumeProducing()
+            self.stop_reading()
+            self.server.clock.advance(0.5)
+        self.assertEqual(self.reported(), [])
+
     def test_nothing_is_left(self) -> None:
         """Nothing is scheduled any more when the connection has ended, or before login."""
         self.stop_reading()
