@@ -229,8 +229,8 @@ class ConnectionClosed(Event):
         octets_out: the bytes sent, after they were compressed, but without the overhead of TLS.
         user: the logged-in user, or "".
         executed: how many of the commands were executed or were running.
-        busy: the seconds for which the server's main thread has computed for them, without the calls of the store that
-            ran in other threads.
+        busy: the seconds for which the server has computed for them: CPU time of the store's threads, and elapsed time
+            of the main thread, which is more on a machine that others use, too.
     """
 
     reason: str
@@ -251,7 +251,8 @@ class UserBusy(Event):
 
     Attributes:
         user: the user.
-        share: the part of the time for which the server's main thread has computed for the user, from 0 to 1.
+        share: the part of the time for which the server has computed for the user, measured like the field `busy` of
+            `ConnectionClosed`. More than 1 for threads that compute at the same time, or for a call that began before.
         seconds: the duration of that time.
         commands: how many commands of the user were executed in it.
     """

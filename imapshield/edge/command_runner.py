@@ -35,7 +35,7 @@ class CommandRunner:
 
     Attributes:
         started: how many commands were executed or are running.
-        busy_seconds: how long the reactor's thread has computed for them.
+        busy_seconds: how long the server has computed for them, see `events.ConnectionClosed`.
     """
 
     def __init__(self, owner: ConnectionOwner, session: ServedSession) -> None:
@@ -94,7 +94,7 @@ class CommandRunner:
             self._continuations_due = 0
             self._owner.restart_timeout()
         write_buffer.flush()
-        self._count_seconds(started_at)
+        self.count_seconds(self._owner.now() - started_at)
 
     def _allowance(self) -> int:
         if self.started < UNCHECKED_COMMANDS:
@@ -154,10 +154,11 @@ class CommandRunner:
                 return
             finally:
                 del step  # it may refer to an exception, whose traceback refers to this frame
-                self._count_seconds(started_at)
+                self.count_seconds(self._owner.now() - started_at)
 
-    def _count_seconds(self, started_at: float) -> None:
-        self.busy_seconds += self._owner.now() - started_at
+    def count_seconds(self, seconds: float) -> None:
+        """Count `seconds` for which the server has computed for the commands."""
+        self.busy_seconds += seconds
         if self.busy_seconds - self._reported_seconds >= REPORT_SECONDS:
             self._report()
 

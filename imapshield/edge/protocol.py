@@ -179,8 +179,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         self.on_lost: Callable[[ShieldedIMAP4Server], object] = lambda _: None
         self.bytes_in = 0
         self.closed = False
-        self._input_held = False
-        self._line_completed = False
+        self._input_held = self._line_completed = False
         self._partial_reads = 0
         self._make_session = make_session or (lambda io: Dispatcher(io, limits))
         self._decoder = InputDecoder(self)
@@ -309,6 +308,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         self._io.identify_peer()
         self._session = self._make_session(self._io)
         self._runner = CommandRunner(self, self._session)
+        self._io.on_computed = self._runner.count_seconds
         self.write_buffer.on_flushed = self.memory.output_changed
         self.write_buffer.on_drained = self._output_drained
         self.reporter.measure = self._measure

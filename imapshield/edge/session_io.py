@@ -27,6 +27,11 @@ class SessionIO(Authentication):
         super().__init__(owner)
         self._decoder = decoder
         self._line_waiter: Deferred[bytes] | None = None
+        self.on_computed: Callable[[float], object]  # set when the commands can be executed
+
+    def count_seconds(self, seconds: float) -> None:
+        """Count the time for which a thread of a store has computed for this connection."""
+        self.on_computed(seconds)
 
     def write(self, data: bytes) -> None:
         """Send `data`."""

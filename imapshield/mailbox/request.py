@@ -1,4 +1,4 @@
-"""Lets a long call of a store stop when its client has left, and counts the calls in the reactor's thread.
+"""Lets a long call of a store stop when its client has left, and counts what calls take.
 
 A call in place (`in_place`) ends before its caller is suspended. So the time that a loop of such calls takes counts as
 work of the connection. When the work of a turn is used up, calls run in threads until the next turn.
@@ -29,6 +29,8 @@ class Turn(Protocol):
 
     def add_work(self, count: int) -> None: ...
 
+    def count_seconds(self, seconds: float) -> None: ...
+
     @property
     def turn_is_over(self) -> bool: ...
 
@@ -52,6 +54,11 @@ class Request:
     def may_run_in_place(self) -> bool:
         """Return whether the connection may do more work in this turn."""
         return self._turn is not None and not self._turn.turn_is_over
+
+    def count_seconds(self, seconds: float) -> None:
+        """Count the time for which another thread has computed for the client. To be called in the reactor's thread."""
+        if self._turn is not None:
+            self._turn.count_seconds(seconds)
 
     def count_call(self, call: Callable[[], T]) -> T:
         """Return ``call()``, and count the time that it takes as work of the connection."""

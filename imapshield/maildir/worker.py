@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from imapshield.errors import IndexLocked, StoreBusy
 from imapshield.limits import LimitReached
 from imapshield.mailbox.in_place import WouldBlock, call_in_place
+from imapshield.mailbox.request import Request, current_request
 from imapshield.maildir import in_place_rules
 from imapshield.maildir.handover import Handover
 from imapshield.maildir.in_place_rules import InPlaceRules, Place, Waits
@@ -56,6 +57,7 @@ class SharedThreads:
         reactor: an `IReactorFromThreads` and `IReactorTime`.
         sleep: lets the calling thread wait for a number of seconds.
         waits: returns how often the calling thread has waited until now.
+        cpu_seconds: returns how long the calling thread has computed until now.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class SharedThreads:
         reactor: Any,
         sleep: Callable[[float], object] = time.sleep,
         waits: Callable[[], Waits] = waits_of_thread,
+        cpu_seconds: Callable[[], float] = time.thread_time,
     ) -> None:
         self.reactor = reactor
+        self._cpu_seconds = cpu_seconds
         self._waits = waits
         self._sleep = sleep
         self._pool = pool
@@ -85,7 +89,7 @@ class SharedThreads:
             call = self._workers.pop(share).next_call()
             share.is_background = call.is_background
             pauses = _Pauses(self._queue, share, self.reactor.seconds, self._sleep)
-            timed = _Timed(call.function, call.args, pauses)
+            timed = _Timed(call.function, call.args, pauses, self._cpu_seconds)
             is_awaited = call.may_be_awaited and not share.is_slow
             ended = partial(self._finished, share, timed, call)
             handover = Handover(self.reactor.callFromThread, ended, is_awaited=is_awaited)
@@ -147,6 +151,9 @@ class SharedThreads:
         return self._rules.may_await(call.worker.place, call.kind, call.volumes, now)
 
     def _finished(self, share: Share, timed: "_Timed", call: "_Call", result: Any) -> None:
+        # The time of a call that ends while it is awaited is a part of the reactor's, which is counted too.
+        if call.request is not None:
+            call.request.count_seconds(timed.cpu_seconds)
         self._note_end(share, timed, call, result)
         # The next call starts before the callbacks run here, so that they overlap.
         self._start()
@@ -163,22 +170,28 @@ class SharedThreads:
 
 
 class _Timed:
-    """Calls a function, and measures how long that takes without its pauses."""
+    """Calls a function, and measures how long that takes without its pauses, and how long it computes."""
 
     def __init__(
-        self, function: Callable[..., Any], args: tuple[object, ...], pauses: "_Pauses"
+        self,
+        function: Callable[..., Any],
+        args: tuple[object, ...],
+        pauses: "_Pauses",
+        now_cpu: Callable[[], float],
     ) -> None:
         self._function = function
         self._args = args
         self._pauses = pauses
-        self.seconds = 0.0
+        self._now_cpu = now_cpu
+        self.seconds = self.cpu_seconds = 0.0
 
     def __call__(self) -> Any:
-        started_at = self._pauses.now()
+        started_at, cpu_before = self._pauses.now(), self._now_cpu()
         try:
             return call_with_pauses(partial(self._function, *self._args), self._pauses.pause)
         finally:
             self.seconds = self._pauses.now() - started_at - self._pauses.slept
+            self.cpu_seconds = self._now_cpu() - cpu_before
 
 
 class _Pauses:
@@ -231,6 +244,7 @@ class _Call:
         self.result: Any = None
         self.has_ended = False
         self.is_background = False
+        self.request: Request | None = None
         self.kind: Hashable = None
         self.volumes: Collection[int] = ()
         self.writes = self.may_be_awaited = False
@@ -264,8 +278,7 @@ class SerialWorker:
         cancels the Deferred, a call that has not started is dropped; one that runs is not stopped.
         """
         call = _Call(self, function, args)
-        self._queue.append(call)
-        self._wait()
+        self._add(call)
         return call.done
 
     def run_short(
@@ -296,8 +309,7 @@ class SerialWorker:
         elif is_idle and self._threads.run_in_place(call):
             call.fire()
             return call.done
-        self._queue.append(call)
-        self._wait()
+        self._add(call)
         call.may_be_awaited = False  # if it must wait for its turn
         call.fire()  # if it has ended
         return call.done
@@ -309,8 +321,7 @@ class SerialWorker:
         """
         call = _Call(self, function, args)
         call.is_background = True
-        self._queue.append(call)
-        self._wait()
+        self._add(call)
         return call.done
 
     def drop(self, call: _Call) -> None:
@@ -344,6 +355,11 @@ class SerialWorker:
 
     def _resume(self) -> None:
         self._is_busy = False
+        self._wait()
+
+    def _add(self, call: _Call) -> None:
+        call.request = current_request.get()
+        self._queue.append(call)
         self._wait()
 
     def _wait(self) -> None:

@@ -123,6 +123,9 @@ class Connection(Protocol):
             BadCommand: a response of the client is malformed, or `challenge` raised this error.
         """
 
+    def count_seconds(self, seconds: float) -> None:
+        """Count the time for which a thread of a store has computed for this connection."""
+
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` concurrently with commands."""
 

@@ -1,5 +1,6 @@
 """The time for which the server computes for commands is counted, for each connection and for each user."""
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -8,7 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.edge.session_io import SessionIO
 from imapshield.events import CommandFailed, ConnectionClosed, LimitTriggered, UserBusy
-from imapshield.testing.in_process import Client, Server
+from imapshield.mailbox.request import current_request
+from imapshield.testing.in_process import Client, MemoryRealm, Server, SlowWorker
 from imapshield.wire.framing import RawCommand
 
 
@@ -49,6 +51,38 @@ class SlowSession:
 def compute(clock: Clock, seconds: float) -> None:
     """Let time pass in which no delayed call runs, because the reactor's thread is busy."""
     clock.rightNow += seconds
+
+
+class ThreadWorker(SlowWorker):
+    """A worker whose calls compute for 20 seconds in another thread."""
+
+    def run(self, function: Callable[..., Any], *args: object) -> Deferred[Any]:
+        request = current_request.get()
+        done = super().run(function, *args)
+
+        def ended(result: Any) -> Any:
+            if request is not None:
+                request.count_seconds(20)
+            return result
+
+        return done.addBoth(ended)
+
+
+class ThreadTests(SynchronousTestCase):
+    def test_time_of_threads_is_counted(self) -> None:
+        """What threads compute for a command counts for its connection and its user, also if the client has left."""
+        worker = ThreadWorker()
+        server = Server(realm=MemoryRealm(worker))
+        clients = [server.login() for _ in range(2)]
+        for client in clients:
+            client(b"a STATUS INBOX (MESSAGES)")
+        worker.step()
+        for client in clients:
+            client.lose_connection()
+        worker.step()
+        self.assertEqual([event.busy for event in server.events_of(ConnectionClosed)], [20, 0])
+        (busy,) = server.factory.shared.busy_users.end_window(60)
+        self.assertEqual((busy.user, busy.share), ("alice", 40 / 60))
 
 
 class BusyTests(SynchronousTestCase):

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import IndexLocked
 from imapshield.mailbox.in_place import is_in_place, may_block
+from imapshield.mailbox.request import Request, current_request
 from imapshield.maildir import in_place_rules
 from imapshield.maildir.in_place_rules import SLOW_SECONDS_IN_PLACE, Waits
 from imapshield.maildir.job_queue import (
@@ -69,14 +70,31 @@ class Reactor(MemoryReactorClock):
         f(*args, **kwargs)
 
 
+class FakeTurn:
+    """The connection of a request, which notes the seconds of threads."""
+
+    turn_is_over = False
+
+    def __init__(self, counted: list[float]) -> None:
+        self.count_seconds = counted.append
+
+    def add_work(self, count: int) -> None:
+        pass
+
+
 class SerialWorkerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.pool = Pool()
         self.reactor = Reactor()
         self.waits = Waits(0, 0, 0.0)
-        self.threads = SharedThreads(self.pool, self.reactor, self.sleep, lambda: self.waits)
-        self.slept = 0.0
+        self.threads = SharedThreads(
+            self.pool, self.reactor, self.sleep, lambda: self.waits, self.cpu_seconds
+        )
+        self.slept = self.cpu = 0.0
         self.worker = SerialWorker(self.threads)
+
+    def cpu_seconds(self) -> float:
+        return self.cpu
 
     def sleep(self, seconds: float) -> None:
         self.slept += seconds
@@ -357,6 +375,41 @@ class SerialWorkerTests(SynchronousTestCase):
         self.pool.step()
         self.successResultOf(third)
         self.assertEqual(ran, [0, 2])
+
+    def test_computing_is_counted_for_the_request(self) -> None:
+        """A call in a thread is charged with its CPU time to whom asked for it, before its result arrives."""
+
+        def call(seconds: float) -> None:
+            self.cpu += seconds
+            self.reactor.advance(60)
+
+        counted: list[float] = []
+        results = [self.worker.run(call, 64.0)]
+        token = current_request.set(Request(FakeTurn(counted)))
+        results.append(self.worker.run(call, 2.0))
+        results.append(self.worker.run_short(lambda: call(3.0), "kind", ()))
+        current_request.reset(token)
+        results.append(self.worker.run(call, 32.0))
+        results[1].addCallback(lambda _: counted.append(0))
+        for _ in results:
+            self.pool.step()
+        self.assertEqual(counted, [2, 0, 3])
+
+    def test_awaited_call_is_not_counted_twice(self) -> None:
+        """A call for which the reactor waits is a part of the time of the reactor, which is counted as well."""
+        threads = SharedThreads(
+            StartedThreads(), self.reactor, cpu_seconds=iter(range(99)).__next__
+        )
+        worker = SerialWorker(threads)
+        self.patch(in_place_rules, "AWAITED_SECONDS", 60.0)
+        counted: list[float] = []
+        self.addCleanup(current_request.reset, current_request.set(Request(FakeTurn(counted))))
+        for _ in range(3):
+            result = worker.run_short(int, "kind", (1,), writes=True)
+            while not self.reactor.woken:
+                time.sleep(0.001)
+            self.successResultOf(result)
+        self.assertEqual((counted, self.reactor.woken), ([1], 1))
 
     def test_long_queue_needs_no_recursion(self) -> None:
         """A long queue is processed without recursion."""
