@@ -192,20 +192,21 @@ class StateFile:
         """Remove the bans of an address (IPv6: of its /64), or all bans inside a network.
 
         Returns:
-            The networks whose bans were removed.
+            The networks whose bans were removed, without those whose bans had ended.
 
         Raises:
             ValueError: the text is neither an address nor a network.
         """
         target, removed = ban_target(network), []
         with self._errors(), self._transaction():
-            for (text,) in self._database.execute(
-                "SELECT network FROM bans ORDER BY network"
+            for text, has_ended in self._database.execute(
+                "SELECT network, until <= (SELECT seconds FROM clock) FROM bans ORDER BY network"
             ).fetchall():
                 with suppress(ValueError):
                     if is_inside(parse_network(text), target):
                         self._database.execute("DELETE FROM bans WHERE network = ?", [text])
-                        removed.append(describe(parse_network(text)))
+                        if not has_ended:
+                            removed.append(describe(parse_network(text)))
         return removed
 
     def _value(self, query: str) -> Any:

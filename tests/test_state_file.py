@@ -98,6 +98,14 @@ class StateFileTests(FileCase):
         self.assertEqual([ban.network for ban in found], ["198.51.100.0/24"])
         self.assertIsNone(server.exchange(1.0, None))
 
+    def test_unban_names_no_ban_that_has_ended(self) -> None:
+        """`unban` forgets a ban that has ended, and does not say that it has ended it."""
+        server, command = self.open(), self.open(create=False)
+        server.save(0.0, Changes({"192.0.2.7/32": BAN._replace(network="192.0.2.7/32")}))
+        server.save(BAN.remaining + 1, Changes())
+        self.assertEqual(command.unban("192.0.2.0/24"), [])
+        self.assertEqual(command.bans(), [])
+
     def test_failed_save_changes_nothing(self) -> None:
         """A save that fails changes nothing, and `exchange` tells the changes of others the next time."""
         file, other = self.open(timeout=0.0), self.open(create=False)
