@@ -37,9 +37,11 @@ of a large mailbox that is opened made it a pause of 10 ms. A collection of all 
 100,000 messages, so Python hardly ever starts one: `free_memory` does, in a quiet second, when memory has grown.
 """
 
+_log = Logger(namespace="imapshield")
+
 
 class CannotServe(SystemExit, Exception):
-    """The server cannot start. The constructor prints one line on standard error; the exit status is 1.
+    """The server cannot start. The constructor logs the text and prints it on standard error; the exit status is 1.
 
     twistd needs both base classes. On an Exception it removes its PID file and reports the error to the process that
     started the daemon. SystemExit ends the process without a traceback.
@@ -48,6 +50,8 @@ class CannotServe(SystemExit, Exception):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.code = 1
+        # In the background twistd shows only the beginning of the text, so the log has it, too.
+        _log.critical("cannot start: {text}", text=text)
         # twistd has redirected sys.stderr to the log, so print to the original one.
         print(f"imapshield: {text}", file=sys.__stderr__, flush=True)
 
@@ -80,7 +84,6 @@ class ShieldService(Service):
     on_port: Callable[[str, Any], object] = lambda _text, _port: None
     on_listening: Callable[[Sequence[tuple[str, str]]], object] | None = None
     _ports: list[tuple[str, Any]] | None = field(default=None, init=False)
-    _log = Logger(namespace="imapshield")
 
     def __post_init__(self) -> None:
         self._loop = LoopingCall(self.periodic)
@@ -145,7 +148,7 @@ class ShieldService(Service):
         self._loop.start(SUMMARY_SECONDS, now=False)
         for _, port in self._ports or ():
             address = port.getHost()
-            self._log.info("serving at {where}", where=_address_text(address), address=address)
+            _log.info("serving at {where}", where=_address_text(address), address=address)
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, send BYE to all clients, and then close the mail stores."""
@@ -161,7 +164,7 @@ class ShieldService(Service):
             try:
                 await maybeDeferred(step)
             except Exception:
-                self._log.failure("error while stopping; the remaining steps continue")
+                _log.failure("error while stopping; the remaining steps continue")
 
 
 def _address_text(address: Any) -> str:

@@ -11,6 +11,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.service import GC_THRESHOLDS, CannotServe, ShieldService
@@ -159,6 +160,13 @@ class CannotServeTests(SynchronousTestCase):
                 service.startService()
             self.assertIn(advice, err.getvalue())
             self.assertEqual(len(err.getvalue().splitlines()), 1)
+
+    def test_the_log_has_the_reason(self) -> None:
+        """The log has the whole text: in the background, twistd cuts what is printed."""
+        text = "cannot listen on tcp:1: " + 100 * "x"
+        with mock.patch.object(sys, "__stderr__", io.StringIO()), capturedLogs() as captured:
+            CannotServe(text)
+        self.assertEqual([formatEvent(event) for event in captured], [f"cannot start: {text}"])
 
     def test_error_is_an_exception_and_a_system_exit(self) -> None:
         """CannotServe is an Exception, so that twistd cleans up, and a SystemExit of status 1, without a traceback."""
