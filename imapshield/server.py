@@ -128,7 +128,7 @@ def _keep_decoys(state: GuardState, checkers: Sequence[Any]) -> None:
 
 
 def _log_start(settings: Settings, state: str | None) -> None:
-    """Log what decides about bans, so that an operator sees which file and networks the server uses."""
+    """Log what decides about bans, and which limits are not enforced."""
     _log.info(
         "bans: state={state} trust={trust} proxy={proxy} ban-command={ban_command}",
         state=state or "none",
@@ -136,6 +136,11 @@ def _log_start(settings: Settings, state: str | None) -> None:
         proxy=",".join(settings.proxy) or "none",
         ban_command=json.dumps(settings.ban_command or "none"),
     )
+    if settings.limits.report_only:
+        _log.warn("report-only: the limits reset no connection and ban nobody")
+    elif settings.limits.report_only_limits:
+        names = ",".join(sorted(settings.limits.report_only_limits))
+        _log.warn("report-only: these limits are not enforced: {names}", names=names)
 
 
 def _first_run_folder(settings: Settings) -> FirstRunFolder:

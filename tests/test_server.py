@@ -296,6 +296,27 @@ class RunningServiceTests(CommandLineTestCase):
             self.assertEqual(len(lines), repetition)
             self.assertRegex(lines[-1], r"^ban 192\.0\.2\.7/32 (600|59\d)$")
 
+    async def test_the_log_says_at_the_start_what_is_report_only(self) -> None:
+        """With --report-only or --report-only-limit, the start is logged with the limits that are not enforced."""
+        for options, expected in (
+            ((), []),
+            (("--report-only",), ["report-only: the limits reset no connection and ban nobody"]),
+            (
+                ("--report-only-limit", "preauth-bytes", "--report-only-limit", "backlog"),
+                ["report-only: these limits are not enforced: backlog,preauth_bytes"],
+            ),
+        ):
+            service = self.make(
+                "--mail-root", self.mail, "--auth", "memory:a:b", "--state", "none", "--listen",
+                "tcp:0:interface=127.0.0.1", *options,
+            )  # fmt: skip
+            service.privilegedStartService()
+            with capturedLogs() as logged:
+                service.startService()
+            await service.stopService()
+            texts = [formatEvent(event) for event in logged]
+            self.assertEqual([text for text in texts if text.startswith("report-only")], expected)
+
     async def test_log_of_bans(self) -> None:
         """The log counts the connections that a ban has refused, and says that another process has ended a ban."""
         state = self.path("state")
