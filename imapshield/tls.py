@@ -37,6 +37,11 @@ RELOAD_SECONDS = 60.0
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _KEY = re.compile(rb"-----BEGIN ([A-Z ]*)PRIVATE KEY-----.+?-----END \1PRIVATE KEY-----", re.DOTALL)
+_WEAK = (
+    "OpenSSL refuses the certificate, because its key is too short or its signature too weak;"
+    " use one with an EC key or an RSA key of 2048 bits, and SHA-256"
+)
+_log = Logger(namespace="imapshield")
 
 
 def apply_policy(context: SSL.Context) -> SSL.Context:
@@ -55,7 +60,7 @@ def load_context(certificate: str, key: str | None = None) -> CertificateOptions
         key: path of a PEM file with the private key, unencrypted; by default it is in the file of the certificate.
 
     Raises:
-        ConfigError: a file is missing, damaged or encrypted, or the two do not belong together.
+        ConfigError: a file is missing, damaged or encrypted, the key is too short, or the two do not belong together.
     """
     chain = _CERTIFICATE.findall(_read(certificate, "--certificate"))
     if not chain:
@@ -77,11 +82,14 @@ def load_context(certificate: str, key: str | None = None) -> CertificateOptions
         apply_policy(context.getContext())
     except crypto.Error:
         raise ConfigError(f"--certificate {certificate}: damaged; name a valid PEM file") from None
-    except (SSL.Error, ValueError):
+    except (SSL.Error, ValueError) as error:
+        if _is_weak(error):
+            raise ConfigError(f"--certificate {certificate}: {_WEAK}") from None
         raise ConfigError(
             f"{option}: the private key does not match the first certificate in {certificate};"
             " name the file of its key with --key"
         ) from None
+    _warn_if_expired(leaf, f"--certificate {certificate}")
     return context
 
 
@@ -104,8 +112,6 @@ class CertificateDirectory:
         ConfigError: there is no certificate with its key, or a file cannot be read or is damaged.
     """
 
-    _log = Logger(namespace="imapshield")
-
     def __init__(self, directory: str, now: Callable[[], float] = time.monotonic) -> None:
         self._directory = directory
         self._now = now
@@ -118,7 +124,7 @@ class CertificateDirectory:
             try:
                 self._load()
             except ConfigError as error:
-                self._log.warn("{error}; the earlier certificates stay in use", error=str(error))
+                _log.warn("{error}; the earlier certificates stay in use", error=str(error))
         return SSL.Connection(self._default, None)
 
     def _load(self) -> None:
@@ -181,13 +187,35 @@ def _load_contexts(directory: str, paths: list[str]) -> list[tuple[SSL.Context, 
         if public in keys:
             leaf = newest[public]
             options = CertificateOptions(keys[public], leaf, extraCertChain=_chain(leaf, issuers))
-            contexts.append((apply_policy(options.getContext()), _names(leaf)))
+            try:
+                contexts.append((apply_policy(options.getContext()), _names(leaf)))
+            except SSL.Error as error:
+                if not _is_weak(error):
+                    raise
+                raise ConfigError(f"{_named(option, leaf)}: {_WEAK}") from None
+            _warn_if_expired(leaf, _named(option, leaf))
     if not contexts:
         raise ConfigError(
             f"{option}: no certificate with its private key in files *.pem there; name their directory, such as"
             " tls:/etc/letsencrypt/live:993"
         )
     return contexts
+
+
+def _is_weak(error: Exception) -> bool:
+    """Return whether OpenSSL has refused a key or a signature because of its security level."""
+    return any(text in str(error) for text in ("key too small", "md too weak"))
+
+
+def _named(option: str, leaf: crypto.X509) -> str:
+    """Return the option with the names in the certificate, which tell it from the others of the directory."""
+    return f"{option} ({b' '.join(_names(leaf)).decode('ascii', 'replace')})"
+
+
+def _warn_if_expired(leaf: crypto.X509, option: str) -> None:
+    if leaf.has_expired():
+        text = "{option}: the certificate has expired, and clients will refuse it; renew it"
+        _log.warn(text, option=option)
 
 
 def _public(key: crypto.PKey) -> bytes:

@@ -14,10 +14,17 @@ CURVE = ec.SECP256R1()
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
-def self_signed(host: str = "localhost", *, rsa_key: bool = False) -> tuple[bytes, bytes]:
-    """Return a new self-signed certificate for `host` and its private key, both as PEM. The key is an EC key or RSA."""
-    key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(CURVE)
-    return _certificate(host, key, host, key), _pem(key)
+def self_signed(
+    host: str = "localhost", *, rsa_key: bool = False, bits: int = 2048, days: int = 3
+) -> tuple[bytes, bytes]:
+    """Return a new self-signed certificate for `host` and its private key, both as PEM. The key is an EC key or RSA.
+
+    Args:
+        bits: the size of an RSA key.
+        days: for how long the certificate is valid, from two days ago.
+    """
+    key = rsa.generate_private_key(65537, bits) if rsa_key else ec.generate_private_key(CURVE)
+    return _certificate(host, key, host, key, days), _pem(key)
 
 
 def issued(host: str = "localhost") -> tuple[tuple[bytes, bytes], bytes]:
@@ -35,16 +42,16 @@ def _pem(key: Key) -> bytes:
     )
 
 
-def _certificate(host: str, key: Key, issuer: str, issuer_key: Key) -> bytes:
-    now = datetime.datetime.now(datetime.UTC)
+def _certificate(host: str, key: Key, issuer: str, issuer_key: Key, days: int = 3) -> bytes:
+    begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=2)
     return (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]))
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
+        .not_valid_before(begin)
+        .not_valid_after(begin + datetime.timedelta(days=days))
         .add_extension(
             x509.SubjectAlternativeName(
                 [x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]

@@ -10,6 +10,7 @@ from OpenSSL import SSL
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import CertificateOptions
 from twisted.internet.testing import MemoryReactor
+from twisted.logger import capturedLogs, formatEvent
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -136,6 +137,21 @@ class LoadContextTests(SynchronousTestCase):
         self.refuses(self.file(self.certificate), other, f"--key {other}: ", "does not match")
         both = self.file(self_signed()[1] + self.certificate)
         self.refuses(both, None, f"--certificate {both}: ", "does not match", "with --key")
+
+    def test_short_key_is_an_error(self) -> None:
+        """A key that OpenSSL finds too short is an error that says so, and not that it belongs to something else."""
+        short = self.file(b"".join(self_signed(rsa_key=True, bits=1024)))
+        self.refuses(short, None, f"--certificate {short}: OpenSSL refuses", "too short", "2048")
+
+    def test_expired_certificate_is_logged(self) -> None:
+        """An expired certificate is used, and the log says that it has expired."""
+        for days, expected in ((1, 1), (3, 0)):
+            path = self.file(b"".join(self_signed(days=days)))
+            with capturedLogs() as logged:
+                load_context(path)
+            texts = [formatEvent(event) for event in logged]
+            found = [text for text in texts if f"--certificate {path}: the certificate has" in text]
+            self.assertEqual((len(texts), len(found)), (expected, expected))
 
 
 class PolicyTests(SynchronousTestCase):
@@ -295,6 +311,17 @@ class CertificateDirectoryTests(SynchronousTestCase):
         (self.folder / "a" / "privkey.pem").write_bytes(b"")
         self.now = RELOAD_SECONDS
         self.assertTrue(self.gets(server, b"a.example", old))
+
+    def test_short_key_and_expired_certificate(self) -> None:
+        """A short key is an error, and an expired certificate is in the log, both with the names of the certificate."""
+        self.add("a", "a.example", days=1)
+        with capturedLogs() as logged:
+            self.load()
+        (text,) = map(formatEvent, logged)
+        self.assertIn(f"tls:{self.folder} (a.example): the certificate has expired", text)
+        self.add("b", "b.example", rsa_key=True, bits=1024)
+        error = self.assertRaises(ConfigError, self.load)
+        self.assertIn(f"tls:{self.folder} (b.example): OpenSSL refuses", str(error))
 
     def test_chain_is_sent(self) -> None:
         """The certificates of the issuers are sent too, from whatever file."""

@@ -263,6 +263,9 @@ class PasswordFile:
         scram_secrets = {user: secret for user, secret in parsed.items() if secret is not None}
         self._scram_secrets = scram_secrets if len(scram_secrets) == len(hashes) else {}
         self._read_decoys()
+        if not hashes:
+            advice = f"add a user with `imapshield passwd {self.path} USER`"
+            problems = [f"no users; nobody can log in; {advice}", *problems]
         self._log_problems("{path}: {problems}", problems)
 
     def _read_decoys(self) -> None:

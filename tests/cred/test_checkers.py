@@ -11,7 +11,7 @@ from twisted.cred.credentials import IAnonymous, IUsernamePassword, UsernamePass
 from twisted.cred.error import LoginFailed, UnauthorizedLogin
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
@@ -104,8 +104,12 @@ class PasswordFileTests(SynchronousTestCase):
             self.assertNotEqual(secret.stored_key, again.stored_key)
 
     def test_empty_file_accepts_nobody(self) -> None:
-        """With an empty file nobody can log in."""
+        """With an empty file nobody can log in, and the log says so when the file is loaded."""
         users.remove(self.path, "alice")
+        self.checker.load()
+        (warning,) = self.warnings()
+        text = f"no users; nobody can log in; add a user with `imapshield passwd {self.checker.path} USER`"
+        self.assertEqual(formatEvent(warning), f"{self.checker.path}: {text}")
         self.refuses(b"alice", b"secret")
 
     def test_result_comes_after_a_thread_has_worked(self) -> None:
