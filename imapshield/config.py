@@ -225,9 +225,10 @@ def _report_only_advice(limit: str) -> str:
     if name in REPORTABLE:
         return f"write the name alone: --report-only-limit {name}"
     similar = "".join(f" did you mean {n}?" for n in get_close_matches(name, REPORTABLE, 1))
+    can = f"limits that can be report-only: {', '.join(sorted(REPORTABLE))}"
     if name in _LIMITS:
-        return "cannot be report-only; docs/limits.rst lists the limits that can"
-    return f"unknown limit;{similar} docs/limits.rst lists the limits that can be report-only"
+        return f"cannot be report-only; {can}"
+    return f"unknown limit;{similar} {can}"
 
 
 def _limit_value(name: str, option: str, text: str) -> float | bool:

@@ -217,6 +217,8 @@ def _endpoint(reactor: Any, text: str) -> Any:
         wrong_port = "the port is not a number" if "invalid literal" in str(error) else ""
         reason = wrong_port or f"not a Twisted endpoint ({error})"
         reason = "has no port" if without_port else reason
+        if text.isdecimal():
+            raise ConfigError(f"--listen {text}: did you mean tcp:{text}?") from None
     raise ConfigError(f"--listen {text}: {reason}; use for example tcp:143 or {DEFAULT_LISTEN}")
 
 
@@ -292,6 +294,8 @@ def _checker(reactor: Any, text: str) -> Any:
     try:
         checker: Any = strcred.makeChecker(text)
     except strcred.InvalidAuthType:
+        if "/" in kind:
+            raise ConfigError(f"--auth {text}: did you mean file:{text}?") from None
         raise ConfigError(
             f"--auth {kind}: unknown type; use file:PATH, memory:USER:PASSWORD or a type of "
             "--help-auth"

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.config import ConfigError, Settings, load_settings
-from imapshield.limits import Limits
+from imapshield.limits import REPORTABLE, Limits
 
 
 class ConfigTestCase(SynchronousTestCase):
@@ -65,12 +65,13 @@ class CommandLineTests(ConfigTestCase):
         self.assertEqual(limits.report_only_limits, {"preauth_bytes"})
 
     def test_limit_that_cannot_be_report_only(self) -> None:
-        """A limit that refuses single commands cannot be report-only; the error says where those are that can."""
+        """A limit that refuses single commands cannot be report-only; the error lists those that can."""
         option = "--report-only-limit"
+        can = f"limits that can be report-only: {', '.join(sorted(REPORTABLE))}"
         for name, text in (
-            ("max_message_size", "cannot be report-only; docs/limits.rst lists"),
-            ("bakclog", "unknown limit; did you mean backlog? docs/limits.rst"),
-            ("xyz", "unknown limit; docs/limits.rst lists"),
+            ("max_message_size", f"cannot be report-only; {can}"),
+            ("bakclog", f"unknown limit; did you mean backlog? {can}"),
+            ("xyz", f"unknown limit; {can}"),
             ("max-failed-pairs=3", "write the name alone: --report-only-limit max_failed_pairs"),
         ):
             self.refuses({"report-only-limit": [name]}, None, f"{option} {name}: {text}")

@@ -75,6 +75,8 @@ class MakeServiceTests(CommandLineTestCase):
             *root, f"file:{self.path('none')}", message=["No such file", "imapshield passwd"]
         )
         self.refuses(*root, "file:", message="file:/")
+        message = f"--auth {self.users}: did you mean file:{self.users}?"
+        self.refuses(*root, self.users, message=message)
 
     def test_invalid_mail_root_is_an_error_with_advice(self) -> None:
         """A mail root that is missing, not a directory, inaccessible or shared by all users is an error with advice."""
@@ -94,6 +96,7 @@ class MakeServiceTests(CommandLineTestCase):
             self.refuses("--listen", text, message=["--listen", "tcp:"])
         for text in ("tcp:", "tcp", "tcp6:", "tcp::interface=::1", "haproxy:tcp:"):
             self.refuses("--listen", text, message=f"--listen {text}: has no port; use")
+        self.refuses("--listen", "143", message="--listen 143: did you mean tcp:143?")
         missing = self.path("cert.pem")
         endpoint = f"ssl:993:certKey={missing}:privateKey={missing}"
         self.refuses("--listen", endpoint, message=f"file {missing} not found; use")
