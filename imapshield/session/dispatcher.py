@@ -123,6 +123,7 @@ class Dispatcher:
             return no(error.text, error.code)
         except Exception as error:
             if self.session.state is State.LOGOUT:
+                error.__traceback__ = None  # it refers to all that the command holds
                 return None
             reference = self.session.io.command_failed(
                 command.name.decode("ascii", "replace"),

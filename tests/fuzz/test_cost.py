@@ -42,6 +42,7 @@ class CostTests(SynchronousTestCase):
 
 def _test(worst: Worst) -> Callable[[CostTests], None]:
     def test(self: CostTests) -> None:
+        worst.bytecodes(40)  # the first run also does what is done once, or is counted otherwise
         (one, octets), (two, more_octets) = worst.bytecodes(40), worst.bytecodes(80)
         self.assertLess(one / octets, worst.most)
         self.assertLess(two / more_octets, worst.most)
