@@ -77,14 +77,27 @@ class Admission:
             self._too_many_violations(address, arrival.violations, arrival.ban, last)
         return arrival
 
-    def report(self, address: str, reached: LimitReached, action: events.Action) -> None:
-        """Report a limit that a connection without a protocol, or an address, has reached."""
+    def report(
+        self, address: str, reached: LimitReached, action: events.Action, seconds: float = 0.0
+    ) -> None:
+        """Report a limit that a connection without a protocol, or an address, has reached.
+
+        Args:
+            address: the address.
+            reached: the limit.
+            action: what follows.
+            seconds: the age of the connection, if there is one.
+        """
         values = reached.limit, reached.value, reached.observed, action
         holder = self._largest_holder() if reached.limit in _OF_ALL else ""
         networks = networks_of(address)
         network = describe(networks[1]) if networks else ""
         event = events.LimitTriggered(
-            0, address, *values, holder=holder, network=network, binding=reached.binding
+            *(0, address, *values),
+            holder=holder,
+            network=network,
+            binding=reached.binding,
+            seconds=seconds,
         )
         publish(event, self._observers)
 

@@ -215,7 +215,8 @@ class Proxies:
             publish(events.ProxyHeaderRejected(0, host, reason), self._observers)
 
         def timed_out(passed: float) -> None:
-            admission.report(host, LimitReached("proxy_header_seconds", seconds, passed), "reset")
+            reached = LimitReached("proxy_header_seconds", seconds, passed)
+            admission.report(host, reached, "reset", passed)
 
         connection = counted.owner = ProxiedConnection(
             lambda header, connection: admit(client_address(header, proxy), connection),

@@ -224,11 +224,11 @@ class GateTests(SynchronousTestCase):
         self.assertEqual(self.server.events, [rejected])
 
     def test_missing_header_is_a_limit(self) -> None:
-        """A header that does not come in time is reported as the limit `proxy_header_seconds`."""
+        """A header that does not come in time is reported as the limit `proxy_header_seconds`, with the connection's age."""
         self.connect("198.51.100.1", HEADER[:-1])
         self.server.clock.advance(5)
         values = "198.51.100.1", "proxy_header_seconds", 5, 5
-        limit = LimitTriggered(0, *values, "reset", network="198.51.100.0/26")
+        limit = LimitTriggered(0, *values, "reset", network="198.51.100.0/26", seconds=5)
         self.assertEqual(self.server.events, [limit])
 
     def test_connections_without_a_header_have_a_share(self) -> None:

@@ -121,8 +121,8 @@ class ReadingCheckTests(SynchronousTestCase):
 
 
 class LoopbackTests(test_loopback.LoopbackCase):
-    async def test_only_a_client_that_does_not_read_is_held(self) -> None:
-        """Over TCP and TLS, a client is held that has stopped reading, and not while it still read."""
+    async def test_a_client_that_does_not_read_is_held(self) -> None:
+        """Over TCP and TLS, the commands of a client that has stopped reading wait before all have run."""
         servers: list[ShieldedIMAP4Server] = []
         made = ShieldedIMAP4Server.connectionMade
 
