@@ -107,6 +107,17 @@ class ProxyHeaderRejected(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TLSFailed(Event):
+    """TLS could not be used: the handshake failed, or the client began it where IMAP is expected.
+
+    Attributes:
+        reason: what is wrong, what to do, and in parentheses the reason code of OpenSSL, if there is one.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LimitTriggered(Event):
     """A limit was reached.
 

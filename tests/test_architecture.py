@@ -156,6 +156,7 @@ ORDER = {
             "ban_command",
             "channel_binding",
             "event_reporter",
+            "tls_failures",
             "fair_queue",
             "input_turns",
             "idle_timeout",

@@ -10,8 +10,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from imapshield import events
+from imapshield.edge.tls_failures import TLS_HANDSHAKE, TLS_UNEXPECTED, describe_tls_failure
 from imapshield.guard.networks import describe, networks_of
 from imapshield.guard.verdicts import CommandEvent, LimitReached
+from imapshield.wire.proxy_header import begins_with_header
 from imapshield.wire.traits import log_sample
 
 _connection_numbers = count(1)
@@ -137,13 +139,21 @@ class EventReporter:
         )
         return is_first
 
-    def proxy_header_unexpected(self) -> None:
-        """Report a PROXY header of a client that is no configured proxy: probably the option is missing."""
-        reason = f"--proxy does not name this address; if it is a proxy, add --proxy {self.peer}"
-        self._publish(events.ProxyHeaderRejected(self.number, self.peer, reason))
+    def input_begun(self, data: bytes) -> None:
+        """Report if the first input of a client is no IMAP, but shows a mistake in somebody's settings."""
+        if begins_with_header(data):
+            reason = (
+                f"--proxy does not name this address; if it is a proxy, add --proxy {self.peer}"
+            )
+            self._publish(events.ProxyHeaderRejected(self.number, self.peer, reason))
+        elif data.startswith(TLS_HANDSHAKE):
+            self._publish(events.TLSFailed(self.number, self.peer, TLS_UNEXPECTED))
 
     def connection_closed(self, reason: Failure, *, by_server: bool) -> None:
         """Report that the connection has ended, for the `reason` of the transport; `by_server`: whether it began."""
+        tls_reason = describe_tls_failure(reason.value)
+        if tls_reason is not None:
+            self._publish(events.TLSFailed(self.number, self.peer, tls_reason))
         if self.was_reset:
             end = "reset by the server"
         elif by_server:

@@ -39,7 +39,6 @@ from imapshield.limits import Limits
 from imapshield.session.dispatcher import Dispatcher
 from imapshield.wire import encode
 from imapshield.wire.framing import Framer, LiteralAnnounced
-from imapshield.wire.proxy_header import begins_with_header
 
 
 class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
@@ -196,8 +195,8 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
             # The base class passes what follows a literal, which is counted already.
             super().dataReceived(data)
             return
-        if not self.bytes_in and begins_with_header(data):
-            self.reporter.proxy_header_unexpected()
+        if not self.bytes_in:
+            self.reporter.input_begun(data)
         self.bytes_in += len(data)
         self._decoder.receive(data)
 

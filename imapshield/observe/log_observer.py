@@ -65,6 +65,10 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
         _WARN,
         "invalid PROXY header peer={peer} connection={connection} reason={reason_json}",
     ),
+    events.TLSFailed: (
+        _INFO,
+        "TLS failed peer={peer} connection={connection} reason={reason_json}",
+    ),
     events.LimitTriggered: (_WARN, "limit {limit}={value_text} hit peer={peer}" + _LIMIT),
     events.AddressBanned: (
         _WARN,

@@ -164,11 +164,12 @@ class LogObserverTests(SynchronousTestCase):
             events.LoggedIn(1, PEER, "a", "PLAIN", tls=False),
             events.BadCommandReceived(1, PEER, "x", "no"),
             events.ProxyHeaderRejected(0, PEER, "invalid port"),
+            events.TLSFailed(1, PEER, "the client sends no TLS (http request)"),
             events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4),
             events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4, "a"),
         ):
             verbose(event)
-        self.assertEqual(len(self.lines()), 6)
+        self.assertEqual(len(self.lines()), 7)
         for line in self.lines():
             self.assertEqual(len(line.splitlines()), 1, line)
             self.assertNotIn("Unable to format", line)
