@@ -205,21 +205,31 @@ class FetchCache:
             those messages, at least one; and (uid, answer) of those with an answer, for each item.
         """
         found: list[list[tuple[int, bytes]]] = []
+        found_of: dict[int | None, list[tuple[int, bytes]]] = {None: []}
         used = 0
         for item in items:
-            rows: list[tuple[int, bytes]] = []
+            # The lists (A B) and (B A) are one item: their answers are in memory once.
+            rows = found_of.get(item)
+            if rows is None:
+                assert item is not None
+                rows = found_of[item] = self._first_rows(key, item, uids, budget)
             found.append(rows)
-            if item is None:
-                continue
-            size = 0
-            with closing(self._select(key, item, uids, "value")) as cursor:
-                while size < budget and (some := cursor.fetchmany(_READ_AT_ONCE)):
-                    rows += some
-                    size += sum([len(value) for _, value in some])
-            used += size
-            if used >= budget:
+            used += sum([len(value) for _, value in rows])
+            if used >= budget and len(uids) > 1:
                 uids, used = _first_within(uids, found, budget)
         return uids, found
+
+    def _first_rows(
+        self, key: int, item: int, uids: Sequence[int], budget: int
+    ) -> list[tuple[int, bytes]]:
+        """Return (uid, answer) for the first messages, until the answers use up the budget."""
+        rows: list[tuple[int, bytes]] = []
+        size = 0
+        with closing(self._select(key, item, uids, "value")) as cursor:
+            while size < budget and (some := cursor.fetchmany(_READ_AT_ONCE)):
+                rows += some
+                size += sum([len(value) for _, value in some])
+        return rows
 
     def wanted(self, key: int, uids: Sequence[int]) -> list[tuple[int, FetchItem, set[int]]]:
         """Return the items that clients have asked for lately, and the record: what should be answered in advance.

@@ -51,12 +51,16 @@ _SMALL_STRINGS = 4
 """A fourth of these bytes is the same for the smallest budgets, which a client has that has not read anything yet. A
 thousand such clients that fetch one message of 200 KB would otherwise hold 200 MB."""
 
+LARGEST_STRINGS = 4
+"""Strings of the largest size that one message has in memory, or as many bytes of smaller ones. Further ones are a
+`Blob`. A client can ask for thousands of pieces of one message."""
+
 _READ_DIVISOR = 8
 """Bytes that are read for one byte of the budget: of files, and of cached headers from which answers are made.
 BODYSTRUCTURE has some hundred bytes, and takes as long as its message is large."""
 
 _OVERHEAD = 100
-"""Bytes of the budget that each message uses besides its values."""
+"""Bytes of the budget that each message uses besides its values, and about those that a `Blob` takes."""
 
 _COLUMNS = FILE_COLUMNS + ", saved, email_id"
 
@@ -93,6 +97,7 @@ class _FetchChunk:
         self._ids = [None if name is None else cache.item_id(name) for name in names]
         self._new_answers: list[tuple[bytes, int, int]] = []
         self._octets_read = 0
+        self._octets_held = 0  # of the strings of one message
         self._is_bare_body = len(items) == 1 and _is_whole_message(items[0])
         self._needs_header = False
         self._lists: list[int] | None = None
@@ -165,6 +170,7 @@ class _FetchChunk:
         message = MessageFile._make(row[:5])
         if self._is_bare_body and message.physical <= self._max_string_size // 2:
             return self._body(message)
+        self._octets_held = 0
         values: list[Any] = [answers.get(message.uid) for answers in cached]
         missing = [column for column, value in enumerate(values) if value is None]
         if self._needs_header and self._answer_from_header(message, values, missing):
@@ -202,8 +208,13 @@ class _FetchChunk:
                 return False
         self._octets_read += len(header)
         for column in missing:
-            value = values[column] = header_value(header, self._items[column])
-            item_id = self._ids[column]
+            item, item_id = self._items[column], self._ids[column]
+            value = header_value(header, item)
+            if isinstance(item, BodySection) and len(value) > self._max_size():
+                values[column] = Blob(message.uid, item, len(value) - value.index(b"\n") - 1)
+                continue
+            values[column] = value
+            self._octets_held += len(value)
             if item_id and len(value) <= MAX_ANSWER_SIZE:
                 self._new_answers.append((value, message.uid, item_id))
         return True
@@ -231,13 +242,19 @@ class _FetchChunk:
         try:
             for column in in_file:
                 item, item_id = self._items[column], self._ids[column]
-                value = values[column] = _read_item(found, item, self._max_string_size)
+                value = values[column] = _read_item(found, item, self._max_size())
+                self._octets_held += len(value)
                 if item_id and type(value) is bytes and _is_cached(found, item, value):
                     self._new_answers.append((value, message.uid, item_id))
         finally:
             self._octets_read += reader.octets_read + found.octets_scanned
             os.close(fd)
         return True
+
+    def _max_size(self) -> int:
+        """Return the bytes of the largest string of the message that is added as it is, and not as a `Blob`."""
+        left = LARGEST_STRINGS * self._max_string_size - self._octets_held
+        return min(self._max_string_size, max(left, _OVERHEAD))
 
     def _may_compute(self, columns: Sequence[int]) -> None:
         """Compute no answer in place that is computed once, and then in the cache."""

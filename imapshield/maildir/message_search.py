@@ -52,7 +52,7 @@ _ITEMS = frozenset(
 """The items of the cache (`FetchCache`) that SEARCH uses, besides the sent date. The second word is the field."""
 
 FILL_STEP = 128
-"""Messages whose cached answers to FETCH are in memory at the same time."""
+"""Messages whose values are made from cached answers to FETCH at once. `MAX_HEADER_BYTES` limits those answers."""
 
 MAX_BODY_BYTES = 4 << 20
 MAX_HEADER_BYTES = 1 << 20
@@ -192,7 +192,9 @@ class _Search:
         cache, mailbox, key = self.account.cache, self.mailbox, self.key
         values: dict[int, bytes | int] = {}
         if isinstance(key, EnvelopeKey):
-            for uid, answer in cache.get(mailbox, cache.item_id(ENVELOPE), uids):
+            item = cache.item_id(ENVELOPE)
+            _, (answers,) = cache.get_within(mailbox, [item], uids, max(self.left, 1))
+            for uid, answer in answers:
                 check_wanted()
                 value = search_value_of_envelope(answer, key) if self.left > 0 else None
                 if value is not None:

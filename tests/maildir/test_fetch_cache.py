@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
+from itertools import islice, permutations
 from unittest import mock
 
 from imapshield.mailbox.in_place import WouldBlock, call_in_place
@@ -153,6 +154,33 @@ class FetchCacheTests(DiskTestCase):
                 self.assertLess(peak[0], 4 * (1 << 20) + largest)
                 self.assertGreater(fetched.count, 0)
                 done += fetched.count
+
+    def test_result_of_many_lists_of_the_same_fields(self) -> None:
+        """A cached answer is in memory once, also if an item has it in many orders of its fields."""
+        self.append(content=b"X-Big: " + b"\r\n ".join([b"a" * 900] * 60) + b"\r\n\r\nbody\r\n")
+        names = (b"X-Big", *(b"X-%d" % i for i in range(6)))
+        items: list[FetchItem] = [fields(*order) for order in islice(permutations(names), 200)]
+        self.fetch([6], items[:1])
+        with traced_peak() as peak:
+            fetched = self.fetch([6], items)
+        self.assertEqual(len({value for (value,) in fetched.columns}), 1)
+        self.assertLess(peak[0], 1 << 20)
+
+    def test_search_of_many_large_cached_envelopes(self) -> None:
+        """SEARCH has few large cached answers in memory at the same time, and finds everything in some calls."""
+        mail = b"From: ann@example.org\r\nTo: " + b",\r\n ".join([b"a" * 60 + b"@b"] * 700)
+        uids = [self.append(content=mail + b"\r\n\r\nbody\r\n") for _ in range(128)]
+        done = 0
+        while done < len(uids):
+            done += self.fetch(uids[done:], [ENVELOPE]).count
+        key, rest, matching = EnvelopeKey(b"FROM", "ann"), uids, list[int]()
+        while rest:
+            with traced_peak() as peak:
+                result = self.store.search(self.key, rest, key)
+            self.assertLess(peak[0], 5 << 20)
+            matching += result.matching
+            rest = [] if result.examined is None else rest[result.examined :]
+        self.assertEqual(matching, uids)
 
 
 class VersionTests(DiskTestCase):
@@ -406,3 +434,36 @@ class BlobTests(DiskTestCase):
             self.assertTrue(b"".join(chunks) == content, item)
             account = self.store._account
             self.assertEqual(account.large_messages.file_count(account), 0)
+
+    def test_many_pieces_of_one_message(self) -> None:
+        """The pieces of one message that are in memory have a limit together; the other pieces are Blobs."""
+        content = b"Subject: %b\r\n\r\n" % (b"x" * 7000) + b"word\r\n" * 10_000
+        self.append(content=content)
+        key = self.store.mailbox_key("INBOX")
+        names = [b"X-%d" % i for i in range(300)]
+        pieces: list[FetchItem] = [BodySection(Section(), partial=(i, 50_000)) for i in range(300)]
+        headers: list[FetchItem] = [fields(b"Subject", name) for name in names]
+        for items, parts in (
+            (pieces, [content[i : i + 50_000] for i in range(300)]),
+            (headers, [content[:7013]] * 300),
+        ):
+            self.store.fetch(key, [1], items[:1], BUDGET)
+            with traced_peak() as peak:
+                fetched = self.store.fetch(key, [1], items, 1)
+            self.assertLess(peak[0], 2 << 20)
+            for (value,), item, part in zip(fetched.columns, items, parts, strict=True):
+                if isinstance(value, Blob):
+                    self.assertEqual((value.item, value.size), (item, len(part)))
+                else:
+                    self.assertEqual(value, strings.literal(part))
+            self.assertIsInstance(value, Blob)
+            self.assertEqual(self.store.read(key, 1, item, 0, len(part)), part)
+
+    def test_some_pieces_of_one_message(self) -> None:
+        """As many of the largest strings as a client usually asks for are in memory, and small ones in any case."""
+        self.append(content=b"x" * 300_000)
+        key = self.store.mailbox_key("INBOX")
+        sizes = [260_000] * 6 + [90] * 20
+        items = [BodySection(Section(), partial=(i, size)) for i, size in enumerate(sizes)]
+        kinds = [type(value) for (value,) in self.store.fetch(key, [1], items, BUDGET).columns]
+        self.assertEqual(kinds, [bytes] * 4 + [Blob] * 2 + [bytes] * 20)
