@@ -123,11 +123,12 @@ class AccountState:
             self.index.open(self._index_fd, self._index_owner, self._has_mail)
             self._is_prepared = False
             self.text_rows.clear()
-        if was_replaced or not self._is_prepared:
-            may_block()
-            self.volumes = local_disk.volumes((self.folders.fd, self._index_fd))
-        is_prepared, self._is_prepared = self._is_prepared and not was_replaced, True
-        return not is_prepared
+        if self._is_prepared:
+            return False
+        may_block()
+        self.volumes = local_disk.volumes((self.folders.fd, self._index_fd))
+        self._is_prepared = True
+        return True
 
     def local_volumes(self) -> frozenset[int]:
         """Return `volumes`; none if folders may be elsewhere, through links or mount points."""

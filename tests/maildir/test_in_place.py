@@ -19,7 +19,7 @@ from imapshield.mailbox.in_place import (
     is_late,
     may_block,
 )
-from imapshield.maildir import index_database, local_disk, sqlite_file
+from imapshield.maildir import files, index_database, local_disk, sqlite_file
 from imapshield.maildir.index_files import INDEX_FILE
 from imapshield.maildir.store import MaildirStore
 from imapshield.message.pauses import call_with_pauses, pause_point
@@ -29,7 +29,8 @@ from tests.maildir.disk import DiskTestCase
 
 T = TypeVar("T")
 
-WRITING = ("fsync", "rename", "link", "unlink", "mkdir", "rmdir", "write", "utime", "listdir")
+WRITING = ("fsync", "rename", "link", "unlink", "mkdir", "rmdir", "write", "utime")
+LISTING = ("listdir", "scandir")
 BODY = BodySection(Section())
 
 
@@ -37,22 +38,40 @@ def in_place(function: Callable[..., T], *args: object) -> T:
     return call_in_place(lambda: function(*args), lambda: None)
 
 
-class InPlaceFirst:
-    """A store whose calls are tried in place first. There, no system call may change anything."""
+class Guard:
+    """Notes the system calls in place that change something, or read a directory that `may_list` has not looked at.
 
-    def __init__(self, store: MaildirStore, patch: Callable[..., Any]) -> None:
-        self.store = store
-        self.ended = 0
-        for name in WRITING:
+    Attributes:
+        forbidden: the names of these calls.
+    """
+
+    def __init__(self, patch: Callable[..., Any]) -> None:
+        self.forbidden: list[str] = []
+        self._may_be_listed: list[object] = []
+        for name in (*WRITING, *LISTING):
             patch(os, name, self._guarded(getattr(os, name), name))
+        patch(files, "may_list", self._may_list)
+
+    def _may_list(self, directory: int) -> None:
+        local_disk.may_list(directory)
+        self._may_be_listed = [directory]
 
     def _guarded(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
         def guarded(*args: Any, **options: Any) -> Any:
-            if is_in_place() and name != "listdir":
-                raise AssertionError(name)
+            may_list, self._may_be_listed = self._may_be_listed, []
+            if is_in_place() and not (name in LISTING and may_list == list(args)):
+                self.forbidden.append(name)
             return function(*args, **options)
 
         return guarded
+
+
+class InPlaceFirst:
+    """A store whose calls are tried in place first; `ended` is how many have ended there."""
+
+    def __init__(self, store: MaildirStore) -> None:
+        self.store = store
+        self.ended = 0
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self.store, name)
@@ -73,8 +92,37 @@ class InPlaceFirst:
 class ContractTests(test_store.ContractTests):
     """The contract of all stores, with every call tried in place first."""
 
+    def setUp(self) -> None:
+        guard = Guard(self.patch)
+        self.addCleanup(lambda: self.assertEqual(guard.forbidden, []))
+        super().setUp()
+
     def reopen(self) -> Any:
-        return InPlaceFirst(super().reopen(), self.patch)
+        return InPlaceFirst(super().reopen())
+
+    def test_calls_end_in_place(self) -> None:
+        """Of the calls of a FETCH that is repeated, the second ends in place; a call that writes does not."""
+        store: Any = self.store
+        key, uid = self.key(), self.append()
+        ended = []
+        for _ in range(2):
+            before = store.ended
+            store.fetch(key, [uid], [Attribute(b"ENVELOPE")], 1 << 20)
+            store.store_flags(key, [uid], b"+", [b"\\Seen"], None, 0)
+            ended.append(store.ended - before)
+        self.assertEqual(ended, [0, 1])
+
+    def test_directory_is_listed_in_place(self) -> None:
+        """A small directory is listed in place, on file systems where its size says something."""
+        self.patch(local_disk, "_type_of", lambda fd: 0xEF53)
+        self.patch(local_disk, "MAX_DIRECTORY_SIZE", 1 << 20)
+        store: Any = self.store
+        key = self.key()
+        store.changes(key, 0, True)
+        before = store.ended
+        since = store.status("INBOX").highestmodseq
+        store.changes(key, since, True)
+        self.assertEqual(store.ended, before + 2)
 
 
 class InPlaceTests(DiskTestCase):
@@ -125,6 +173,17 @@ class InPlaceTests(DiskTestCase):
         self.assertRaises(WouldBlock, in_place, self.changes)
         delta = self.store.changes(self.key, self.since, True)
         self.assertEqual(len(delta.rows), 1)
+
+    def test_what_has_changed_is_read_in_a_thread(self) -> None:
+        """A call in place does not read the rows of what has changed, which can be all: another process wrote them."""
+        other = self.open_store()
+        other.store_flags(other.mailbox_key("INBOX"), [1], b"+", [b"\\Seen"], None, 0)
+        self.changes()
+        self.let_mtimes_age()
+        self.changes()
+        in_place(self.store.changes, self.key, self.since + 1, True)
+        self.given_up(self.changes)
+        self.given_up(self.store.changes, self.key, 0, True)
 
     def test_first_answer_is_computed_in_a_thread(self) -> None:
         """An ENVELOPE that is not cached is not computed in place."""

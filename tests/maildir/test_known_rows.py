@@ -91,6 +91,16 @@ class KnownRowsTests(DiskTestCase):
             in_transaction = index.mailbox(self.key).highestmodseq
         self.assertEqual(in_transaction, self.since + 1)
 
+    def test_snapshot_begins_with_what_others_have_committed(self) -> None:
+        """The rows of a delta and its HIGHESTMODSEQ are of one state, also if the mailbox was read before."""
+        index = self.store._account.index
+        index.mailbox(self.key)
+        other = self.open_store()
+        other.store_flags(other.open("INBOX", False).key, [1], b"+", [SEEN], None, 0)
+        delta = index.delta_since(self.key, self.since)
+        self.assertEqual([row.modseq for row in delta.rows], [self.since + 1])
+        self.assertEqual(delta.highestmodseq, self.since + 1)
+
     def test_mailbox_that_another_process_removes_is_unknown(self) -> None:
         """A mailbox that another process has deleted does not exist for the next call."""
         self.store.create("A", [])
