@@ -6,7 +6,7 @@ import re
 import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from twisted.cred.error import UnauthorizedLogin
@@ -148,7 +148,7 @@ class MaildirRealm:
         )
         self._reactor = reactor
         self._pool = pool or ThreadPool(0, MAX_THREADS, "maildir")
-        self._threads = SharedThreads(self._pool, reactor)
+        self._threads = SharedThreads(self._pool, reactor, on_slow_volumes=self._log_slow_volumes)
         self._started = self._closed = False
         self.max_idle_accounts = max_idle_accounts
         self._open_store = open_store
@@ -221,6 +221,15 @@ class MaildirRealm:
 
     def _run_in_thread(self, function: Callable[[], T]) -> Deferred[T]:
         return deferToThreadPool(self._reactor, self._pool, function)
+
+    def _log_slow_volumes(self, volumes: Sequence[int], seconds: float) -> None:
+        self._log.warn(
+            "slow disk: the file system {volumes} made a short call wait {seconds:.3f} s; calls for its mail run in"
+            " threads while that goes on, so that no client waits for the disk of another, and take more processor"
+            " time; find the disk with findmnt -o MAJ:MIN,TARGET, and check its load and health",
+            volumes=" ".join(f"{os.major(volume)}:{os.minor(volume)}" for volume in volumes),
+            seconds=seconds,
+        )
 
     def _notifier_of(self, user: str) -> ChangeNotifier:
         notifier = self._notifier

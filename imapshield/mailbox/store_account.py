@@ -159,7 +159,7 @@ class StoreAccount:
     async def run(
         self,
         job: Callable[[IStore], T],
-        kind: Hashable = None,
+        short_kind: Hashable = None,
         *,
         writes: bool = False,
         in_background: bool = False,
@@ -168,7 +168,7 @@ class StoreAccount:
 
         Args:
             job: the job.
-            kind: if the job is short and may run in place (`in_place`): what it does, and with which mailbox.
+            short_kind: if the job is short and may run in place (`in_place`): what it does, and with which mailbox.
             writes: whether it writes, so that it cannot run in place.
             in_background: whether no client waits for it.
         """
@@ -185,14 +185,14 @@ class StoreAccount:
             return job(self._store)
 
         request = current_request.get()
-        volumes = volumes_of(self._store) if kind is not None and self._run_short else ()
+        volumes = volumes_of(self._store) if short_kind is not None and self._run_short else ()
         if volumes and request is not None and request.may_run_in_place():
-            run_short = partial(self._run_short, run_job, kind, volumes, writes=writes)
+            run_short = partial(self._run_short, run_job, short_kind, volumes, writes=writes)
             result: T = await request.count_call(run_short)
             return result
         return await run(run_job)
 
-    async def run_read(self, job: Callable[[IStore], T], kind: Hashable = None) -> T:
+    async def run_read(self, job: Callable[[IStore], T], short_kind: Hashable = None) -> T:
         """Run a job that changes nothing; it may stop when the client of the running command has left (`request`).
 
         The arguments are those of `run`.
@@ -207,7 +207,7 @@ class StoreAccount:
             finally:
                 current_request.reset(token)
 
-        return await self.run(run_job, kind)
+        return await self.run(run_job, short_kind)
 
     async def mailboxes(self) -> Iterable[values.MailboxInfo]:
         return await self.run_read(lambda store: store.mailboxes())
@@ -260,10 +260,12 @@ class StoreAccount:
 
     async def append(self, name: str, messages: Sequence[values.NewMessage]) -> values.AppendResult:
         octets = sum(message.content.size for message in messages)
-        kind = ("append", name) if octets <= OCTETS_IN_PLACE else None
-        return await self.run_and_sync(name, lambda store: store.append(name, messages), kind)
+        short_kind = ("append", name) if octets <= OCTETS_IN_PLACE else None
+        return await self.run_and_sync(name, lambda store: store.append(name, messages), short_kind)
 
-    async def run_and_sync(self, name: str, job: Callable[[IStore], T], kind: Hashable = None) -> T:
+    async def run_and_sync(
+        self, name: str, job: Callable[[IStore], T], short_kind: Hashable = None
+    ) -> T:
         """Run a job that adds messages to the mailbox `name`, and return its result.
 
         If sessions have that mailbox selected, the same hop also reads the mailbox's changes, and its listeners are
@@ -274,7 +276,7 @@ class StoreAccount:
         def run_job(store: IStore) -> tuple[T, list[Delta | None]]:
             return job(store), [_changes_or_none(mailbox, store) for mailbox in selected]
 
-        result, deltas = await self.run(run_job, kind, writes=True)
+        result, deltas = await self.run(run_job, short_kind, writes=True)
         for mailbox, delta in zip(selected, deltas, strict=True):
             if delta is not None:
                 mailbox.apply_delta(delta)  # This notifies the account's listeners too.

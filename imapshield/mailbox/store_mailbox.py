@@ -38,14 +38,16 @@ class MailboxOwner(Protocol):
     change_notifier: ChangeNotifier | None
 
     async def run(
-        self, job: Callable[[IStore], T], kind: Hashable = None, *, writes: bool = False
+        self, job: Callable[[IStore], T], short_kind: Hashable = None, *, writes: bool = False
     ) -> T:
-        """Run ``job(store)`` in the worker; in place if its `kind` is known to be short and it writes nothing."""
+        """Run ``job(store)`` in the worker; in place if calls of `short_kind` are short, and it writes nothing."""
 
-    async def run_read(self, job: Callable[[IStore], T], kind: Hashable = None) -> T:
+    async def run_read(self, job: Callable[[IStore], T], short_kind: Hashable = None) -> T:
         """Run a job that changes nothing, and may stop when the client has left."""
 
-    async def run_and_sync(self, name: str, job: Callable[[IStore], T], kind: Hashable = None) -> T:
+    async def run_and_sync(
+        self, name: str, job: Callable[[IStore], T], short_kind: Hashable = None
+    ) -> T:
         """Run a job that adds messages to the mailbox `name`, and sync that mailbox if a session has it selected."""
 
     def notify_listeners(self, kind: str, name: str) -> None:
@@ -193,8 +195,10 @@ class StoreMailbox:
     async def fetch(
         self, uids: Sequence[int], items: Sequence[FetchItem], budget: int
     ) -> values.FetchResult:
-        short = "fetch" if len(uids) <= MESSAGES_IN_PLACE else ""
-        return await self._read(lambda store: store.fetch(self.key, uids, items, budget), short)
+        short_kind = "fetch" if len(uids) <= MESSAGES_IN_PLACE else ""
+        return await self._read(
+            lambda store: store.fetch(self.key, uids, items, budget), short_kind
+        )
 
     async def read(self, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
         return await self._read(lambda store: store.read(self.key, uid, item, offset, size))
@@ -252,33 +256,33 @@ class StoreMailbox:
             lambda store: store.search(self.key, uids, search_key), "search" if is_short else ""
         )
 
-    async def _run(self, job: Callable[[IStore], T], short: str = "") -> T:
-        return await self._with(self._account.run, job, short)
+    async def _run(self, job: Callable[[IStore], T], short_kind: str = "") -> T:
+        return await self._with(self._account.run, job, short_kind)
 
-    async def _read(self, job: Callable[[IStore], T], short: str = "") -> T:
-        return await self._with(self._account.run_read, job, short)
+    async def _read(self, job: Callable[[IStore], T], short_kind: str = "") -> T:
+        return await self._with(self._account.run_read, job, short_kind)
 
     async def _with(
         self,
         run: Callable[[Callable[[IStore], T], Hashable], Awaitable[T]],
         job: Callable[[IStore], T],
-        short: str,
+        short_kind: str,
     ) -> T:
         try:
-            return await run(job, (short, self.key) if short else None)
+            return await run(job, (short_kind, self.key) if short_kind else None)
         except NoSuchMailbox:
             self.mark_deleted()
             raise
 
-    async def _write(self, short: str, job: Callable[[IStore], T]) -> T:
-        return await self._with(partial(self._account.run, writes=True), job, short)
+    async def _write(self, short_kind: str, job: Callable[[IStore], T]) -> T:
+        return await self._with(partial(self._account.run, writes=True), job, short_kind)
 
     async def _run_with_target(
-        self, target: str, job: Callable[[IStore], T], kind: Hashable = None
+        self, target: str, job: Callable[[IStore], T], short_kind: Hashable = None
     ) -> T:
         """Run a job that adds messages to the mailbox `target`. It fails if either mailbox does not exist."""
         try:
-            return await self._account.run_and_sync(target, job, kind)
+            return await self._account.run_and_sync(target, job, short_kind)
         except NoSuchMailbox:
             await self.poll()  # raises NoSuchMailbox, too, if it is this one that does not exist
             raise

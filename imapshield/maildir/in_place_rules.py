@@ -41,6 +41,9 @@ SLOW_CALLS_PER_VOLUME = 3
 HANGING_SECONDS = 0.05
 """After one call in place that takes longer, all accounts of the file system use threads."""
 
+REPORTED_SECONDS = 3600.0
+"""Seconds between two reports that a file system is slow. A disk that is slow for a day is 24 lines of the log."""
+
 WARM_SECONDS = 60.0
 """How long a kind of call is expected to find in memory what the last one has read."""
 
@@ -82,8 +85,8 @@ class _Kind:
 
 
 @dataclass(slots=True, eq=False)
-class Place:
-    """What is known of one account."""
+class CallHistory:
+    """What is known of the calls of one account."""
 
     threads_until: float = float("-inf")
     kinds: OrderedDict[Hashable, _Kind] = field(default_factory=OrderedDict)
@@ -94,12 +97,12 @@ class Waits(NamedTuple):
 
     Attributes:
         reads: what it has read from disks, in blocks.
-        pauses: how often it has waited for anything but the processor.
+        voluntary_switches: how often it has waited for anything but the processor.
         process_seconds: for how long all threads of the process have computed.
     """
 
     reads: int
-    pauses: int
+    voluntary_switches: int
     process_seconds: float
 
 
@@ -116,7 +119,7 @@ def has_waited(before: Waits, after: Waits, seconds: float, *, with_others: bool
     """
     if after.reads > before.reads:
         return True
-    if after.pauses == before.pauses:
+    if after.voluntary_switches == before.voluntary_switches:
         return False
     computed = after.process_seconds - before.process_seconds
     return not with_others or (seconds > MAX_PREEMPTED and computed < seconds / 2)
@@ -128,65 +131,83 @@ class InPlaceRules:
     def __init__(self) -> None:
         self._slow_calls: defaultdict[int, list[float]] = defaultdict(list)
         self._threads_until: dict[int, float] = {}
+        self._reported_at: dict[int, float] = {}
         self._awaited: defaultdict[tuple[int, ...], _Kind] = defaultdict(_Kind)
 
-    def may_run(self, place: Place, kind: Hashable, volumes: Collection[int], now: float) -> bool:
+    def may_run(
+        self, history: CallHistory, kind: Hashable, volumes: Collection[int], now: float
+    ) -> bool:
         """Return whether a call may be tried in place.
 
         Args:
-            place: the account.
+            history: that of the account.
             kind: what the call does, and with which mailbox.
             volumes: the file systems of the account; none if one of them may be remote.
             now: the time in seconds.
         """
-        known = place.kinds.get(kind)
-        if known is None or not volumes or now > known.warm_until or now < place.threads_until:
+        known = history.kinds.get(kind)
+        if known is None or not volumes or now > known.warm_until or now < history.threads_until:
             return False
         for volume in volumes:
             if now < self._threads_until.get(volume, now):
                 return False
         return not known.is_skipped()
 
-    def may_await(self, place: Place, kind: Hashable, volumes: Collection[int], now: float) -> bool:
+    def may_await(
+        self, history: CallHistory, kind: Hashable, volumes: Collection[int], now: float
+    ) -> bool:
         """Return whether the reactor may wait for a call that writes. The arguments are those of `may_run`."""
-        is_expected = self.may_run(place, kind, volumes, now)
+        is_expected = self.may_run(history, kind, volumes, now)
         return is_expected and not self._awaited[tuple(volumes)].is_skipped()
 
     def was_awaited(
-        self, place: Place, kind: Hashable, volumes: Collection[int], *, in_vain: bool
+        self, history: CallHistory, kind: Hashable, volumes: Collection[int], *, in_vain: bool
     ) -> None:
         """Note whether the reactor has waited in vain for a call that writes.
 
         The accounts of a file system count together, too: their disk is slow for all of them.
         """
-        for known in (place.kinds[kind], self._awaited[tuple(volumes)]):
+        for known in (history.kinds[kind], self._awaited[tuple(volumes)]):
             known.tried(in_vain=in_vain)
 
-    def succeeded(self, place: Place, kind: Hashable, seconds: float, now: float) -> None:
+    def succeeded(self, history: CallHistory, kind: Hashable, seconds: float, now: float) -> None:
         """Note that a call in place has ended, which took `seconds`."""
-        known = place.kinds[kind]
-        place.kinds.move_to_end(kind)
+        known = history.kinds[kind]
+        history.kinds.move_to_end(kind)
         known.tried(in_vain=False)
         known.warm_until = now + WARM_SECONDS if seconds <= SHORT_SECONDS else now
 
-    def needed_thread(self, place: Place, kind: Hashable) -> None:
+    def needed_thread(self, history: CallHistory, kind: Hashable) -> None:
         """Note that a call in place was given up, and is to be repeated in a thread."""
-        place.kinds[kind].tried(in_vain=True)
+        history.kinds[kind].tried(in_vain=True)
 
     def ended_in_thread(
-        self, place: Place, kind: Hashable, seconds: float, now: float, *, writes: bool = False
+        self,
+        history: CallHistory,
+        kind: Hashable,
+        seconds: float,
+        now: float,
+        *,
+        writes: bool = False,
     ) -> None:
         """Note that a call has ended in a thread, which took `seconds`."""
-        known = place.kinds.setdefault(kind, _Kind())
-        place.kinds.move_to_end(kind)
+        known = history.kinds.setdefault(kind, _Kind())
+        history.kinds.move_to_end(kind)
         limit = SHORT_WRITE_SECONDS if writes else SHORT_SECONDS
         known.warm_until = now + WARM_SECONDS if seconds <= limit else now
-        if len(place.kinds) > MAX_KINDS:
-            place.kinds.popitem(last=False)
+        if len(history.kinds) > MAX_KINDS:
+            history.kinds.popitem(last=False)
 
-    def was_slow(self, place: Place, volumes: Collection[int], seconds: float, now: float) -> None:
-        """Note that a call in place has waited, and took `seconds`: more than `SLOW_SECONDS_IN_PLACE`."""
-        place.threads_until = now + THREADS_ONLY_SECONDS
+    def was_slow(
+        self, history: CallHistory, volumes: Collection[int], seconds: float, now: float
+    ) -> list[int]:
+        """Note that a call in place has waited, and took `seconds`: more than `SLOW_SECONDS_IN_PLACE`.
+
+        Returns:
+            the file systems to report: all their accounts use threads from now on.
+        """
+        history.threads_until = now + THREADS_ONLY_SECONDS
+        reported: list[int] = []
         for volume in volumes:
             recent = [
                 then for then in self._slow_calls[volume] if then > now - THREADS_ONLY_SECONDS
@@ -194,3 +215,7 @@ class InPlaceRules:
             self._slow_calls[volume] = [*recent, now][-SLOW_CALLS_PER_VOLUME:]
             if len(recent) + 1 >= SLOW_CALLS_PER_VOLUME or seconds > HANGING_SECONDS:
                 self._threads_until[volume] = now + THREADS_ONLY_SECONDS
+                if now >= self._reported_at.get(volume, now - REPORTED_SECONDS) + REPORTED_SECONDS:
+                    self._reported_at[volume] = now
+                    reported.append(volume)
+        return reported

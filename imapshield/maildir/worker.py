@@ -5,7 +5,7 @@ A short call may run in the reactor's thread (`in_place_rules`), if no other cal
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from imapshield.mailbox.in_place import WouldBlock, call_in_place
 from imapshield.mailbox.request import Request, current_request
 from imapshield.maildir import in_place_rules
 from imapshield.maildir.handover import Handover
-from imapshield.maildir.in_place_rules import InPlaceRules, Place, Waits
+from imapshield.maildir.in_place_rules import CallHistory, InPlaceRules, Waits
 from imapshield.maildir.job_queue import EXTRA_THREADS, SLOW_SECONDS, THREADS, JobQueue, Share
 from imapshield.maildir.local_disk import waits_of_thread
 from imapshield.message.pauses import call_with_pauses
@@ -58,6 +58,8 @@ class SharedThreads:
         sleep: lets the calling thread wait for a number of seconds.
         waits: returns how often the calling thread has waited until now.
         cpu_seconds: returns how long the calling thread has computed until now.
+        on_slow_volumes: called with file systems that are slow, so that all their accounts use threads for a while, and
+            with the seconds that the last call took.
     """
 
     def __init__(
@@ -67,9 +69,11 @@ class SharedThreads:
         sleep: Callable[[float], object] = time.sleep,
         waits: Callable[[], Waits] = waits_of_thread,
         cpu_seconds: Callable[[], float] = time.thread_time,
+        on_slow_volumes: Callable[[Sequence[int], float], object] = lambda *_: None,
     ) -> None:
         self.reactor = reactor
         self._cpu_seconds = cpu_seconds
+        self._on_slow_volumes = on_slow_volumes
         self._waits = waits
         self._sleep = sleep
         self._pool = pool
@@ -98,7 +102,7 @@ class SharedThreads:
                 continue
             has_ended = handover.wait(in_place_rules.AWAITED_SECONDS)
             self._rules.was_awaited(
-                call.worker.place, call.kind, call.volumes, in_vain=not has_ended
+                call.worker.history, call.kind, call.volumes, in_vain=not has_ended
             )
             if has_ended:
                 self._note_end(share, timed, call, handover.result)
@@ -113,8 +117,8 @@ class SharedThreads:
     def run_in_place(self, call: "_Call") -> bool:
         """Run a call at once, and return whether it ended; if not, it is to be repeated in a thread."""
         volumes = call.volumes
-        place, kind, started_at = call.worker.place, call.kind, self.reactor.seconds()
-        if not self._rules.may_run(place, kind, volumes, started_at):
+        history, kind, started_at = call.worker.history, call.kind, self.reactor.seconds()
+        if not self._rules.may_run(history, kind, volumes, started_at):
             return False
 
         def pause() -> None:
@@ -135,20 +139,22 @@ class SharedThreads:
             self._queue.is_in_place = False
         now = self.reactor.seconds()
         if call.has_ended:
-            self._rules.succeeded(place, kind, now - started_at, now)
+            self._rules.succeeded(history, kind, now - started_at, now)
         else:
-            self._rules.needed_thread(place, kind)
+            self._rules.needed_thread(history, kind)
         seconds = now - started_at
         if seconds > in_place_rules.SLOW_SECONDS_IN_PLACE and in_place_rules.has_waited(
             before, self._waits(), seconds, with_others=self._queue.is_running
         ):
-            self._rules.was_slow(place, volumes, seconds, now)
+            slow_volumes = self._rules.was_slow(history, volumes, seconds, now)
+            if slow_volumes:
+                self._on_slow_volumes(slow_volumes, seconds)
         return call.has_ended
 
     def may_await(self, call: "_Call") -> bool:
         """Return whether the reactor may wait for a call that runs in a thread, because it is known to be short."""
         now = self.reactor.seconds()
-        return self._rules.may_await(call.worker.place, call.kind, call.volumes, now)
+        return self._rules.may_await(call.worker.history, call.kind, call.volumes, now)
 
     def _finished(self, share: Share, timed: "_Timed", call: "_Call", result: Any) -> None:
         # The time of a call that ends while it is awaited is a part of the reactor's, which is counted too.
@@ -164,7 +170,7 @@ class SharedThreads:
         self._queue.finish(share, timed.seconds, now)
         if call.kind is not None:
             self._rules.ended_in_thread(
-                call.worker.place, call.kind, timed.seconds, now, writes=call.writes
+                call.worker.history, call.kind, timed.seconds, now, writes=call.writes
             )
         call.worker.call_ended(call, result)
 
@@ -266,7 +272,7 @@ class SerialWorker:
 
     def __init__(self, threads: SharedThreads) -> None:
         self.share = Share()
-        self.place = Place()
+        self.history = CallHistory()
         self._threads = threads
         self._queue: deque[_Call] = deque()
         self._is_busy = False

@@ -1,5 +1,6 @@
 """The realm gives each user an account on a Maildir below the mail root, and closes accounts that are not used."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -7,7 +8,7 @@ from unittest import mock
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import Logger, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -121,6 +122,18 @@ class RealmTests(SynchronousTestCase):
         closed = [path for path, store in self.opened if store.close.called]
         self.assertEqual(closed, ["/srv/mail/a", "/srv/mail/b"])
         self.assertIs(self.login(b"busy")[1], busy[1])
+
+    def test_slow_disk_is_logged(self) -> None:
+        """A file system on which calls had to wait is in the log, with its number and what to do."""
+        logged: list[dict[str, Any]] = []
+        observer: Any = logged.append
+        self.patch(self.realm, "_log", Logger(observer=observer))
+        self.realm._threads._on_slow_volumes([os.makedev(8, 1)], 0.1234)
+        (line,) = map(formatEvent, logged)
+        self.assertTrue(
+            line.startswith("slow disk: the file system 8:1 made a short call wait 0.123 s")
+        )
+        self.assertIn("check its load and health", line)
 
     def test_unsafe_user_name_is_refused(self) -> None:
         """A name that could lead outside the mail root is refused like a wrong password, and the log says why."""

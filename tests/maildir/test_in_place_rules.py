@@ -8,14 +8,15 @@ from imapshield.maildir.in_place_rules import (
     HANGING_SECONDS,
     MAX_KINDS,
     MAX_SKIPPED,
+    REPORTED_SECONDS,
     SHORT_SECONDS,
     SHORT_WRITE_SECONDS,
     SLOW_CALLS_PER_VOLUME,
     SLOW_SECONDS_IN_PLACE,
     THREADS_ONLY_SECONDS,
     WARM_SECONDS,
+    CallHistory,
     InPlaceRules,
-    Place,
     Waits,
     has_waited,
 )
@@ -28,63 +29,74 @@ LATER = THREADS_ONLY_SECONDS + 1
 class InPlaceRulesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.rules = InPlaceRules()
-        self.place = self.warm_place()
+        self.history = self.warm_history()
 
-    def warm_place(self, now: float = 0.0) -> Place:
-        place = Place()
-        self.rules.ended_in_thread(place, "a", 0.0, now)
-        return place
+    def warm_history(self, now: float = 0.0) -> CallHistory:
+        history = CallHistory()
+        self.rules.ended_in_thread(history, "a", 0.0, now)
+        return history
 
     def may_run(
-        self, now: float = 0.0, place: Place | None = None, volumes: tuple[int, ...] = DISK
+        self, now: float = 0.0, history: CallHistory | None = None, volumes: tuple[int, ...] = DISK
     ) -> bool:
-        return self.rules.may_run(place or self.place, "a", volumes, now)
+        return self.rules.may_run(history or self.history, "a", volumes, now)
 
     def test_first_call_of_a_kind_runs_in_a_thread(self) -> None:
         """A call runs in place if one of its kind was short before, within the time for which memory is warm."""
         self.assertTrue(self.may_run(WARM_SECONDS))
         self.assertFalse(self.may_run(WARM_SECONDS + 1))
-        self.assertFalse(self.rules.may_run(self.place, "b", DISK, 0.0))
+        self.assertFalse(self.rules.may_run(self.history, "b", DISK, 0.0))
 
     def test_remote_file_system(self) -> None:
-        """Without a local file system, nothing runs in place."""
+        """Without a local file system, nothing runs in history."""
         self.assertFalse(self.may_run(volumes=()))
 
     def test_kind_that_was_long(self) -> None:
-        """After a call that was not short, in a thread or in place, the next of its kind runs in a thread."""
-        self.rules.ended_in_thread(self.place, "a", 2 * SHORT_SECONDS, 0.0)
+        """After a call that was not short, in a thread or in history, the next of its kind runs in a thread."""
+        self.rules.ended_in_thread(self.history, "a", 2 * SHORT_SECONDS, 0.0)
         self.assertFalse(self.may_run(0.1))
-        self.rules.ended_in_thread(self.place, "a", SHORT_SECONDS, 0.1)
+        self.rules.ended_in_thread(self.history, "a", SHORT_SECONDS, 0.1)
         self.assertTrue(self.may_run(0.2))
-        self.rules.succeeded(self.place, "a", 2 * SHORT_SECONDS, 0.2)
+        self.rules.succeeded(self.history, "a", 2 * SHORT_SECONDS, 0.2)
         self.assertFalse(self.may_run(0.3))
 
     def test_slow_account(self) -> None:
         """An account whose call in place has waited for a disk uses threads for a minute; others do not."""
-        self.rules.was_slow(self.place, DISK, SLOW, 0.0)
+        self.rules.was_slow(self.history, DISK, SLOW, 0.0)
         self.assertFalse(self.may_run(THREADS_ONLY_SECONDS - 1))
-        self.assertTrue(self.may_run(0.0, self.warm_place()))
-        self.rules.ended_in_thread(self.place, "a", 0.0, THREADS_ONLY_SECONDS)
+        self.assertTrue(self.may_run(0.0, self.warm_history()))
+        self.rules.ended_in_thread(self.history, "a", 0.0, THREADS_ONLY_SECONDS)
         self.assertTrue(self.may_run(THREADS_ONLY_SECONDS))
 
     def test_sick_disk(self) -> None:
         """However many accounts a file system has, few of their calls wait for it in a minute; other disks are as before."""
         slow = 0
         for second in range(100):
-            place = self.warm_place(float(second) / 2)
-            if self.may_run(second / 2, place):
+            history = self.warm_history(float(second) / 2)
+            if self.may_run(second / 2, history):
                 slow += 1
-                self.rules.was_slow(place, DISK, SLOW, second / 2)
+                self.rules.was_slow(history, DISK, SLOW, second / 2)
         self.assertEqual(slow, SLOW_CALLS_PER_VOLUME)
-        self.assertTrue(self.may_run(1.0, self.warm_place(1.0), OTHER))
-        self.assertFalse(self.may_run(1.0, self.warm_place(1.0), DISK + OTHER))
-        self.assertTrue(self.may_run(LATER + 2, self.warm_place(LATER + 2)))
+        self.assertTrue(self.may_run(1.0, self.warm_history(1.0), OTHER))
+        self.assertFalse(self.may_run(1.0, self.warm_history(1.0), DISK + OTHER))
+        self.assertTrue(self.may_run(LATER + 2, self.warm_history(LATER + 2)))
 
     def test_disk_that_hangs(self) -> None:
         """One call that hangs sends all accounts of its file system to threads."""
-        self.rules.was_slow(Place(), DISK, 2 * HANGING_SECONDS, 0.0)
+        self.rules.was_slow(CallHistory(), DISK, 2 * HANGING_SECONDS, 0.0)
         self.assertFalse(self.may_run())
         self.assertTrue(self.may_run(volumes=OTHER))
+
+    def test_slow_disk_is_reported(self) -> None:
+        """A file system whose accounts all use threads is reported, and not again within an hour."""
+        reported = [
+            second
+            for second in range(0, int(2 * REPORTED_SECONDS), 10)
+            if self.rules.was_slow(self.history, DISK, SLOW, second) == list(DISK)
+        ]
+        self.assertEqual(reported, [20, 20 + REPORTED_SECONDS])
+        hanging = self.rules.was_slow(self.history, DISK + OTHER, 2 * HANGING_SECONDS, 30.0)
+        self.assertEqual(hanging, list(OTHER))
 
     def test_what_counts_as_waiting_for_a_disk(self) -> None:
         """Reading blocks counts. Any other wait counts alone, and beside other threads if it was long and nothing computed."""
@@ -104,9 +116,9 @@ class InPlaceRulesTests(SynchronousTestCase):
         """Slow calls with long times between them do not add up."""
         for minute in range(2 * SLOW_CALLS_PER_VOLUME):
             now = minute * LATER
-            place = self.warm_place(now)
-            self.assertTrue(self.may_run(now, place))
-            self.rules.was_slow(place, DISK, SLOW, now)
+            history = self.warm_history(now)
+            self.assertTrue(self.may_run(now, history))
+            self.rules.was_slow(history, DISK, SLOW, now)
 
     def test_calls_that_need_a_thread_after_all(self) -> None:
         """The more calls in a row were tried in vain, the fewer are tried; one that ends in place starts again."""
@@ -114,38 +126,38 @@ class InPlaceRulesTests(SynchronousTestCase):
         for _ in range(1000):
             if self.may_run():
                 tried += 1
-                self.rules.needed_thread(self.place, "a")
+                self.rules.needed_thread(self.history, "a")
         self.assertLess(tried, 1000 / MAX_SKIPPED + 10)
         while not self.may_run():
             pass
-        self.rules.succeeded(self.place, "a", 0.0, 0.0)
+        self.rules.succeeded(self.history, "a", 0.0, 0.0)
         self.assertTrue(self.may_run())
 
     def test_waiting_for_calls_that_write(self) -> None:
         """On a slow disk, the reactor waits for few calls, however many accounts there are; one in time starts again."""
         waited = 0
         for _ in range(1000):
-            place = Place()
-            self.rules.ended_in_thread(place, "a", SHORT_WRITE_SECONDS, 0.0, writes=True)
-            if self.rules.may_await(place, "a", DISK, 0.0):
+            history = CallHistory()
+            self.rules.ended_in_thread(history, "a", SHORT_WRITE_SECONDS, 0.0, writes=True)
+            if self.rules.may_await(history, "a", DISK, 0.0):
                 waited += 1
-                self.rules.was_awaited(place, "a", DISK, in_vain=True)
+                self.rules.was_awaited(history, "a", DISK, in_vain=True)
         self.assertLess(waited, 1000 / MAX_SKIPPED + 10)
-        while not self.rules.may_await(self.place, "a", DISK, 0.0):
+        while not self.rules.may_await(self.history, "a", DISK, 0.0):
             pass
-        self.rules.was_awaited(self.place, "a", DISK, in_vain=False)
-        self.assertTrue(self.rules.may_await(self.place, "a", DISK, 0.0))
+        self.rules.was_awaited(self.history, "a", DISK, in_vain=False)
+        self.assertTrue(self.rules.may_await(self.history, "a", DISK, 0.0))
 
     def test_kind_in_use_is_remembered(self) -> None:
         """A kind that is used in place is not forgotten, however many others there are."""
         for kind in range(2 * MAX_KINDS):
-            self.rules.succeeded(self.place, "a", 0.0, 0.0)
-            self.rules.ended_in_thread(self.place, kind, 0.0, 0.0)
+            self.rules.succeeded(self.history, "a", 0.0, 0.0)
+            self.rules.ended_in_thread(self.history, kind, 0.0, 0.0)
         self.assertTrue(self.may_run())
 
     def test_number_of_kinds_is_limited(self) -> None:
         """The kind that was used in a thread least recently is forgotten."""
         for kind in range(MAX_KINDS + 5):
-            self.rules.ended_in_thread(self.place, kind, 0.0, 0.0)
-        self.assertEqual(len(self.place.kinds), MAX_KINDS)
+            self.rules.ended_in_thread(self.history, kind, 0.0, 0.0)
+        self.assertEqual(len(self.history.kinds), MAX_KINDS)
         self.assertFalse(self.may_run())

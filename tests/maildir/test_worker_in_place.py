@@ -1,0 +1,190 @@
+"""Short calls run in the reactor's thread, or the reactor waits for them; both only while they are known to be short."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from imapshield.mailbox.in_place import is_in_place, may_block
+from imapshield.mailbox.request import Request, current_request
+from imapshield.maildir import in_place_rules
+from imapshield.maildir.in_place_rules import HANGING_SECONDS, SLOW_SECONDS_IN_PLACE, Waits
+from imapshield.maildir.worker import SerialWorker, SharedThreads
+from imapshield.message.pauses import pause_point
+from tests.maildir.worker_case import WorkerCase
+
+
+class StartedThreads:
+    """A thread pool that runs each call at once, in a thread of its own."""
+
+    def callInThreadWithCallback(self, on_result: Any, function: Callable[[], Any]) -> None:
+        threading.Thread(target=lambda: on_result(True, function())).start()
+
+
+class FakeTurn:
+    """The connection of a request, which notes the seconds of threads."""
+
+    turn_is_over = False
+
+    def __init__(self, counted: list[float]) -> None:
+        self.count_seconds = counted.append
+
+    def add_work(self, count: int) -> None:
+        pass
+
+
+class ShortCallTests(WorkerCase):
+    def test_short_call_runs_in_place(self) -> None:
+        """The first call of a kind runs in a thread. If it was short, the next one runs at once; it may fail, too."""
+        first = self.run_short()
+        self.assertNoResult(first)
+        self.pool.step()
+        self.successResultOf(first)
+        self.assertEqual(self.successResultOf(self.run_short(lambda: 5)), 5)
+        self.failureResultOf(self.run_short(lambda: 1 // 0), ZeroDivisionError)
+        self.assertEqual(self.pool.calls, [])
+
+    def test_short_call_keeps_its_place(self) -> None:
+        """A short call does not overtake an earlier call of its account."""
+        self.warm()
+        order: list[str] = []
+        self.worker.run(order.append, "first")
+        self.run_short(lambda: order.append("short"))
+        self.assertEqual(order, [])
+        self.pool.step()
+        self.pool.step()
+        self.assertEqual(order, ["first", "short"])
+
+    def test_call_in_place_that_would_block(self) -> None:
+        """It is repeated in a thread, from its beginning, and before later calls."""
+        self.warm()
+        order: list[str] = []
+
+        def function() -> str:
+            order.append("in place" if is_in_place() else "in a thread")
+            may_block()
+            return "result"
+
+        result = self.run_short(function)
+        self.worker.run(order.append, "later")
+        self.assertNoResult(result)
+        self.pool.step()
+        self.pool.step()
+        self.assertEqual(self.successResultOf(result), "result")
+        self.assertEqual(order, ["in place", "in a thread", "later"])
+
+    def test_call_in_place_that_takes_long(self) -> None:
+        """It is given up at its next pause. If it has waited for a disk, the account then uses threads for a while."""
+        self.warm()
+        for waits, uses_threads in ((Waits(0, 0, 0.0), False), (Waits(1, 0, 0.0), True)):
+            result = self.run_short(lambda: self.wait_in_place(waits))  # noqa: B023
+            self.pool.step()
+            self.successResultOf(result)
+            self.run_short()
+            self.assertEqual(bool(self.pool.calls), uses_threads)
+
+    def wait_in_place(self, waits: Waits, seconds: float = 2 * SLOW_SECONDS_IN_PLACE) -> None:
+        if is_in_place():
+            self.waits = waits
+            self.reactor.advance(seconds)
+            pause_point()
+            self.fail("not given up")
+
+    def test_slow_disk_is_reported(self) -> None:
+        """If a call in place hangs, its file system is reported, with the time that the call took."""
+        self.warm()
+        self.run_short(lambda: self.wait_in_place(Waits(1, 0, 0.0), 2 * HANGING_SECONDS))
+        self.assertEqual(self.slow_volumes, [([1], 2 * HANGING_SECONDS)])
+
+    def test_waiting_for_the_interpreter_is_not_waiting_for_a_disk(self) -> None:
+        """While a call runs in a thread, a call in place that takes long may have waited for that."""
+        self.warm()
+        SerialWorker(self.threads).run(int)
+        self.run_short(lambda: self.wait_in_place(Waits(0, 1, 0.0)))
+        self.pool.step()
+        self.pool.step()
+        self.run_short()
+        self.assertEqual(self.pool.calls, [])
+
+    def test_reactor_waits_for_a_short_call_that_writes(self) -> None:
+        """It runs in a thread; if it ends in time, its caller has the result at once, and the reactor is not woken."""
+        threads = SharedThreads(StartedThreads(), self.reactor)
+        self.worker = SerialWorker(threads)
+        self.patch(in_place_rules, "AWAITED_SECONDS", 60.0)
+        names: list[str] = []
+        for _ in range(3):
+            result = self.worker.run_short(
+                lambda: names.append(threading.current_thread().name), "kind", (1,), writes=True
+            )
+            if len(names) != 1:
+                self.successResultOf(result)
+                self.assertEqual(self.reactor.woken, 1)
+            while not self.reactor.woken:
+                time.sleep(0.001)
+        self.assertNotIn(threading.current_thread().name, names)
+
+    def test_reactor_does_not_wait_long_for_a_call_that_writes(self) -> None:
+        """If the call does not end in time, the reactor goes on, and the result arrives later. Others are served."""
+        self.warm()
+        self.patch(in_place_rules, "AWAITED_SECONDS", 0.0)
+        result = self.worker.run_short(lambda: 5, "kind", (1,), writes=True)
+        self.assertNoResult(result)
+        self.pool.step()
+        self.assertEqual(self.successResultOf(result), 5)
+
+    def test_kinds_take_no_memory(self) -> None:
+        """What is remembered of calls does not contain the mailbox names that clients send."""
+        self.worker.run_short(int, ("status", "x" * 60000), (1,))
+        self.pool.step()
+        self.assertEqual({type(kind) for kind in self.worker.history.kinds}, {int})
+
+    def test_long_call_pauses_for_a_call_in_place(self) -> None:
+        """While a call runs in the reactor's thread, a long one in a thread waits."""
+        self.warm()
+        paused: list[float] = []
+
+        other = SerialWorker(self.threads)
+        share = other.share
+        other.run(lambda: paused.append(float(self.threads._queue.is_short_running(share, 1.0))))
+        self.pool.step()
+        self.run_short(
+            lambda: paused.append(float(self.threads._queue.is_short_running(share, 1.0)))
+        )
+        self.assertEqual(paused, [0.0, 1.0])
+
+    def test_computing_is_counted_for_the_request(self) -> None:
+        """A call in a thread is charged with its CPU time to whom asked for it, before its result arrives."""
+
+        def call(seconds: float) -> None:
+            self.cpu += seconds
+            self.reactor.advance(60)
+
+        counted: list[float] = []
+        results = [self.worker.run(call, 64.0)]
+        token = current_request.set(Request(FakeTurn(counted)))
+        results.append(self.worker.run(call, 2.0))
+        results.append(self.worker.run_short(lambda: call(3.0), "kind", ()))
+        current_request.reset(token)
+        results.append(self.worker.run(call, 32.0))
+        results[1].addCallback(lambda _: counted.append(0))
+        for _ in results:
+            self.pool.step()
+        self.assertEqual(counted, [2, 0, 3])
+
+    def test_awaited_call_is_not_counted_twice(self) -> None:
+        """A call for which the reactor waits is a part of the time of the reactor, which is counted as well."""
+        threads = SharedThreads(
+            StartedThreads(), self.reactor, cpu_seconds=iter(range(99)).__next__
+        )
+        worker = SerialWorker(threads)
+        self.patch(in_place_rules, "AWAITED_SECONDS", 60.0)
+        counted: list[float] = []
+        self.addCleanup(current_request.reset, current_request.set(Request(FakeTurn(counted))))
+        for _ in range(3):
+            result = worker.run_short(int, "kind", (1,), writes=True)
+            while not self.reactor.woken:
+                time.sleep(0.001)
+            self.successResultOf(result)
+        self.assertEqual((counted, self.reactor.woken), ([1], 1))
