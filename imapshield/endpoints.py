@@ -6,19 +6,20 @@ from typing import Any
 from twisted.internet.endpoints import serverFromString, wrapServerTLS
 from zope.interface import directlyProvides, providedBy
 
-from imapshield.tls import CertificateDirectory, apply_policy
+from imapshield.tls import CertificateDirectory, apply_policy, warn_if_expired
 
 _DEFAULT_TLS_PORT = "993"
 
 
 class _ListeningReactor:
-    """The reactor of the endpoints. It applies the TLS policy to those that listen with `listenSSL`, such as ``ssl:``.
+    """The reactor of one endpoint. It applies the TLS policy if that listens with `listenSSL`, such as ``ssl:``.
 
-    Other methods are those of `reactor`.
+    Other methods are those of `reactor`. `description` is that of the endpoint.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, description: str) -> None:
         self._reactor = reactor
+        self._description = description
         directlyProvides(self, providedBy(reactor))
 
     def __getattr__(self, name: str) -> Any:
@@ -26,6 +27,11 @@ class _ListeningReactor:
 
     def listenSSL(self, port: int, factory: Any, contextFactory: Any, **options: Any) -> Any:
         apply_policy(contextFactory.getContext())
+        certificate = getattr(
+            contextFactory, "certificate", None
+        )  # of Twisted's `CertificateOptions`
+        if certificate is not None:
+            warn_if_expired(certificate, f"--listen {self._description}")
         return self._reactor.listenSSL(port, factory, contextFactory, **options)
 
 
@@ -40,7 +46,7 @@ def server_endpoint(reactor: Any, description: str) -> Any:
     """
     description = description.removeprefix("haproxy:")
     if not description.startswith("tls:"):
-        return serverFromString(_ListeningReactor(reactor), description)
+        return serverFromString(_ListeningReactor(reactor, description), description)
     directory, tcp = _split_tls(description)
     return wrapServerTLS(CertificateDirectory(directory), serverFromString(reactor, tcp), reactor)
 

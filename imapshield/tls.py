@@ -89,7 +89,7 @@ def load_context(certificate: str, key: str | None = None) -> CertificateOptions
             f"{option}: the private key does not match the first certificate in {certificate};"
             " name the file of its key with --key"
         ) from None
-    _warn_if_expired(leaf, f"--certificate {certificate}")
+    warn_if_expired(leaf, f"--certificate {certificate}")
     return context
 
 
@@ -193,7 +193,7 @@ def _load_contexts(directory: str, paths: list[str]) -> list[tuple[SSL.Context, 
                 if not _is_weak(error):
                     raise
                 raise ConfigError(f"{_named(option, leaf)}: {_WEAK}") from None
-            _warn_if_expired(leaf, _named(option, leaf))
+            warn_if_expired(leaf, _named(option, leaf))
     if not contexts:
         raise ConfigError(
             f"{option}: no certificate with its private key in files *.pem there; name their directory, such as"
@@ -212,7 +212,8 @@ def _named(option: str, leaf: crypto.X509) -> str:
     return f"{option} ({b' '.join(_names(leaf)).decode('ascii', 'replace')})"
 
 
-def _warn_if_expired(leaf: crypto.X509, option: str) -> None:
+def warn_if_expired(leaf: crypto.X509, option: str) -> None:
+    """Log that the certificate `leaf`, which is that of an option, has expired, if it has."""
     if leaf.has_expired():
         text = "{option}: the certificate has expired, and clients will refuse it; renew it"
         _log.warn(text, option=option)

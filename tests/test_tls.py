@@ -184,6 +184,16 @@ class PolicyTests(SynchronousTestCase):
         assert isinstance(factory, TLSMemoryBIOFactory)
         return factory
 
+    def test_expired_certificate_of_ssl_is_logged(self) -> None:
+        """An expired certificate of an endpoint ``ssl:`` is in the log at the start, with the endpoint; others are not."""
+        expired = os.path.join(self.folder, "expired.pem")
+        Path(expired).write_bytes(b"".join(self_signed(days=1)))
+        with capturedLogs() as logged:
+            self.listening(f"ssl:993:privateKey={self.pem}")
+            self.listening(f"haproxy:ssl:993:privateKey={expired}")
+        (text,) = map(formatEvent, logged)
+        self.assertIn(f"--listen ssl:993:privateKey={expired}: the certificate has expired", text)
+
     def test_forward_secret_aead_suites_are_accepted(self) -> None:
         """TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305 is accepted, and so is TLS 1.3."""
         for way, server in self.servers.items():
