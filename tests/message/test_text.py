@@ -80,6 +80,13 @@ class NormalizeTests(SynchronousTestCase):
             self.assertEqual(normalize(first), normalize(second))
         self.assertNotEqual(normalize("é"), normalize("e"))
 
+    def test_letter_finds_its_accent_at_the_end_only(self) -> None:
+        """The rule in ``docs/running.rst``: an accent follows its letter, so only a last letter is found without it."""
+        for needle, text in (("cafe", "café"), ("nai", "naïve"), ("ss", "ß"), ("fi", "ﬁ")):
+            self.assertIn(normalize(needle), normalize(text))
+        for needle, text in (("naive", "naïve"), ("café", "cafe"), ("oe", "œ"), ("o", "ø")):
+            self.assertNotIn(normalize(needle), normalize(text))
+
     def test_texts_equal_in_unicode_casemap_are_equal(self) -> None:
         """Texts that are equal in i;unicode-casemap (RFC 5051, required by I18NLEVEL=1) are equal in SEARCH."""
         first_with_key: dict[str, str] = {}
