@@ -15,7 +15,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from imapshield import __version__, mail_commands
+from imapshield import __version__, mail_commands, operator_commands
+from imapshield.control.request_lines import ControlError
 from imapshield.cred import passwords, users
 from imapshield.first_run import FirstRunFolder
 from imapshield.guard.bans import ban_target
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(_advice(error, options.file))
     except (KeyboardInterrupt, EOFError):
         return _fail("interrupted; nothing was changed")
-    except (CommandError, StateFileError) as error:
+    except (CommandError, ControlError, StateFileError) as error:
         return _fail(str(error))
     except mail_commands.MailCommandError as error:
         _fail(str(error))
@@ -78,7 +79,8 @@ def _parser() -> argparse.ArgumentParser:
             scram = "store a SCRAM-SHA-256 secret; SCRAM is offered if all users of FILE have one"
             command.add_argument("--scram", action="store_true", help=scram)
         command.set_defaults(run=run)
-    state = default_path(os.environ, FirstRunFolder.from_environ(os.environ).folder)
+    folder = FirstRunFolder.from_environ(os.environ).folder
+    state = default_path(os.environ, folder)
     for name, run, text in (
         ("bans", _bans, "list the addresses that the server has banned"),
         (
@@ -94,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--state", metavar="FILE", default=state, help=state_help)
         command.set_defaults(run=run)
     mail_commands.add_commands(commands)
+    operator_commands.add_commands(commands, folder)
     return parser
 
 

@@ -23,7 +23,7 @@ SEPARATORS = "/.^_|:~-"
 
 _TOML_TYPES: dict[str, type] = {
     **dict.fromkeys(("mail-root", "index-root", "separator", "prefix"), str),
-    **dict.fromkeys(("certificate", "key", "backlog", "state", "ban-command"), str),
+    **dict.fromkeys(("certificate", "key", "backlog", "state", "ban-command", "control"), str),
     **dict.fromkeys(
         ("strict-backlog", "report-only", "verbose", "follow-symlinks", "no-text-index"), bool
     ),
@@ -61,6 +61,7 @@ class Settings:
         trust: the networks without rates and bans.
         state: path of the file that keeps bans over a restart; "none" for no file, None for the default.
         ban_command: path of a program that is called for each ban, or None.
+        control: path of the control socket; "none" for no socket, None for the default.
         limits: the limits, with the changes of the operator.
     """
 
@@ -79,6 +80,7 @@ class Settings:
     trust: tuple[str, ...] = THIS_MACHINE
     state: str | None = None
     ban_command: str | None = None
+    control: str | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -114,6 +116,7 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         trust=_networks("trust", options.get("trust", THIS_MACHINE)),
         state=options.get("state"),
         ban_command=options.get("ban-command"),
+        control=options.get("control"),
         limits=Limits(**limits),
     )
     if settings.mail_root is not None and not settings.auth:

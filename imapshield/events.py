@@ -14,6 +14,7 @@ _OPTIONS = {
     "strict_backlog": "--strict-backlog",
     "report_only": "--report-only",
     "ban": "none",
+    "operator": "none",
     "open_files": "LimitNOFILE",
 }
 
@@ -172,7 +173,7 @@ class AddressBanned(Event):
 
     Attributes:
         network: the address, or for IPv6 its /64, such as ``2001:db8::/64``.
-        limit: ``max_failed_pairs`` or ``max_limit_violations``.
+        limit: ``max_failed_pairs``, ``max_limit_violations`` or ``operator``.
         value: the configured limit.
         observed: the value that reached it.
         seconds: the duration of the ban.
@@ -196,7 +197,7 @@ class AddressBanned(Event):
 
 @dataclass(frozen=True, slots=True)
 class AddressUnbanned(Event):
-    """Another process has ended the ban of a network, such as ``imapshield unban``. `peer` is the network."""
+    """An operator has ended the ban of a network, with ``imapshield unban`` for example. `peer` is the network."""
 
 
 @dataclass(frozen=True, slots=True)

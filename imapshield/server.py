@@ -18,6 +18,11 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from imapshield.config import DEFAULT_LISTEN, ConfigError, Settings
+from imapshield.control.commands import BanCommands, ConnectionCommands
+from imapshield.control.port import ControlPort
+from imapshield.control.request_lines import ControlError
+from imapshield.control.server import ControlFactory
+from imapshield.control.socket_file import server_path
 from imapshield.cred.checkers import CheckerChain, PasswordFile
 from imapshield.cred.realm import MaildirRealm, MailRoot
 from imapshield.cred.sasl import challengers
@@ -72,6 +77,7 @@ def make_server(settings: Settings, reactor: Any) -> IService:
     state = GuardState(path, guard.bans, guard.failures, reactor=reactor, now=reactor.seconds)
     state.on_unban = admission.unbanned
     ban_command = _ban_command(settings, admission, state, reactor)
+    control = _control_port(settings, first_run, factory, reactor)
     free_memory = FreeMemory(
         lambda: (len(factory.connections), shared.memory_budget.memory),
         lambda: shared.fair_queue.begun,
@@ -80,7 +86,7 @@ def make_server(settings: Settings, reactor: Any) -> IService:
     memory_loop.clock = reactor
 
     def load_state() -> None:
-        _log_start(settings, path)
+        _log_start(settings, path, control)
         for checker in checkers:
             if isinstance(checker, PasswordFile):
                 checker.load()
@@ -101,7 +107,14 @@ def make_server(settings: Settings, reactor: Any) -> IService:
         admission.report_busy(shared.busy_users.end_window(reactor.seconds()))
         log.summarize()
 
-    on_stop = [checker.close for checker in checkers if hasattr(checker, "close")]
+    announce = (lambda _: None) if settings.auth else _announcer(first_run)
+
+    def listening(ports: Sequence[tuple[str, str]]) -> None:
+        _open_control(control, is_chosen=settings.control is not None)
+        announce(ports)
+
+    on_stop: list[Callable[[], Any]] = [control.close]
+    on_stop += [checker.close for checker in checkers if hasattr(checker, "close")]
     on_stop += [ban_command.stop] if ban_command is not None else []
     on_stop += [stop_memory_loop, realm.close, state.stop, admission.report_refused]
     on_stop += [lambda: log.summarize(everything=True)]
@@ -115,7 +128,7 @@ def make_server(settings: Settings, reactor: Any) -> IService:
         on_start=[load_state],
         on_open_files=lambda open_files: _fit_open_files(open_files, guard, realm),
         on_port=close_off,
-        on_listening=None if settings.auth else _announcer(first_run),
+        on_listening=listening,
     )
 
 
@@ -127,8 +140,37 @@ def _keep_decoys(state: GuardState, checkers: Sequence[Any]) -> None:
             checker.decoy_key = decoy_key
 
 
-def _log_start(settings: Settings, state: str | None) -> None:
-    """Log what decides about bans, and which limits are not enforced."""
+def _control_port(
+    settings: Settings, first_run: FirstRunFolder, factory: ShieldedIMAP4Factory, reactor: Any
+) -> ControlPort:
+    """Return the control socket, which is not open yet."""
+    connections = ConnectionCommands(factory, reactor.seconds)
+    bans = BanCommands(factory, reactor.seconds)
+    handlers = {
+        "status": connections.status,
+        "who": connections.who,
+        "kick": connections.kick,
+        "bans": bans.bans,
+        "ban": bans.ban,
+        "unban": bans.unban,
+    }
+    path = settings.control or server_path(os.environ, first_run.folder)
+    return ControlPort(None if path == "none" else path, ControlFactory(handlers), reactor)
+
+
+def _open_control(control: ControlPort, *, is_chosen: bool) -> None:
+    """Open the control socket. The server does not need it, so only a path that was chosen must be usable."""
+    try:
+        control.open()
+    except ControlError as error:
+        if is_chosen:
+            raise CannotServe(f"--control {error}") from None
+        _log.warn("no control socket: {error} with --control", error=str(error))
+
+
+def _log_start(settings: Settings, state: str | None, control: ControlPort) -> None:
+    """Log what decides about bans, which limits are not enforced, and where the server can be asked."""
+    _log.info("control={path}", path=control.path or "none")
     _log.info(
         "bans: state={state} trust={trust} proxy={proxy} ban-command={ban_command}",
         state=state or "none",
@@ -167,12 +209,7 @@ def _ban_command(
     trusted = admission.guard.trusted
     ban_command = BanCommand(command, trusted, reactor=reactor, now=reactor.seconds)
     admission.on_ban = state.on_ban = ban_command.ban
-
-    def unbanned(network: str) -> None:
-        admission.unbanned(network)
-        ban_command.unban(network)
-
-    state.on_unban = unbanned
+    admission.on_unban = ban_command.unban
     return ban_command
 
 

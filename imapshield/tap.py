@@ -55,6 +55,12 @@ class Options(usage.Options, strcred.AuthOptionMixin):
             None,
             "Program that is called with: ban NETWORK SECONDS, or: unban NETWORK",
         ],
+        [
+            "control",
+            None,
+            None,
+            "UNIX socket for `imapshield status`, or none [default: see docs/operating.rst]",
+        ],
         ["config", None, None, "TOML file with these options; the command line takes precedence"],
     ]
     optFlags = [

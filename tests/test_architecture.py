@@ -84,14 +84,21 @@ RULES = {
     "cli": Rule(
         (
             "__init__",
+            "control.request_lines",
             "cred.passwords",
             "cred.users",
             "first_run",
             "guard.bans",
             "mail_commands",
+            "operator_commands",
             "state_file",
         )
     ),
+    "control.request_lines": Rule(never=IO_MODULES),
+    "control.socket_file": Rule(("control.request_lines",)),
+    "control.client": Rule(("control.request_lines",)),
+    "control": Rule(("__init__", *BASE, "edge", "guard"), ("twisted",)),
+    "operator_commands": Rule(("control.client", "control.request_lines", "control.socket_file")),
     "state_file": Rule(("guard",)),
     "guard_state": Rule(("guard", "state_file"), ("twisted",)),
     "mail_commands": Rule((*BASE, "maildir")),
@@ -113,6 +120,7 @@ RULES = {
         (
             *BASE,
             "config",
+            "control",
             "cred",
             "edge",
             "endpoints",

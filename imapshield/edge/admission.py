@@ -9,17 +9,21 @@ from typing import Protocol
 
 from imapshield import events
 from imapshield.edge.event_reporter import publish
-from imapshield.guard.bans import Ban
+from imapshield.guard.bans import Ban, ban_target
 from imapshield.guard.busy_users import BusyUser
 from imapshield.guard.guess_rates import Guess
 from imapshield.guard.login_failures import FailedLogin
-from imapshield.guard.networks import describe, networks_of
+from imapshield.guard.networks import describe, is_inside, networks_of
 from imapshield.guard.process_guard import BANNED, Arrival, ProcessGuard
 from imapshield.guard.shares import Connection, Eviction
 from imapshield.guard.verdicts import LimitReached
 
 _OF_ALL = ("max_connections", "open_files")
 """Limits because of which a client is refused that holds nothing, so the log names the address that holds most."""
+
+
+OPERATOR = "operator"
+"""The reason of a ban that an operator has made, and the limit of a connection that an operator has ended."""
 
 
 class ConnectionHolder(Protocol):
@@ -39,6 +43,7 @@ class Admission:
 
     Attributes:
         on_ban: called with each new ban.
+        on_unban: called with the text of each network whose ban an operator has ended.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class Admission:
     ) -> None:
         self.guard = guard
         self.on_ban: Callable[[Ban], object] = lambda _: None
+        self.on_unban: Callable[[str], object] = lambda _: None
         self._observers = tuple(observers)
         self._now = now
         self._holder, self._next_holder = "", 0.0
@@ -204,9 +210,36 @@ class Admission:
         else:
             self._banned(ban, address, reached, last, spare)
 
+    def ban_by_operator(self, network: str, seconds: float | None) -> Ban:
+        """Ban an address (IPv6: its /64) or a network; `seconds` is None for the duration that the limits say.
+
+        Raises:
+            ValueError: the text is neither an address nor a network.
+        """
+        ban = self.guard.bans.ban(network, OPERATOR, self._now(), seconds=seconds)
+        text = describe(ban.network)
+        publish(events.AddressBanned(0, text, text, OPERATOR, 0, 0, ban.seconds), self._observers)
+        self.on_ban(ban)
+        return ban
+
+    def unban_by_operator(self, network: str) -> list[str]:
+        """End the bans of an address, or all inside a network, and return the networks that were banned.
+
+        Raises:
+            ValueError: the text is neither an address nor a network.
+        """
+        target = ban_target(network)
+        active = self.guard.bans.active(self._now())
+        ended = [describe(ban.network) for ban in active if is_inside(ban.network, target)]
+        self.guard.bans.unban(network)
+        for text in ended:
+            self.unbanned(text)
+        return ended
+
     def unbanned(self, network: str) -> None:
-        """Report that another process has ended the ban of `network`."""
+        """Report that an operator has ended the ban of `network`, here or in another process."""
         publish(events.AddressUnbanned(0, network), self._observers)
+        self.on_unban(network)
 
     def report_refused(self) -> None:
         """Report how many connections bans have refused since the last call."""

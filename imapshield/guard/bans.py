@@ -141,7 +141,15 @@ class Bans:
         self._violations.forget(networks[0])
         return True
 
-    def ban(self, network: str, reason: str, now: float, *, strangers_only: bool = False) -> Ban:
+    def ban(
+        self,
+        network: str,
+        reason: str,
+        now: float,
+        *,
+        strangers_only: bool = False,
+        seconds: float | None = None,
+    ) -> Ban:
         """Ban an address (IPv6: its /64) or, for an operator, a network.
 
         Args:
@@ -149,21 +157,23 @@ class Bans:
             reason: the limit that was reached, or a text.
             now: the time in seconds, of a clock that never goes back.
             strangers_only: `LoginFailures.is_shared` of the address.
+            seconds: the duration; None for that of the limits.
 
         Returns:
-            The new ban; or the present one, unchanged, if there is one.
+            The new ban; or the present one, unchanged, if there is one and `seconds` is None.
 
         Raises:
             ValueError: the text is neither an address nor a network.
         """
         target = ban_target(network)
         last = self._bans.get(target)
-        if last is not None and now < last.until:
+        if last is not None and now < last.until and seconds is None:
             return last
         limits, number = self._limits, 1
         if last is not None and self._counts(last.until, now):
             number = last.number + 1
-        seconds = min(limits.ban_seconds * 2.0 ** min(number - 1, 64), limits.max_ban_seconds)
+        if seconds is None:
+            seconds = min(limits.ban_seconds * 2.0 ** min(number - 1, 64), limits.max_ban_seconds)
         ban = Ban(target, reason, now + seconds, seconds, number, strangers_only)
         self._put(ban)
         return ban

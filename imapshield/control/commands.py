@@ -1,0 +1,161 @@
+"""The commands of the control socket that look at connections and bans, and change them.
+
+Each takes a `Request` and returns what can be written as JSON. Sizes are bytes, times are seconds.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from imapshield import __version__
+from imapshield.control.request_lines import ControlError, Request
+from imapshield.edge.admission import OPERATOR, Admission
+from imapshield.edge.factory import ShieldedIMAP4Factory
+from imapshield.edge.protocol import ShieldedIMAP4Server
+from imapshield.guard.bans import ban_target
+from imapshield.guard.networks import Network, describe, is_inside, networks_of
+from imapshield.guard.process_guard import BANNED
+from imapshield.limits import LimitReached
+
+MAX_WHO = 10_000
+"""Connections that `who` lists at most, those with most pending commands first."""
+
+
+class ConnectionCommands:
+    """Commands about the connections of one server.
+
+    Args:
+        factory: the server.
+        now: returns seconds of a monotonic clock.
+    """
+
+    def __init__(self, factory: ShieldedIMAP4Factory, now: Callable[[], float]) -> None:
+        self._factory, self._now = factory, now
+        self._started = now()
+
+    async def status(self, request: Request) -> dict[str, Any]:  # noqa: ARG002
+        """Return what the server is doing, in a few numbers."""
+        shares, shared = self._factory.shared.admission.guard.shares, self._factory.shared
+        servers = self._factory.connections
+        return {
+            "version": __version__,
+            "seconds": round(self._now() - self._started, 1),
+            "connections": shares.connections,
+            "without_login": shares.strangers,
+            "max_connections": shares.max_connections,
+            "pending_commands": sum(server.guard.pending for server in servers),
+            "memory_of_connections": shared.memory_budget.memory,
+            "max_memory": self._factory.limits.max_memory_bytes,
+            "bans": sum(1 for _ in shared.admission.guard.bans.active(self._now())),
+        }
+
+    async def who(self, request: Request) -> list[dict[str, Any]]:
+        """Return the connections, optionally only those of the argument `who`; most pending commands first."""
+        found = self._matching(request.text("who")) if request.arguments.get("who") else None
+        servers = self._factory.connections if found is None else found
+        ordered = sorted(servers, key=lambda server: -server.guard.pending)
+        return [_describe(server) for server in ordered[:MAX_WHO]]
+
+    async def kick(self, request: Request) -> int:
+        """Reset the connections of the argument `who`, and return how many they were."""
+        who = request.text("who")
+        victims = self._matching(who)
+        if not victims:
+            raise ControlError(f"{who}: no connection; `imapshield who` lists them")
+        for server in victims:
+            server.evict(LimitReached(OPERATOR, 0, 0))
+        return len(victims)
+
+    def _matching(self, who: str) -> list[ShieldedIMAP4Server]:
+        """Return the connections of a user, an address, a network, or with a number."""
+        servers = self._factory.connections
+        named = [s for s in servers if who in (s.reporter.user, str(s.reporter.number))]
+        network = _network(who)
+        if named or network is None:
+            return named
+        return [s for s in servers if _is_in(s.reporter.peer, network)]
+
+
+class BanCommands:
+    """Commands about the bans of one server.
+
+    Args:
+        factory: the server.
+        now: as for the guard.
+    """
+
+    def __init__(self, factory: ShieldedIMAP4Factory, now: Callable[[], float]) -> None:
+        self._factory, self._now = factory, now
+
+    @property
+    def _admission(self) -> Admission:
+        return self._factory.shared.admission
+
+    async def bans(self, request: Request) -> list[dict[str, Any]]:  # noqa: ARG002
+        """Return the bans that apply now; the one that ends last is last."""
+        now = self._now()
+        active = sorted(self._admission.guard.bans.active(now), key=lambda ban: ban.until)
+        return [
+            {
+                "network": describe(ban.network),
+                "reason": ban.reason,
+                "remaining": round(ban.until - now, 1),
+                "number": ban.number,
+                "strangers_only": ban.strangers_only,
+            }
+            for ban in active
+        ]
+
+    async def ban(self, request: Request) -> dict[str, Any]:
+        """Ban the argument `network`, for `seconds` if given, and reset its connections; users are reset, too."""
+        network = _given_network(request)
+        seconds = request.number("seconds", 0) or None
+        if self._admission.guard.trusted.overlaps(ban_target(network)):
+            raise ControlError(f"{network}: --trust exempts it from bans; change --trust first")
+        ban = self._admission.ban_by_operator(network, seconds)
+        victims = [s for s in self._factory.connections if _is_in(s.reporter.peer, ban.network)]
+        for server in victims:
+            server.evict(BANNED)
+        return {"network": describe(ban.network), "seconds": ban.seconds, "reset": len(victims)}
+
+    async def unban(self, request: Request) -> list[str]:
+        """End the bans of the argument `network`, and return the networks that were banned."""
+        network = _given_network(request)
+        return self._admission.unban_by_operator(network)
+
+
+def _given_network(request: Request) -> str:
+    network = request.text("network")
+    if _network(network) is None:
+        raise ControlError(
+            f"{network}: not an address or network, such as 192.0.2.7 or 2001:db8::/64"
+        )
+    return network
+
+
+def _network(text: str) -> Network | None:
+    try:
+        return ban_target(text)
+    except ValueError:
+        return None
+
+
+def _is_in(address: str, network: Network) -> bool:
+    return any(is_inside(own, network) for own in networks_of(address)[:1])
+
+
+def _describe(server: ShieldedIMAP4Server) -> dict[str, Any]:
+    """Return a connection as `who` lists it."""
+    reporter, measured = server.reporter, server.reporter.measure()
+    return {
+        "connection": reporter.number,
+        "user": reporter.user,
+        "peer": reporter.peer,
+        "client_id": reporter.client_id,
+        "seconds": round(measured.seconds, 1),
+        "commands": measured.commands,
+        "pending": server.guard.pending,
+        "paused": server.guard.input_paused,
+        "octets_in": measured.octets_in,
+        "octets_out": measured.octets_out,
+        "busy": round(measured.busy, 3),
+    }

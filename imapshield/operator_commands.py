@@ -1,0 +1,177 @@
+"""The subcommands of ``imapshield`` that ask a running server over its control socket."""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from imapshield.control.client import ask
+from imapshield.control.request_lines import Request
+from imapshield.control.socket_file import client_path
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def add_commands(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", folder: str
+) -> None:
+    """Add the subcommands to those of the console script. `folder` is the user's own data directory."""
+    path = client_path(folder)
+    for name, run, text, arguments in _COMMANDS:
+        command = commands.add_parser(name, help=text, description=text)
+        for argument, options in arguments:
+            command.add_argument(argument, **options)
+        add_control_option(command, path)
+        command.add_argument("--json", action="store_true", help="print the answer as JSON")
+        command.set_defaults(run=partial(_run, run, name))
+
+
+def add_control_option(command: argparse.ArgumentParser, path: str) -> None:
+    """Add the option ``--control``, whose default is `path`."""
+    text = f"the socket of the server's option --control [default: {path}]"
+    command.add_argument("--control", metavar="PATH", default=path, help=text)
+
+
+def _run(show: Callable[[Any], Iterable[str]], name: str, options: argparse.Namespace) -> None:
+    left_out = ("run", "control", "json")
+    arguments = {k: v for k, v in vars(options).items() if k not in left_out and v is not None}
+    answer = ask(options.control, Request(name, arguments))
+    if options.json:
+        json.dump(answer, sys.stdout, indent=2)
+        print()
+    else:
+        for line in show(answer):
+            print(line)
+
+
+def duration(text: str) -> float:
+    """Return the seconds of a duration such as ``10m``.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is none.
+    """
+    match = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
+    if match is None or not int(match[1]):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no duration; write for example 90s, 10m, 2h or 1d"
+        )
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def age(seconds: float) -> str:
+    """Return a duration for people, such as ``3m``: at most four characters up to 999 days."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def size(octets: float) -> str:
+    """Return a number of bytes for people, such as ``1.5M``."""
+    for unit in ("", "k", "M", "G"):
+        if octets < 1000 or unit == "G":
+            break
+        octets /= 1000
+    return f"{octets:.0f}" if not unit else f"{octets:.3g}{unit}"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return lines with aligned columns. A head that begins with ``>`` is of a column that ends at the right."""
+    cells = [[head.lstrip(">") for head in heads], *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
+    right = [head.startswith(">") for head in heads]
+    return [
+        "  ".join(
+            cell.rjust(width) if at_right else cell.ljust(width)
+            for cell, width, at_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _show_status(answer: dict[str, Any]) -> Iterable[str]:
+    yield f"imapshield {answer['version']}, up for {age(answer['seconds'])}"
+    yield (
+        f"connections  {answer['connections']} of {answer['max_connections']},"
+        f" {answer['without_login']} without a login"
+    )
+    yield f"commands     {answer['pending_commands']} pending"
+    yield (
+        f"memory       {size(answer['memory_of_connections'])} of {size(answer['max_memory'])}"
+        " held for connections"
+    )
+    yield f"bans         {answer['bans']}"
+
+
+def _show_who(answer: list[dict[str, Any]]) -> Iterable[str]:
+    heads = (
+        "#",
+        "user",
+        "address",
+        ">age",
+        ">commands",
+        ">pending",
+        ">in",
+        ">out",
+        ">cpu",
+        "client",
+    )
+    rows = [
+        (
+            *(each["connection"], each["user"] or "-", each["peer"], age(each["seconds"])),
+            *(each["commands"], f"{each['pending']}{'*' if each['paused'] else ''}"),
+            *(size(each["octets_in"]), size(each["octets_out"]), f"{each['busy']:.1f}s"),
+            each["client_id"][:40],
+        )
+        for each in answer
+    ]
+    return table(heads, rows) if rows else ["no connections"]
+
+
+def _show_kick(answer: int) -> Iterable[str]:
+    return [f"reset {answer} connection{'s' if answer != 1 else ''}"]
+
+
+def show_bans(answer: list[dict[str, Any]]) -> Iterable[str]:
+    """Yield a line for each ban of an answer."""
+    for ban in answer:
+        scope = ", strangers only" if ban["strangers_only"] else ""
+        yield f"{ban['network']}  {age(ban['remaining'])} left, {ban['reason']}, ban {ban['number']}{scope}"
+
+
+def _show_ban(answer: dict[str, Any]) -> Iterable[str]:
+    reset = f"{answer['reset']} connection{'s' if answer['reset'] != 1 else ''}"
+    return [f"banned {answer['network']} for {age(answer['seconds'])}; {reset} reset"]
+
+
+_WHO = {"metavar": "USER|ADDRESS|NETWORK|NUMBER", "help": "whose connections"}
+_COMMANDS: Sequence[tuple[str, Callable[[Any], Iterable[str]], str, Sequence[tuple[str, Any]]]] = (
+    ("status", _show_status, "show what the running server is doing", ()),
+    (
+        "who",
+        _show_who,
+        "list the connections; * means that reading pauses",
+        (("who", {"nargs": "?", **_WHO}),),
+    ),
+    ("kick", _show_kick, "reset connections", (("who", _WHO),)),
+    (
+        "ban",
+        _show_ban,
+        "ban an address or network, and reset its connections",
+        (
+            ("network", {"metavar": "ADDRESS|NETWORK", "help": "such as 192.0.2.0/26"}),
+            (
+                "--for",
+                {
+                    "dest": "seconds",
+                    "metavar": "DURATION",
+                    "type": duration,
+                    "help": "such as 10m or 1d [default: the limits ban_seconds and max_ban_seconds]",
+                },
+            ),
+        ),
+    ),
+)
