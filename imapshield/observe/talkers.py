@@ -1,0 +1,158 @@
+"""`Talkers`: which connections, addresses, networks and users cause most of the server's work. Pure.
+
+A connection counts its own work. `Talkers` gets the difference once per second, and when the connection ends. So a
+command costs nothing here, and an address that nobody has seen before costs as much as any other.
+
+Each period has two halves: what is reported is between one half and the whole of it, and `Report.seconds` says how
+much. A half that ends is added to the next longer period.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from imapshield.observe.space_saving import Share, Summary
+
+PERIODS: Mapping[str, float] = {"minute": 60.0, "ten minutes": 600.0, "day": 86400.0}
+"""The periods by name, in seconds; each is a multiple of the one before."""
+
+SUBJECTS = ("connection", "address", "network", "user")
+MEASURES = ("commands", "octets", "busy", "resets")
+
+CAPACITY = 1000
+"""Counters of each summary: everyone above a thousandth is listed, and an error is at most a thousandth. Three periods
+of two halves with 16 summaries each take at most 15 MB."""
+
+MAX_WAITING = 2000
+"""Keys of a subject that wait for the end of the second. A flood from more addresses is added earlier."""
+
+
+class Work(NamedTuple):
+    """What a connection has done since the last time. `busy` is in seconds, `octets` are those of both directions."""
+
+    commands: float = 0
+    octets: float = 0
+    busy: float = 0
+    resets: float = 0
+
+    def since(self, before: "Work") -> "Work":
+        """Return the difference to an earlier value."""
+        return Work._make([now - then for now, then in zip(self, before, strict=True)])
+
+
+class Source(NamedTuple):
+    """Whose work it is: the number of a connection, and "" for what is unknown or does not exist."""
+
+    connection: str
+    address: str
+    network: str
+    user: str
+
+
+class Report(NamedTuple):
+    """Who has most of one measure, as `Talkers.report` returns it.
+
+    Attributes:
+        total: what all have together.
+        seconds: the time in which.
+        shares: those with most, largest first.
+    """
+
+    total: float
+    seconds: float
+    shares: list[Share[str]]
+
+
+class _Half:
+    """One half of a period: a summary for each subject and measure, and when it began."""
+
+    def __init__(self, begin: float) -> None:
+        self.begin = begin
+        self.summaries: dict[tuple[str, str], Summary[str]] = {
+            (subject, measure): Summary(CAPACITY) for subject in SUBJECTS for measure in MEASURES
+        }
+
+    def merge(self, other: "_Half") -> None:
+        for key, summary in self.summaries.items():
+            summary.merge(other.summaries[key])
+
+
+class Talkers:
+    """Sums up the work of all connections. `now` is the time in seconds, of a clock that never goes back."""
+
+    def __init__(self, now: float) -> None:
+        self._halves = {name: (_Half(now), _Half(now)) for name in PERIODS}
+        self._waiting: dict[tuple[str, str], dict[str, float]] = {}
+        self._forget_waiting()
+
+    def _forget_waiting(self) -> None:
+        self._waiting = {(s, m): {} for s in SUBJECTS for m in MEASURES}
+
+    def add(self, source: Source, work: Work, now: float) -> None:
+        """Add the work of a connection. It is in reports after the next `end_second`."""
+        longest = 0
+        for measure, amount in zip(MEASURES, work, strict=True):
+            if amount > 0:
+                for subject, key in zip(SUBJECTS, source, strict=True):
+                    if key:
+                        batch = self._waiting[subject, measure]
+                        batch[key] = batch.get(key, 0.0) + amount
+                        longest = max(longest, len(batch))
+        if longest >= MAX_WAITING:
+            self.end_second(now)
+
+    def end_second(self, now: float) -> None:
+        """Put the work of the last second into the summaries. Call this once per second."""
+        first = next(iter(PERIODS))
+        current = self._halves[first][1]
+        for key, batch in self._waiting.items():
+            if batch:
+                current.summaries[key].add(batch)
+        self._forget_waiting()
+        ended: _Half | None = None
+        for name, seconds in PERIODS.items():
+            current = self._halves[name][1]
+            if ended is not None:
+                current.merge(ended)
+            ended = None
+            if now - current.begin >= seconds / 2:
+                self._halves[name] = current, _Half(now)
+                ended = current
+
+    def report(
+        self, period: str, subject: str, measure: str, now: float, number: int = 10
+    ) -> Report:
+        """Return who has most of `measure` in a period.
+
+        Args:
+            period: a key of `PERIODS`.
+            subject: one of `SUBJECTS`.
+            measure: one of `MEASURES`.
+            now: the time in seconds.
+            number: how many shares to return.
+        """
+        halves = list(self._halves[period])
+        for shorter in PERIODS:
+            if shorter == period:
+                break
+            halves.append(self._halves[shorter][1])  # what it has is not in the longer period yet
+        summary = Summary[str](len(halves) * CAPACITY)
+        for half in halves:
+            summary.merge(half.summaries[subject, measure])
+        return Report(summary.total, now - halves[0].begin, summary.top(number))
+
+
+def headline(report: Report, subject: str, measure: str) -> str:
+    """Return in one line how few have most of a measure, such as ``3 addresses: 85 % of commands``.
+
+    It is empty if no ten have half of it.
+    """
+    amounts = [share.amount for share in report.shares[:10]]
+    number = next((n for n in range(1, 11) if sum(amounts[:n]) >= report.total / 2), 0)
+    if not amounts or not number:
+        return ""
+    # Those who have about as much as the last one belong to the same party.
+    least = amounts[number - 1] / 2
+    number = next((n for n in range(number, len(amounts)) if amounts[n] < least), len(amounts))
+    plural = {"address": "addresses"}.get(subject, f"{subject}s")
+    share = 100 * sum(amounts[:number]) / report.total
+    return f"{number} {subject if number == 1 else plural}: {share:.0f} % of {measure}"
