@@ -3,7 +3,9 @@
 import argparse
 import json
 import re
+import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -11,6 +13,9 @@ from typing import Any
 from imapshield.control.client import ask
 from imapshield.control.request_lines import Request
 from imapshield.control.socket_file import client_path
+
+TOP_SECONDS = 2.0
+"""Seconds between two pictures of `imapshield top`."""
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -27,6 +32,15 @@ def add_commands(
         add_control_option(command, path)
         command.add_argument("--json", action="store_true", help="print the answer as JSON")
         command.set_defaults(run=partial(_run, run, name))
+    text = "show live who causes most of the work, by connection, address, network and user"
+    command = commands.add_parser("top", help=text, description=text)
+    command.add_argument("--period", choices=("minute", "ten minutes", "day"), default="minute")
+    by = ("commands", "octets", "busy", "resets")
+    command.add_argument("--by", choices=by, default="commands", help="what orders the rows")
+    command.add_argument("--number", type=int, default=5, help="rows of each table [default: 5]")
+    command.add_argument("--once", action="store_true", help="print it once, as into a pipe")
+    add_control_option(command, path)
+    command.set_defaults(run=_top)
 
 
 def add_control_option(command: argparse.ArgumentParser, path: str) -> None:
@@ -133,6 +147,48 @@ def _show_who(answer: list[dict[str, Any]]) -> Iterable[str]:
 
 def _show_kick(answer: int) -> Iterable[str]:
     return [f"reset {answer} connection{'s' if answer != 1 else ''}"]
+
+
+def _top(options: argparse.Namespace) -> None:
+    """Show who has most of the work, anew every two seconds on a terminal; once otherwise."""
+    arguments = {"period": options.period, "by": options.by, "number": options.number}
+    live = sys.stdout.isatty() and not options.once
+    while True:
+        status = ask(options.control, Request("status"))
+        talkers = ask(options.control, Request("talkers", arguments))
+        lines = [*_show_status(status), "", *_show_talkers(talkers)]
+        if live:
+            height = shutil.get_terminal_size().lines - 1
+            sys.stdout.write("\x1b[H\x1b[2J" + "\n".join(lines[:height]) + "\n")
+            sys.stdout.flush()
+            time.sleep(TOP_SECONDS)
+        else:
+            print("\n".join(lines))
+            return
+
+
+def _show_talkers(answer: dict[str, Any]) -> Iterable[str]:
+    totals = answer["totals"]
+    yield from answer["headlines"]
+    yield (
+        f"last {age(answer['seconds'])}: {size(totals['commands'])} commands, {size(totals['octets'])} octets,"
+        f" {totals['busy']:.1f} s of processor time, {size(totals['resets'])} resets"
+    )
+    for subject, rows in answer["tables"].items():
+        if rows:
+            yield ""
+            heads = (
+                subject,
+                *(f">{measure}" for measure in ("commands", "octets", "busy", "resets")),
+            )
+            shares = [
+                [row["key"], *(_percent(row[head[1:]]) for head in heads[1:])] for row in rows
+            ]
+            yield from table(heads, shares)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share else "-"
 
 
 def show_bans(answer: list[dict[str, Any]]) -> Iterable[str]:

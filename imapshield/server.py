@@ -23,6 +23,7 @@ from imapshield.control.port import ControlPort
 from imapshield.control.request_lines import ControlError
 from imapshield.control.server import ControlFactory
 from imapshield.control.socket_file import server_path
+from imapshield.control.work_meter import WorkMeter
 from imapshield.cred.checkers import CheckerChain, PasswordFile
 from imapshield.cred.realm import MaildirRealm, MailRoot
 from imapshield.cred.sasl import challengers
@@ -60,24 +61,24 @@ def make_server(settings: Settings, reactor: Any) -> IService:
     checkers = [_checker(reactor, text) for text in settings.auth] or [demo_checker]
     realm = _realm(settings, settings.mail_root or first_run.mail, reactor)
     guard = ProcessGuard(limits, NetworkSet.parse(settings.trust))
-    log = LogObserver(verbose=settings.verbose)
+    log, meter = LogObserver(verbose=settings.verbose), WorkMeter(reactor)
     factory = ShieldedIMAP4Factory(
         Portal(realm, [CheckerChain(checkers)]),
         limits=limits,
         context_factory=context,
-        observers=[log],
+        observers=[log, meter],
         reactor=reactor,
         # A SCRAM exchange begins with the salt of one checker. With several checkers, it is not known which one to use.
         challengers=challengers(checkers) if len(checkers) == 1 else None,
         guard=guard,
     )
     shared, admission = factory.shared, factory.shared.admission
-    proxies = Proxies(NetworkSet.parse(settings.proxy), limits, reactor, [log])
+    proxies = Proxies(NetworkSet.parse(settings.proxy), limits, reactor, [log, meter])
     path = _state_path(settings, first_run)
     state = GuardState(path, guard.bans, guard.failures, reactor=reactor, now=reactor.seconds)
     state.on_unban = admission.unbanned
     ban_command = _ban_command(settings, admission, state, reactor)
-    control = _control_port(settings, first_run, factory, reactor)
+    control = _control_port(settings, first_run, factory, meter, reactor)
     free_memory = FreeMemory(
         lambda: (len(factory.connections), shared.memory_budget.memory),
         lambda: shared.fair_queue.begun,
@@ -93,6 +94,7 @@ def make_server(settings: Settings, reactor: Any) -> IService:
         state.on_load = lambda: _keep_decoys(state, checkers)
         state.start()
         memory_loop.start(CHECK_SECONDS, now=False)
+        meter.start(factory)
 
     def close_off(text: str, port: Any) -> None:
         port_proxies = proxies.everyone() if is_proxied(text) else proxies
@@ -113,7 +115,7 @@ def make_server(settings: Settings, reactor: Any) -> IService:
         _open_control(control, is_chosen=settings.control is not None)
         announce(ports)
 
-    on_stop: list[Callable[[], Any]] = [control.close]
+    on_stop: list[Callable[[], Any]] = [control.close, meter.stop]
     on_stop += [checker.close for checker in checkers if hasattr(checker, "close")]
     on_stop += [ban_command.stop] if ban_command is not None else []
     on_stop += [stop_memory_loop, realm.close, state.stop, admission.report_refused]
@@ -141,7 +143,11 @@ def _keep_decoys(state: GuardState, checkers: Sequence[Any]) -> None:
 
 
 def _control_port(
-    settings: Settings, first_run: FirstRunFolder, factory: ShieldedIMAP4Factory, reactor: Any
+    settings: Settings,
+    first_run: FirstRunFolder,
+    factory: ShieldedIMAP4Factory,
+    meter: WorkMeter,
+    reactor: Any,
 ) -> ControlPort:
     """Return the control socket, which is not open yet."""
     connections = ConnectionCommands(factory, reactor.seconds)
@@ -153,6 +159,7 @@ def _control_port(
         "bans": bans.bans,
         "ban": bans.ban,
         "unban": bans.unban,
+        "talkers": meter.talkers,
     }
     path = settings.control or server_path(os.environ, first_run.folder)
     return ControlPort(None if path == "none" else path, ControlFactory(handlers), reactor)

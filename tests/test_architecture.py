@@ -97,7 +97,7 @@ RULES = {
     "control.request_lines": Rule(never=IO_MODULES),
     "control.socket_file": Rule(("control.request_lines",)),
     "control.client": Rule(("control.request_lines",)),
-    "control": Rule(("__init__", *BASE, "edge", "guard"), ("twisted",)),
+    "control": Rule(("__init__", *BASE, "edge", "guard", "observe"), ("twisted",)),
     "operator_commands": Rule(("control.client", "control.request_lines", "control.socket_file")),
     "state_file": Rule(("guard",)),
     "guard_state": Rule(("guard", "state_file"), ("twisted",)),

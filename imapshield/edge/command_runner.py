@@ -167,6 +167,7 @@ class CommandRunner:
         seconds = self.busy_seconds - self._reported_seconds
         commands = self.started - self._reported_commands
         self._reported_seconds, self._reported_commands = self.busy_seconds, self.started
+        owner.shared.working.add(owner)
         if owner.guard.authenticated:
             add = owner.shared.busy_users.add
             values = reporter.user, seconds, commands, reporter.peer, reporter.number

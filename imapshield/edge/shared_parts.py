@@ -1,7 +1,7 @@
 """`SharedParts`: what all connections of a server share."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from imapshield import events
@@ -28,6 +28,8 @@ class SharedParts:
         login_checks: the queue of password checks.
         memory_budget: what the server holds for the connections.
         user_turns: bounds the commands of each user that compute at the same time.
+        working: the connections whose commands have been executed lately, for those who count their work; they take
+            connections out again.
     """
 
     admission: Admission
@@ -37,6 +39,7 @@ class SharedParts:
     login_checks: LoginChecks
     memory_budget: MemoryBudget
     user_turns: UserTurns
+    working: set[Any] = field(default_factory=set)
 
     @classmethod
     def make(

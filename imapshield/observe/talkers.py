@@ -7,7 +7,7 @@ Each period has two halves: what is reported is between one half and the whole o
 much. A half that ends is added to the next longer period.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from imapshield.observe.space_saving import Share, Summary
@@ -141,18 +141,18 @@ class Talkers:
         return Report(summary.total, now - halves[0].begin, summary.top(number))
 
 
-def headline(report: Report, subject: str, measure: str) -> str:
-    """Return in one line how few have most of a measure, such as ``3 addresses: 85 % of commands``.
+def headline(shares: Sequence[Share[str]], total: float, subject: str, measure: str) -> str:
+    """Return in one line how few have most of a measure, such as ``3 hosts, 85 % of commands``.
 
-    It is empty if no ten have half of it.
+    It is empty if no ten of `shares`, which are ordered, have half of `total`.
     """
-    amounts = [share.amount for share in report.shares[:10]]
-    number = next((n for n in range(1, 11) if sum(amounts[:n]) >= report.total / 2), 0)
+    amounts = [share.amount for share in shares[:10]]
+    number = next((n for n in range(1, 11) if sum(amounts[:n]) >= total / 2), 0)
     if not amounts or not number:
         return ""
     # Those who have about as much as the last one belong to the same party.
     least = amounts[number - 1] / 2
     number = next((n for n in range(number, len(amounts)) if amounts[n] < least), len(amounts))
-    plural = {"address": "addresses"}.get(subject, f"{subject}s")
-    share = 100 * sum(amounts[:number]) / report.total
-    return f"{number} {subject if number == 1 else plural}: {share:.0f} % of {measure}"
+    name = {"address": "host"}.get(subject, subject)
+    share = 100 * sum(amounts[:number]) / total
+    return f"{number} {name}{'s' if number > 1 else ''}, {share:.0f} % of {measure}"

@@ -21,7 +21,7 @@ from zope.interface import Interface, implementer
 
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.protocol import ShieldedIMAP4Server
-from imapshield.events import Event
+from imapshield.events import Event, EventObserver
 from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
 from imapshield.mailbox.storage import IStore
@@ -158,6 +158,8 @@ class Server:
     Args:
         realm: gives users their accounts; by default a `MemoryRealm`.
         checker: checks passwords; by default alice has the password ``secret`` and bob has ``word``.
+        clock: the server's time; by default a new one.
+        observers: called with each event.
         limits: fields of `imapshield.limits.Limits`, such as ``backlog=3``.
 
     Attributes:
@@ -172,16 +174,18 @@ class Server:
         *,
         realm: IRealm | None = None,
         checker: ICredentialsChecker | None = None,
+        clock: Clock | None = None,
+        observers: Iterable[EventObserver] = (),
         **limits: Any,
     ) -> None:
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.events: list[Event] = []
         self.realm: Any = realm or MemoryRealm()
         checker = checker or InMemoryUsernamePasswordDatabaseDontUse(alice=b"secret", bob=b"word")
         self.factory = ShieldedIMAP4Factory(
             Portal(self.realm, [checker]),
             limits=Limits(**limits),
-            observers=[self.events.append],
+            observers=[self.events.append, *observers],
             reactor=self.clock,
         )
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.observe.space_saving import Summary
-from imapshield.observe.talkers import CAPACITY, Report, Source, Talkers, Work, headline
+from imapshield.observe.talkers import CAPACITY, Source, Talkers, Work, headline
 
 BATCHES = st.lists(
     st.dictionaries(st.integers(0, 60), st.integers(1, 1000), max_size=40), max_size=20
@@ -115,13 +115,11 @@ class HeadlineTests(SynchronousTestCase):
     def headline(self, *counts: float, total: float) -> str:
         summary = Summary[str](CAPACITY)
         summary.add({str(n): count for n, count in enumerate(counts)})
-        return headline(Report(total, 60, summary.top(10)), "address", "commands")
+        return headline(summary.top(10), total, "address", "commands")
 
     def test_few_who_have_most_are_named(self) -> None:
         """The line says how many addresses have most of it, and none is said if nobody has."""
-        self.assertEqual(
-            self.headline(30, 28, 27, 1, 1, total=100), "3 addresses: 85 % of commands"
-        )
-        self.assertEqual(self.headline(90, 1, total=100), "1 address: 90 % of commands")
+        self.assertEqual(self.headline(30, 28, 27, 1, 1, total=100), "3 hosts, 85 % of commands")
+        self.assertEqual(self.headline(90, 1, total=100), "1 host, 90 % of commands")
         self.assertEqual(self.headline(*[1] * 100, total=100), "")
         self.assertEqual(self.headline(total=0), "")
