@@ -141,6 +141,7 @@ class LimitTriggered(Event):
         seconds: how long the connection has been open.
         executed: how many of the commands were executed or are running.
         busy: the seconds for which the server has computed for them, as in `ConnectionClosed`.
+        last_commands: as in `ConnectionClosed`.
         binding: as in `limits.LimitReached`.
     """
 
@@ -159,6 +160,7 @@ class LimitTriggered(Event):
     seconds: float = 0.0
     executed: int = 0
     busy: float = 0.0
+    last_commands: tuple[str, ...] = ()
     binding: str = ""
 
     @property
@@ -243,6 +245,7 @@ class ConnectionClosed(Event):
         executed: how many of the commands were executed or were running.
         busy: the seconds for which the server has computed for them: CPU time of the store's threads, and elapsed time
             of the main thread, which is more on a machine that others use, too.
+        last_commands: the names of the last three commands that were executed, the last one last.
     """
 
     reason: str
@@ -253,6 +256,7 @@ class ConnectionClosed(Event):
     user: str = ""
     executed: int = 0
     busy: float = 0.0
+    last_commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

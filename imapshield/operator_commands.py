@@ -191,6 +191,28 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share else "-"
 
 
+def _show_why(answer: dict[str, Any]) -> Iterable[str]:
+    for end in answer.get("ends") or answer["networks"]:
+        since = f", first {_when(end['first'])}" if end["count"] > 1 else ""
+        yield f"{_when(end['last'])}  {end['count']} x {end['action'] or 'ended'}: {_cause(end)}{since}"
+        who = f"user {end['user']} from {end['peer']}" if end["user"] else f"address {end['peer']}"
+        connection = f", connection {end['connection']}" if end["connection"] else ""
+        commands = f", last commands {' '.join(end['commands'])}" if end["commands"] else ""
+        detail = f", {end['detail']}" if end["detail"] else ""
+        yield f"    {who}{connection}{commands}{detail}"
+
+
+def _cause(end: dict[str, Any]) -> str:
+    if not end["value"]:
+        return str(end["cause"])
+    option = "" if end["setting"] in ("", "none") else f"; to change it: {end['setting']}"
+    return f"{end['cause']}={end['value']:.12g}, seen {end['observed']:.12g}{option}"
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
 def show_bans(answer: list[dict[str, Any]]) -> Iterable[str]:
     """Yield a line for each ban of an answer."""
     for ban in answer:
@@ -213,6 +235,21 @@ _COMMANDS: Sequence[tuple[str, Callable[[Any], Iterable[str]], str, Sequence[tup
         (("who", {"nargs": "?", **_WHO}),),
     ),
     ("kick", _show_kick, "reset connections", (("who", _WHO),)),
+    (
+        "why",
+        _show_why,
+        "say why connections ended; without an argument, those of strangers by network",
+        (
+            (
+                "who",
+                {
+                    "nargs": "?",
+                    "metavar": "USER|ADDRESS|NETWORK|NUMBER|REFERENCE",
+                    "help": "whose; a REFERENCE is in the answer to a command that failed",
+                },
+            ),
+        ),
+    ),
     (
         "ban",
         _show_ban,

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -19,6 +20,7 @@ from twisted.logger import Logger
 
 from imapshield.config import DEFAULT_LISTEN, ConfigError, Settings
 from imapshield.control.commands import BanCommands, ConnectionCommands
+from imapshield.control.end_history import EndHistory
 from imapshield.control.port import ControlPort
 from imapshield.control.request_lines import ControlError
 from imapshield.control.server import ControlFactory
@@ -33,6 +35,7 @@ from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.gate import Gate
 from imapshield.edge.proxy import Proxies
 from imapshield.endpoints import is_proxied, server_endpoint
+from imapshield.events import EventObserver
 from imapshield.first_run import FirstRunFolder
 from imapshield.free_memory import CHECK_SECONDS, FreeMemory
 from imapshield.guard.networks import NetworkSet
@@ -62,23 +65,25 @@ def make_server(settings: Settings, reactor: Any) -> IService:
     realm = _realm(settings, settings.mail_root or first_run.mail, reactor)
     guard = ProcessGuard(limits, NetworkSet.parse(settings.trust))
     log, meter = LogObserver(verbose=settings.verbose), WorkMeter(reactor)
+    history = EndHistory(time.time)
+    observers: list[EventObserver] = [log, meter, history]
     factory = ShieldedIMAP4Factory(
         Portal(realm, [CheckerChain(checkers)]),
         limits=limits,
         context_factory=context,
-        observers=[log, meter],
+        observers=observers,
         reactor=reactor,
         # A SCRAM exchange begins with the salt of one checker. With several checkers, it is not known which one to use.
         challengers=challengers(checkers) if len(checkers) == 1 else None,
         guard=guard,
     )
     shared, admission = factory.shared, factory.shared.admission
-    proxies = Proxies(NetworkSet.parse(settings.proxy), limits, reactor, [log, meter])
+    proxies = Proxies(NetworkSet.parse(settings.proxy), limits, reactor, observers)
     path = _state_path(settings, first_run)
     state = GuardState(path, guard.bans, guard.failures, reactor=reactor, now=reactor.seconds)
     state.on_unban = admission.unbanned
     ban_command = _ban_command(settings, admission, state, reactor)
-    control = _control_port(settings, first_run, factory, meter, reactor)
+    control = _control_port(settings, first_run, factory, meter, history, reactor)
     free_memory = FreeMemory(
         lambda: (len(factory.connections), shared.memory_budget.memory),
         lambda: shared.fair_queue.begun,
@@ -147,6 +152,7 @@ def _control_port(
     first_run: FirstRunFolder,
     factory: ShieldedIMAP4Factory,
     meter: WorkMeter,
+    history: EndHistory,
     reactor: Any,
 ) -> ControlPort:
     """Return the control socket, which is not open yet."""
@@ -160,6 +166,7 @@ def _control_port(
         "ban": bans.ban,
         "unban": bans.unban,
         "talkers": meter.talkers,
+        "why": history.why,
     }
     path = settings.control or server_path(os.environ, first_run.folder)
     return ControlPort(None if path == "none" else path, ControlFactory(handlers), reactor)

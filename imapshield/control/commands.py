@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from imapshield import __version__
+from imapshield.control.end_history import as_network, is_in
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.edge.admission import OPERATOR, Admission
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.guard.bans import ban_target
-from imapshield.guard.networks import Network, describe, is_inside, networks_of
+from imapshield.guard.networks import describe
 from imapshield.guard.process_guard import BANNED
 from imapshield.limits import LimitReached
 
@@ -69,10 +70,10 @@ class ConnectionCommands:
         """Return the connections of a user, an address, a network, or with a number."""
         servers = self._factory.connections
         named = [s for s in servers if who in (s.reporter.user, str(s.reporter.number))]
-        network = _network(who)
+        network = as_network(who)
         if named or network is None:
             return named
-        return [s for s in servers if _is_in(s.reporter.peer, network)]
+        return [s for s in servers if is_in(s.reporter.peer, network)]
 
 
 class BanCommands:
@@ -112,7 +113,7 @@ class BanCommands:
         if self._admission.guard.trusted.overlaps(ban_target(network)):
             raise ControlError(f"{network}: --trust exempts it from bans; change --trust first")
         ban = self._admission.ban_by_operator(network, seconds)
-        victims = [s for s in self._factory.connections if _is_in(s.reporter.peer, ban.network)]
+        victims = [s for s in self._factory.connections if is_in(s.reporter.peer, ban.network)]
         for server in victims:
             server.evict(BANNED)
         return {"network": describe(ban.network), "seconds": ban.seconds, "reset": len(victims)}
@@ -125,22 +126,11 @@ class BanCommands:
 
 def _given_network(request: Request) -> str:
     network = request.text("network")
-    if _network(network) is None:
+    if as_network(network) is None:
         raise ControlError(
             f"{network}: not an address or network, such as 192.0.2.7 or 2001:db8::/64"
         )
     return network
-
-
-def _network(text: str) -> Network | None:
-    try:
-        return ban_target(text)
-    except ValueError:
-        return None
-
-
-def _is_in(address: str, network: Network) -> bool:
-    return any(is_inside(own, network) for own in networks_of(address)[:1])
 
 
 def _describe(server: ShieldedIMAP4Server) -> dict[str, Any]:

@@ -36,11 +36,13 @@ class CommandRunner:
     Attributes:
         started: how many commands were executed or are running.
         busy_seconds: how long the server has computed for them, see `events.ConnectionClosed`.
+        last_commands: the names of the last three of them, the last one last; "" for none.
     """
 
     def __init__(self, owner: ConnectionOwner, session: ServedSession) -> None:
         self.started = self._reported_commands = 0
         self.busy_seconds = self._reported_seconds = 0.0
+        self.last_commands = "", "", ""
         self._owner = owner
         self._session = session
         self._scheduled = False
@@ -118,6 +120,7 @@ class CommandRunner:
         if late_continuations:
             self._owner.write_buffer.write(_CONTINUATION * late_continuations)
         name = command.name.decode("ascii")
+        self.last_commands = *self.last_commands[1:], name
         coroutine = self._session.run(command)
         # Its variables, such as `mailbox.request.current_request`, are not those of other connections.
         context = copy_context()

@@ -43,6 +43,7 @@ class Activity(NamedTuple):
     seconds: float = 0.0
     executed: int = 0
     busy: float = 0.0
+    last_commands: tuple[str, ...] = ()
 
 
 class EventReporter:

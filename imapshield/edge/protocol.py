@@ -322,7 +322,8 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         runner, seconds = self._runner, self.now() - self._connected_at
         octets = self.bytes_in, self.write_buffer.bytes_written
         commands = runner.started + self.guard.not_started
-        return Activity(commands, *octets, seconds, runner.started, runner.busy_seconds)
+        last = tuple(name for name in runner.last_commands if name)
+        return Activity(commands, *octets, seconds, runner.started, runner.busy_seconds, last)
 
     def sendServerGreeting(self) -> None:
         """Send the greeting."""

@@ -1,0 +1,260 @@
+"""`EndHistory`: why connections ended and logins were refused, for ``imapshield why``.
+
+Rules
+-----
+* The ends of a user, an address or a network for the same cause are one entry with a count. What is kept of them are
+  the first and the last.
+* Users and strangers have tables of their own, and a network has at most `MAX_OF_NETWORK` entries of addresses: what
+  exceeds that is in the entry of the network only. So a flood erases neither the history of users nor that of others.
+* Full tables take at most 32 MB.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from imapshield import events
+from imapshield.control.request_lines import ControlError, Request
+from imapshield.guard.bans import ban_target
+from imapshield.guard.bounded_table import BoundedTable
+from imapshield.guard.networks import Network, describe, is_inside, networks_of
+
+MAX_USERS = 12_000
+"""Entries of users: pairs of a user and a cause. One more drops the one whose last end is the longest ago."""
+
+MAX_ADDRESSES = 12_000
+"""The same for the addresses of connections without a login."""
+
+MAX_NETWORKS = 6_000
+"""The same for their networks: IPv4 /21 and IPv6 /48."""
+
+MAX_OF_NETWORK = 200
+"""Entries of addresses in one such network."""
+
+MAX_REFERENCES = 1_000
+"""Internal errors that are found by the reference in their answer. One more drops the oldest."""
+
+MAX_ANSWERS = 200
+"""Ends in one answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Why a connection ended, or why something was refused.
+
+    Attributes:
+        cause: the name of a limit, or the reason of the end in words.
+        action: what the server did, as in `events.LimitTriggered`; "" if the client has ended the connection.
+        peer: the address of the client.
+        user: the user who was logged in, or "".
+        value: the limit; 0 if there is none.
+        observed: the value that reached it.
+        setting: the option that changes the limit; "" if there is none.
+        connection: the number of the connection; 0 for none.
+        commands: the names of the last commands, the last one last.
+        detail: more about it, such as what the client has sent with ID.
+        first: when this has happened for the first time, in seconds since 1970.
+        last: when it has happened for the last time. All other attributes are of that time.
+        count: how often.
+    """
+
+    cause: str
+    action: str
+    peer: str
+    user: str = ""
+    value: float = 0
+    observed: float = 0
+    setting: str = ""
+    connection: int = 0
+    commands: tuple[str, ...] = ()
+    detail: str = ""
+    first: float = 0
+    last: float = 0
+    count: int = 1
+
+
+def _last(end: End) -> float:
+    return end.last
+
+
+class EndHistory:
+    """An `events.EventObserver` that keeps why connections ended.
+
+    Args:
+        wall_clock: returns the seconds since 1970.
+    """
+
+    def __init__(self, wall_clock: Callable[[], float]) -> None:
+        self._time = wall_clock
+        self._users: BoundedTable[tuple[str, str], End] = BoundedTable(MAX_USERS, _last)
+        self._addresses: BoundedTable[tuple[str, str], End] = BoundedTable(MAX_ADDRESSES, _last)
+        self._networks: BoundedTable[tuple[str, str], End] = BoundedTable(MAX_NETWORKS, _last)
+        self._references: dict[str, End] = {}
+        self._of_network: Counter[Network] = Counter()
+        self._explained: dict[int, End] = {}  # by the number of a connection that has not ended yet
+
+    def __call__(self, event: events.Event) -> None:
+        """Note an event if it ends a connection, or says why one will end."""
+        if isinstance(event, events.LimitTriggered):
+            if event.action in ("reset", "bye", "refused"):
+                self._limit(event)
+        elif isinstance(event, events.ConnectionClosed):
+            explained = self._explained.pop(event.connection, None)
+            if explained is None:
+                explained = End(event.reason, "", event.peer, connection=event.connection)
+            end = replace(explained, user=event.user, commands=event.last_commands)
+            self.add(end)
+        else:
+            self._other(event)
+
+    def _limit(self, event: events.LimitTriggered) -> None:
+        values = event.value, event.observed, event.setting, event.connection
+        detail = event.client_id or (f"most of it has {event.holder}" if event.holder else "")
+        end = End(event.limit, event.action, event.peer, event.user, *values, detail=detail)
+        if event.action == "refused" or not event.connection:
+            self.add(replace(end, commands=(event.sample,) if event.sample else ()))
+        else:
+            self._explained[event.connection] = end
+
+    def _other(self, event: events.Event) -> None:
+        if isinstance(event, events.AddressBanned):
+            values = event.value, event.observed, event.setting
+            detail = f"{event.network} for {event.seconds:.0f} s"
+            self.add(End(f"banned: {event.limit}", "ban", event.peer, "", *values, detail=detail))
+        elif isinstance(event, events.ConnectionsRefused):
+            address = event.peer.partition("/")[0]
+            self.add(End("banned", "refused", address, count=event.connections))
+        elif isinstance(event, events.LoginRefused):
+            self.add(
+                End(f"login refused: {event.reason}", "refused", event.peer, detail=event.user)
+            )
+        elif isinstance(event, (events.ProxyHeaderRejected, events.TLSFailed)):
+            end = End(event.reason, "reset", event.peer, connection=event.connection)
+            if event.connection:
+                self._explained[event.connection] = end
+            else:
+                self.add(end)
+        elif isinstance(event, events.CommandFailed):
+            cause = f"internal error in {event.command}"
+            end = End(
+                cause, "reset", event.peer, connection=event.connection, detail=event.reference
+            )
+            now = self._time()
+            self._references[event.reference] = replace(end, first=now, last=now)
+            if len(self._references) > MAX_REFERENCES:
+                del self._references[next(iter(self._references))]
+            if event.connection:
+                self._explained[event.connection] = end
+
+    def add(self, end: End) -> None:
+        """Add an end that happens now."""
+        now = self._time()
+        end = replace(end, first=now, last=now)
+        if end.user:
+            _count(self._users, (end.user, end.cause), end)
+            return
+        networks = networks_of(end.peer)
+        if not networks:
+            _count(self._addresses, (end.peer, end.cause), end)
+            return
+        network = networks[2]
+        _count(self._networks, (describe(network), end.cause), end)
+        key = end.peer, end.cause
+        is_new = self._addresses.get(key) is None
+        if is_new and self._of_network[network] >= MAX_OF_NETWORK:
+            return
+        dropped = _count(self._addresses, key, end)
+        if is_new:
+            self._of_network[network] += 1
+        if dropped is not None:
+            self._forget(networks_of(dropped[0]))
+
+    def _forget(self, networks: tuple[Network, ...]) -> None:
+        if networks:
+            self._of_network[networks[2]] -= 1
+            if not self._of_network[networks[2]]:
+                del self._of_network[networks[2]]
+
+    def of_user(self, user: str) -> list[End]:
+        """Return the ends of the connections of a user, the last one first."""
+        return _ordered(end for end in self._users.values() if end.user == user)
+
+    def of_network(self, network: Network) -> list[End]:
+        """Return the ends of connections from an address or network, with a login or without, the last one first."""
+        tables = self._users, self._addresses
+        ends = (end for table in tables for end in table.values())
+        found = _ordered(end for end in ends if is_in(end.peer, network))
+        return found or [
+            end
+            for end in _ordered(self._networks.values())
+            if is_inside(network, networks_of(end.peer)[2])
+        ]
+
+    def of_reference(self, reference: str) -> End | None:
+        """Return the internal error that was answered with a reference; None if it is unknown."""
+        return self._references.get(reference)
+
+    def of_connection(self, number: int) -> list[End]:
+        """Return the end of a connection, if no later one for the same cause has replaced it."""
+        return [end for end in self._everything() if end.connection == number]
+
+    def summary(self) -> list[End]:
+        """Return the ends without a login, by network and cause; the most frequent is first."""
+        return sorted(self._networks.values(), key=lambda end: -end.count)
+
+    def _everything(self) -> Iterator[End]:
+        for table in (self._users, self._addresses):
+            yield from table.values()
+
+    async def why(self, request: Request) -> dict[str, Any]:
+        """Answer the command `why`: the argument `who` is a user, an address, a network, a connection or a reference.
+
+        Without it, the answer is about the networks with the most ends.
+        """
+        if not request.arguments.get("who"):
+            return {"networks": [_described(end) for end in self.summary()[:MAX_ANSWERS]]}
+        who = request.text("who")
+        network = as_network(who)
+        reference = self.of_reference(who)
+        ends = [reference] if reference is not None else self.of_user(who)
+        if not ends and network is not None:
+            ends = self.of_network(network)
+        if not ends and who.isdecimal():
+            ends = self.of_connection(int(who))
+        if not ends:
+            raise ControlError(
+                f"{who}: no user, address, connection or reference of which an end is known;"
+                " `imapshield why` lists the networks with the most ends"
+            )
+        return {"ends": [_described(end) for end in ends[:MAX_ANSWERS]]}
+
+
+def _described(end: End) -> dict[str, Any]:
+    return asdict(end)
+
+
+def as_network(text: str) -> Network | None:
+    """Return the network of an address or a network; None if the text is neither."""
+    try:
+        return ban_target(text)
+    except ValueError:
+        return None
+
+
+def _count(table: BoundedTable[Any, End], key: tuple[str, str], end: End) -> tuple[str, str] | None:
+    """Add an end to the entry of `key`. Returns the key of the entry that was dropped for it, or None."""
+    before = table.get(key)
+    if before is not None:
+        end = replace(end, first=before.first, count=before.count + end.count)
+    dropped: tuple[str, str] | None = table.put(key, end)
+    return dropped
+
+
+def _ordered(ends: Iterable[End]) -> list[End]:
+    return sorted(ends, key=lambda end: -end.last)
+
+
+def is_in(address: str, network: Network) -> bool:
+    """Return whether an address is in a network."""
+    return any(is_inside(own, network) for own in networks_of(address)[:1])
