@@ -7,6 +7,7 @@ Rules
 * An error message is one line: the option, what is wrong with it, and what to type instead.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -30,6 +31,10 @@ _TOML_TYPES: dict[str, type] = {
     **dict.fromkeys(("listen", "auth", "limit", "report-only-limit", "proxy", "trust"), list),
 }
 _TYPE_NAMES = {str: "a string", bool: "true or false", list: "a list of strings"}
+
+_SIZE_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_TIME_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
 
 _LIMITS = {limit.name: limit for limit in fields(Limits) if limit.metadata}
 _MAX_VALUE = 999_999_999_999
@@ -245,12 +250,40 @@ def _limit_value(name: str, option: str, text: str) -> float | bool:
     try:
         if kind is bool:
             return ("false", "true").index(text.lower()) == 1
-        number = int(text) if kind is int else float(text)
+        number = _number(name, text) if kind is int else float(_number(name, text))
         if number != default and not 0 < number <= _MAX_VALUE:
             raise ValueError
-    except ValueError:
-        raise ConfigError(f"{option}: must be {_expected(kind, default)}") from None
+    except (ValueError, KeyError):
+        raise ConfigError(f"{option}: must be {_expected(kind, default)}{_units(name)}") from None
     return number
+
+
+def _number(name: str, text: str) -> float:
+    """Return a number with a unit: K, M, G or T for bytes, s, m, h or d for seconds.
+
+    Raises:
+        ValueError, KeyError: it is none.
+    """
+    units: Mapping[str, int] = _SIZE_UNITS if _is_size(name) else {}
+    units = _TIME_UNITS if name.endswith("_seconds") else units
+    match = _NUMBER.fullmatch(text)
+    if match is None or not (match[2] and units):
+        return int(text) if _LIMITS[name].type is int else float(text)
+    number = float(match[1]) * units[match[2].lower()]
+    if _LIMITS[name].type is int and number != int(number):
+        raise ValueError
+    return int(number) if _LIMITS[name].type is int else number
+
+
+def _is_size(name: str) -> bool:
+    return name.endswith(("_bytes", "_size", "_length"))
+
+
+def _units(name: str) -> str:
+    """Return which units a limit may have, for an error."""
+    if _is_size(name):
+        return "; K, M, G and T are units, as in 10M"
+    return "; s, m, h and d are units, as in 30m" if name.endswith("_seconds") else ""
 
 
 def _expected(kind: object, default: object) -> str:

@@ -1,14 +1,20 @@
 """The command ``twistd imapshield``: its options, and `makeService`."""
 
+import re
 import textwrap
 import time
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from twisted.application.service import IService
 from twisted.cred import strcred
 from twisted.cred.credentials import IUsernamePassword
 from twisted.python import usage
+from twisted.scripts._twistd_unix import ServerOptions
 
+import twisted
+from imapshield import __version__
 from imapshield.config import ConfigError, Settings, load_settings
 from imapshield.guard.memory_budget import bytes_per_stranger, stranger_cost
 from imapshield.limits import Limits
@@ -99,9 +105,16 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         """
         try:
             super().parseOptions(options)
-        except (usage.UsageError, ConfigError) as error:
-            advice = "" if isinstance(error, ConfigError) else "; see --help"
-            raise SystemExit(f"imapshield: {error}{advice}") from None
+        except ConfigError as error:
+            raise SystemExit(f"imapshield: {error}") from None
+        except usage.UsageError as error:
+            advice = _advice(str(error), self.longOpt)
+            raise SystemExit(f"imapshield: {error}; {advice}see --help") from None
+
+    def opt_version(self) -> None:
+        """Print the version of imapshield and of Twisted."""
+        print(f"imapshield {__version__}, Twisted {twisted.__version__}")
+        raise SystemExit(0)
 
     def parseArgs(self, *arguments: str) -> None:
         """Refuse arguments that are not options."""
@@ -115,6 +128,24 @@ class Options(usage.Options, strcred.AuthOptionMixin):
                 raise ConfigError(f"--{name} needs a value")
         given = {name: value for name, value in self.items() if value and name != "config"}
         self.settings = load_settings(given, self["config"])
+
+
+def _advice(error: str, options: Sequence[str]) -> str:
+    """Return what was probably meant by an option that is not known."""
+    match = re.fullmatch(r"option (--?)([\w-]+) not recognized", error)
+    if match is None:
+        return ""
+    dashes, name = match.groups()
+    of_twistd = ServerOptions()
+    if name in of_twistd.shortOpt if dashes == "-" else _has(of_twistd.longOpt, name):
+        return f"it is one of twistd, and belongs before `imapshield`: twistd {dashes}{name} imapshield; "
+    known = [option.rstrip("=") for option in options]
+    similar = get_close_matches(name, known, 1)
+    return f"did you mean --{similar[0]}? " if similar else ""
+
+
+def _has(options: Sequence[str], name: str) -> bool:
+    return name in [option.rstrip("=") for option in options]
 
 
 def limits_help() -> str:

@@ -113,7 +113,7 @@ RULES = {
         ("twisted", "zope", "OpenSSL"),
     ),
     "tap": Rule(
-        ("limits", "config", "guard.memory_budget", "server"),
+        ("__init__", "limits", "config", "guard.memory_budget", "server"),
         ("twisted",),
     ),
     "server": Rule(

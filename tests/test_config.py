@@ -102,6 +102,27 @@ class CommandLineTests(ConfigTestCase):
         for text in ("many", "0"):
             self.refuses({"backlog": text}, None, f"--backlog {text}: must be a whole number")
 
+    def test_units(self) -> None:
+        """Sizes have the units K, M, G and T, times s, m, h and d; other limits have none."""
+        for assignment, value in (
+            ("max_message_size=10M", 10 << 20),
+            ("quota_bytes=1.5GiB", 3 << 29),
+            ("max_line_length=64kb", 64 << 10),
+            ("idle_seconds=30m", 1800),
+            ("stalled_seconds=0.5m", 30),
+        ):
+            name = assignment.partition("=")[0]
+            limits = load_settings({"limit": [assignment]}).limits
+            self.assertEqual(getattr(limits, name), value)
+        for assignment in (
+            "max_message_size=10m3",
+            "max_line_length=1.0001k",
+            "idle_seconds=1G",
+            "max_connections=1k",
+        ):
+            self.refuses({"limit": [assignment]}, None, f"--limit {assignment}: must be")
+        self.refuses({"limit": ["max_message_size=10X"]}, None, "as in 10M")
+
     def test_zero_means_no_limit(self) -> None:
         """A limit that is off by default, with 0, can be set to 0; the error for another value permits 0 too."""
         settings = load_settings({"limit": ["quota_bytes=1", "quota_bytes=0"]})

@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield import __version__
 from imapshield.config import Settings
 from imapshield.cred import checkers, passwords
 from imapshield.limits import Limits
-from imapshield.tap import use_monotonic_clock
+from imapshield.tap import Options, use_monotonic_clock
 from tests.command_line import CommandLineTestCase
 
 
@@ -87,6 +90,23 @@ class OptionsTests(CommandLineTestCase):
         self.refuses("--nonsense", message=["nonsense", "--help"])
         self.refuses("surplus", message=["surplus", "--help"])
         self.refuses("--listen", message="--help")
+
+    def test_wrong_option_is_explained(self) -> None:
+        """An option of twistd belongs before the name of the plugin, and a misspelt one is recognized."""
+        self.refuses(
+            "--nodaemon", message="belongs before `imapshield`: twistd --nodaemon imapshield"
+        )
+        self.refuses("-n", message="twistd -n imapshield")
+        self.refuses("--logfile=x", message="twistd --logfile imapshield")
+        self.refuses("--mailroot=x", message="did you mean --mail-root?")
+
+    def test_version(self) -> None:
+        """``twistd imapshield --version`` prints the version of imapshield."""
+        output = StringIO()
+        with redirect_stdout(output), self.assertRaises(SystemExit) as caught:
+            Options().parseOptions(["--version"])
+        self.assertEqual(caught.exception.code, 0)
+        self.assertIn(f"imapshield {__version__}, ", output.getvalue())
 
     def test_configuration_error_is_one_line(self) -> None:
         """An error of the configuration is one line, from the command line and from the file."""
