@@ -6,6 +6,7 @@ from typing import Any
 from twisted.internet.endpoints import serverFromString, wrapServerTLS
 from zope.interface import directlyProvides, providedBy
 
+from imapshield.config import DEFAULT_LISTEN, ConfigError
 from imapshield.tls import CertificateDirectory, apply_policy, warn_if_expired
 
 _DEFAULT_TLS_PORT = "993"
@@ -33,6 +34,28 @@ class _ListeningReactor:
         if certificate is not None:
             warn_if_expired(certificate, f"--listen {self._description}")
         return self._reactor.listenSSL(port, factory, contextFactory, **options)
+
+
+def listen_endpoint(reactor: Any, text: str) -> Any:
+    """Return the endpoint of one ``--listen``.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        return server_endpoint(reactor, text)
+    except ConfigError:
+        raise
+    except FileNotFoundError as error:
+        reason = f"file {error.filename} not found"
+    except Exception as error:  # endpoint parsers are plugins and may raise anything
+        without_port = re.search(r"(^|:)(tcp[46]?|ssl)(:?$|::)", text)
+        wrong_port = "the port is not a number" if "invalid literal" in str(error) else ""
+        reason = wrong_port or f"not a Twisted endpoint ({error})"
+        reason = "has no port" if without_port else reason
+        if text.isdecimal():
+            raise ConfigError(f"--listen {text}: did you mean tcp:{text}?") from None
+    raise ConfigError(f"--listen {text}: {reason}; use for example tcp:143 or {DEFAULT_LISTEN}")
 
 
 def server_endpoint(reactor: Any, description: str) -> Any:

@@ -1,9 +1,7 @@
 """Builds the server from its `Settings`: checkers, realm, guard, factory and service."""
 
-import errno
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,14 +9,12 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import IService
-from twisted.cred import strcred
-from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
-from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.portal import Portal
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from imapshield.config import DEFAULT_LISTEN, ConfigError, Settings
+from imapshield.auth_option import make_checker
+from imapshield.config import ConfigError, Settings
 from imapshield.control.commands import BanCommands, ConnectionCommands
 from imapshield.control.end_history import EndHistory
 from imapshield.control.port import ControlPort
@@ -34,7 +30,7 @@ from imapshield.edge.ban_command import BanCommand, parse_command
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.gate import Gate
 from imapshield.edge.proxy import Proxies
-from imapshield.endpoints import is_proxied, server_endpoint
+from imapshield.endpoints import is_proxied, listen_endpoint
 from imapshield.events import EventObserver
 from imapshield.first_run import FirstRunFolder
 from imapshield.free_memory import CHECK_SECONDS, FreeMemory
@@ -57,11 +53,11 @@ def make_server(settings: Settings, reactor: Any) -> IService:
         ConfigError: the settings cannot be used.
     """
     limits = settings.limits
-    endpoints = [(text, _endpoint(reactor, text)) for text in settings.listen]
+    endpoints = [(text, listen_endpoint(reactor, text)) for text in settings.listen]
     context = load_context(settings.certificate, settings.key) if settings.certificate else None
     first_run = _first_run_folder(settings)
     demo_checker = PasswordFile(first_run.users, reactor=reactor)
-    checkers = [_checker(reactor, text) for text in settings.auth] or [demo_checker]
+    checkers = [make_checker(reactor, text) for text in settings.auth] or [demo_checker]
     realm = _realm(settings, settings.mail_root or first_run.mail, reactor)
     guard = ProcessGuard(limits, NetworkSet.parse(settings.trust))
     log, meter = LogObserver(verbose=settings.verbose), WorkMeter(reactor)
@@ -256,23 +252,6 @@ def _fit_open_files(open_files: int | None, guard: Any, realm: Any) -> None:
         )
 
 
-def _endpoint(reactor: Any, text: str) -> Any:
-    try:
-        return server_endpoint(reactor, text)
-    except ConfigError:
-        raise
-    except FileNotFoundError as error:
-        reason = f"file {error.filename} not found"
-    except Exception as error:  # endpoint parsers are plugins and may raise anything
-        without_port = re.search(r"(^|:)(tcp[46]?|ssl)(:?$|::)", text)
-        wrong_port = "the port is not a number" if "invalid literal" in str(error) else ""
-        reason = wrong_port or f"not a Twisted endpoint ({error})"
-        reason = "has no port" if without_port else reason
-        if text.isdecimal():
-            raise ConfigError(f"--listen {text}: did you mean tcp:{text}?") from None
-    raise ConfigError(f"--listen {text}: {reason}; use for example tcp:143 or {DEFAULT_LISTEN}")
-
-
 def _not_writable(first_run: FirstRunFolder, error: OSError) -> str:
     return (
         f"{error.filename or first_run.folder}: {error.strerror};"
@@ -330,50 +309,3 @@ def _check_writable(option: str, directory: str) -> None:
             f"{option}: the server cannot read and write {directory};"
             " chown it, or run the server as its owner with twistd --uid"
         )
-
-
-def _checker(reactor: Any, text: str) -> Any:
-    """Return the checker of one ``--auth``.
-
-    ``file:`` is a file of hashed passwords. The checker of strcred with that name compares passwords in plain text.
-    """
-    kind, _, argument = text.partition(":")
-    if kind in ("file", "imapshield"):
-        return _password_file(reactor, argument)
-    if kind == "memory" and ":" not in argument:
-        raise ConfigError("--auth memory: needs USER:PASSWORD, as in --auth memory:alice:secret")
-    try:
-        checker: Any = strcred.makeChecker(text)
-    except strcred.InvalidAuthType:
-        if "/" in kind:
-            raise ConfigError(f"--auth {text}: did you mean file:{text}?") from None
-        raise ConfigError(
-            f"--auth {kind}: unknown type; use file:PATH, memory:USER:PASSWORD or a type of "
-            "--help-auth"
-        ) from None
-    except Exception as error:  # checker factories are plugins and may raise anything
-        reason = str(error).rstrip(".")
-        raise ConfigError(f"--auth {kind}: {reason}; see --help-auth-type {kind}") from None
-    if IUsernamePassword not in checker.credentialInterfaces:
-        raise ConfigError(f"--auth {kind}: does not check passwords; see --help-auth")
-    if isinstance(checker, InMemoryUsernamePasswordDatabaseDontUse):
-        # The plugin of strcred stores str, but the names and passwords that clients send are bytes.
-        users: dict[Any, Any] = checker.users
-        checker.users = {user.encode(): word.encode() for user, word in users.items()}
-    return checker
-
-
-def _password_file(reactor: Any, path: str) -> Any:
-    if not path:
-        raise ConfigError("--auth file: needs a path, as in --auth file:/etc/imapshield/users")
-    try:
-        open(path, "rb").close()
-    except OSError as error:
-        if error.errno == errno.EISDIR:
-            advice = f"name a file in it, such as --auth file:{os.path.join(path, 'users')}"
-        elif error.errno == errno.ENOENT:
-            advice = f"`imapshield passwd {path} USER` creates it"
-        else:
-            advice = "start the server as a user who can read it"
-        raise ConfigError(f"--auth file:{path}: {error.strerror}; {advice}") from None
-    return PasswordFile(path, reactor=reactor)

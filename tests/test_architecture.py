@@ -107,7 +107,8 @@ RULES = {
     "service": Rule((), ("twisted",)),
     "config": Rule(("limits", "guard.networks"), never=IO_MODULES),
     "tls": Rule(("config",), ("twisted", "zope", "OpenSSL", "service_identity")),
-    "endpoints": Rule(("tls",), ("twisted", "zope")),
+    "auth_option": Rule(("config", "cred.checkers"), ("twisted",)),
+    "endpoints": Rule(("config", "tls"), ("twisted", "zope")),
     "edge": Rule(
         (*BASE, "wire", "guard", "message", "mailbox", "session", "cred"),
         ("twisted", "zope", "OpenSSL"),
@@ -119,6 +120,7 @@ RULES = {
     "server": Rule(
         (
             *BASE,
+            "auth_option",
             "config",
             "control",
             "cred",

@@ -1,0 +1,62 @@
+"""Makes the checker of each ``--auth``."""
+
+import errno
+import os
+from typing import Any
+
+from twisted.cred import strcred
+from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.credentials import IUsernamePassword
+
+from imapshield.config import ConfigError
+from imapshield.cred.checkers import PasswordFile
+
+
+def make_checker(reactor: Any, text: str) -> Any:
+    """Return the checker of one ``--auth``.
+
+    ``file:`` is a file of hashed passwords. The checker of strcred with that name compares passwords in plain text.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    kind, _, argument = text.partition(":")
+    if kind in ("file", "imapshield"):
+        return _password_file(reactor, argument)
+    if kind == "memory" and ":" not in argument:
+        raise ConfigError("--auth memory: needs USER:PASSWORD, as in --auth memory:alice:secret")
+    try:
+        checker: Any = strcred.makeChecker(text)
+    except strcred.InvalidAuthType:
+        if "/" in kind:
+            raise ConfigError(f"--auth {text}: did you mean file:{text}?") from None
+        raise ConfigError(
+            f"--auth {kind}: unknown type; use file:PATH, memory:USER:PASSWORD or a type of "
+            "--help-auth"
+        ) from None
+    except Exception as error:  # checker factories are plugins and may raise anything
+        reason = str(error).rstrip(".")
+        raise ConfigError(f"--auth {kind}: {reason}; see --help-auth-type {kind}") from None
+    if IUsernamePassword not in checker.credentialInterfaces:
+        raise ConfigError(f"--auth {kind}: does not check passwords; see --help-auth")
+    if isinstance(checker, InMemoryUsernamePasswordDatabaseDontUse):
+        # The plugin of strcred stores str, but the names and passwords that clients send are bytes.
+        users: dict[Any, Any] = checker.users
+        checker.users = {user.encode(): word.encode() for user, word in users.items()}
+    return checker
+
+
+def _password_file(reactor: Any, path: str) -> Any:
+    if not path:
+        raise ConfigError("--auth file: needs a path, as in --auth file:/etc/imapshield/users")
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        if error.errno == errno.EISDIR:
+            advice = f"name a file in it, such as --auth file:{os.path.join(path, 'users')}"
+        elif error.errno == errno.ENOENT:
+            advice = f"`imapshield passwd {path} USER` creates it"
+        else:
+            advice = "start the server as a user who can read it"
+        raise ConfigError(f"--auth file:{path}: {error.strerror}; {advice}") from None
+    return PasswordFile(path, reactor=reactor)
