@@ -1,54 +1,46 @@
 """Makes Twisted endpoints from the descriptions of ``--listen``, with one TLS policy for all of them."""
 
+import os
 import re
+import socket
 from typing import Any
 
 from twisted.internet.endpoints import serverFromString, wrapServerTLS
-from zope.interface import directlyProvides, providedBy
 
+from imapshield.certificates import Certificates, DirectoryFiles, PairFiles
 from imapshield.config import DEFAULT_LISTEN, ConfigError
-from imapshield.tls import CertificateDirectory, apply_policy, warn_if_expired
 
 _DEFAULT_TLS_PORT = "993"
 
+_SSL_ARGUMENTS = ("port", "privateKey", "certKey", "sslmethod", "interface", "backlog")
+"""The arguments of ``ssl:`` that may be without a name, in their order."""
 
-class _ListeningReactor:
-    """The reactor of one endpoint. It applies the TLS policy if that listens with `listenSSL`, such as ``ssl:``.
-
-    Other methods are those of `reactor`. `description` is that of the endpoint.
-    """
-
-    def __init__(self, reactor: Any, description: str) -> None:
-        self._reactor = reactor
-        self._description = description
-        directlyProvides(self, providedBy(reactor))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
-
-    def listenSSL(self, port: int, factory: Any, contextFactory: Any, **options: Any) -> Any:
-        apply_policy(contextFactory.getContext())
-        certificate = getattr(
-            contextFactory, "certificate", None
-        )  # of Twisted's `CertificateOptions`
-        if certificate is not None:
-            warn_if_expired(certificate, f"--listen {self._description}")
-        return self._reactor.listenSSL(port, factory, contextFactory, **options)
+_NO_SOCKET = (
+    "systemd has passed no such socket; start the unit imapshield.socket, whose service this must be,"
+    " or use for example tcp:143"
+)
 
 
-def listen_endpoint(reactor: Any, text: str) -> Any:
+def listen_endpoint(reactor: Any, text: str, certificates: Certificates) -> Any:
     """Return the endpoint of one ``--listen``.
+
+    Args:
+        reactor: the reactor.
+        text: the value of the option.
+        certificates: gets those that the endpoint uses.
 
     Raises:
         ConfigError: there is none.
     """
     try:
-        return server_endpoint(reactor, text)
+        return server_endpoint(reactor, text, certificates)
     except ConfigError:
         raise
     except FileNotFoundError as error:
         reason = f"file {error.filename} not found"
     except Exception as error:  # endpoint parsers are plugins and may raise anything
+        if "systemd:" in text and isinstance(error, LookupError):
+            raise ConfigError(f"--listen {text}: {_NO_SOCKET}") from None
         without_port = re.search(r"(^|:)(tcp[46]?|ssl)(:?$|::)", text)
         wrong_port = "the port is not a number" if "invalid literal" in str(error) else ""
         reason = wrong_port or f"not a Twisted endpoint ({error})"
@@ -58,20 +50,34 @@ def listen_endpoint(reactor: Any, text: str) -> Any:
     raise ConfigError(f"--listen {text}: {reason}; use for example tcp:143 or {DEFAULT_LISTEN}")
 
 
-def server_endpoint(reactor: Any, description: str) -> Any:
+def server_endpoint(reactor: Any, description: str, certificates: Certificates) -> Any:
     """Return the `IStreamServerEndpoint` of a description.
 
-    A description may begin with ``haproxy:`` (see `is_proxied`). ``tls:DIRECTORY:PORT`` has the arguments of Twisted's,
-    and the certificates of a `CertificateDirectory`.
+    A description may begin with ``haproxy:`` (see `is_proxied`). These use TLS from the first byte:
+
+    * ``imaps:``, ``imaps:PORT`` or ``imaps:DESCRIPTION``, with the certificate of ``--certificate``;
+    * ``tls:DIRECTORY:PORT`` with the arguments of Twisted's, and all certificates of the directory;
+    * ``ssl:PORT`` with the arguments of Twisted's. The chain may be in the file of the certificate, too.
 
     Raises:
+        ConfigError: a certificate cannot be used.
         Exception: the description is invalid; parsers are plugins and may raise anything.
     """
     description = description.removeprefix("haproxy:")
-    if not description.startswith("tls:"):
-        return serverFromString(_ListeningReactor(reactor, description), description)
-    directory, tcp = _split_tls(description)
-    return wrapServerTLS(CertificateDirectory(directory), serverFromString(reactor, tcp), reactor)
+    kind, *arguments = re.findall(r"(?:\\.|[^:\\])+", description)
+    if kind == "imaps":
+        if certificates.main is None:
+            raise ConfigError(f"--listen {description}: needs --certificate PEM")
+        source, plain = certificates.main, _split_imaps(arguments)
+    elif kind == "tls":
+        directory, plain = _split_tls(arguments)
+        source = certificates.add(DirectoryFiles(directory))
+    elif kind == "ssl":
+        files, plain = _split_ssl(arguments, f"--listen {description}")
+        source = certificates.add(files)
+    else:
+        return serverFromString(reactor, description)
+    return wrapServerTLS(source, serverFromString(reactor, plain), reactor)
 
 
 def is_proxied(description: str) -> bool:
@@ -79,15 +85,65 @@ def is_proxied(description: str) -> bool:
     return description.startswith("haproxy:")
 
 
-def _split_tls(description: str) -> tuple[str, str]:
+def _split_imaps(arguments: list[str]) -> str:
+    """Return the description of the endpoint below TLS."""
+    if arguments and not arguments[0].isdecimal() and "=" not in arguments[0]:
+        return ":".join(arguments)
+    return _tcp(arguments)
+
+
+def _split_tls(arguments: list[str]) -> tuple[str, str]:
     """Return the directory of a description ``tls:``, and the description of its TCP endpoint."""
-    _, *arguments = re.findall(r"(?:\\.|[^:\\])+", description)
     named = next((text for text in arguments if text.startswith("path=")), None)
     unnamed = next((text for text in arguments if "=" not in text), None)
     path = named or unnamed
     if path is None:
         raise ValueError("no directory of certificates")
     arguments.remove(path)
+    return _path(path.removeprefix("path=")), _tcp(arguments)
+
+
+def _split_ssl(arguments: list[str], option: str) -> tuple[PairFiles, str]:
+    """Return the files of a description ``ssl:``, and the description of its TCP endpoint.
+
+    The policy leaves no choice to ``sslmethod`` and ``dhParameters``.
+    """
+    known, given, position = {*_SSL_ARGUMENTS, "extraCertChain", "dhParameters"}, {}, 0
+    for argument in arguments:
+        name, separator, value = argument.partition("=")
+        if not separator and position < len(_SSL_ARGUMENTS):
+            name, value = _SSL_ARGUMENTS[position], name
+            position += 1
+        if name not in known:
+            raise ValueError(f"unknown argument {name}")
+        given[name] = value
+    if not given.get("port"):
+        raise ValueError("no port")
+    key = _path(given.get("privateKey", "server.pem"))
+    certificate = _path(given["certKey"]) if "certKey" in given else key
+    chain = _path(given["extraCertChain"]) if "extraCertChain" in given else None
+    tcp = ":".join(
+        ["tcp", given["port"], *(f"{n}={given[n]}" for n in ("interface", "backlog") if n in given)]
+    )
+    return PairFiles(certificate, key, chain, option), tcp
+
+
+def _tcp(arguments: list[str]) -> str:
+    """Return the description of a TCP endpoint for all addresses, IPv4 and IPv6, unless there is an ``interface=``."""
     if not any("=" not in text or text.startswith("port=") for text in arguments):
-        arguments.insert(0, _DEFAULT_TLS_PORT)
-    return re.sub(r"\\(.)", r"\1", path.removeprefix("path=")), ":".join(["tcp6", *arguments])
+        arguments = [_DEFAULT_TLS_PORT, *arguments]
+    return ":".join(["tcp6" if _has_ipv6() else "tcp", *arguments])
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True
+
+
+def _path(argument: str) -> str:
+    """Return the path in an argument. It is absolute, because twistd may change its directory later (``--rundir``)."""
+    return os.path.abspath(re.sub(r"\\(.)", r"\1", argument))

@@ -14,6 +14,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from imapshield.auth_option import make_checker
+from imapshield.certificates import Certificates, pair_files
 from imapshield.config import ConfigError, Settings
 from imapshield.control.commands import BanCommands, ConnectionCommands
 from imapshield.control.end_history import EndHistory
@@ -41,7 +42,6 @@ from imapshield.guard_state import GuardState
 from imapshield.observe.log_observer import LogObserver
 from imapshield.service import CannotServe, ShieldService
 from imapshield.state_file import default_path
-from imapshield.tls import load_context
 
 _log = Logger(namespace="imapshield")
 
@@ -53,8 +53,8 @@ def make_server(settings: Settings, reactor: Any) -> IService:
         ConfigError: the settings cannot be used.
     """
     limits = settings.limits
-    endpoints = [(text, listen_endpoint(reactor, text)) for text in settings.listen]
-    context = load_context(settings.certificate, settings.key) if settings.certificate else None
+    certificates = _certificates(settings, reactor)
+    endpoints = [(text, listen_endpoint(reactor, text, certificates)) for text in settings.listen]
     first_run = _first_run_folder(settings)
     demo_checker = PasswordFile(first_run.users, reactor=reactor)
     checkers = [make_checker(reactor, text) for text in settings.auth] or [demo_checker]
@@ -66,7 +66,7 @@ def make_server(settings: Settings, reactor: Any) -> IService:
     factory = ShieldedIMAP4Factory(
         Portal(realm, [CheckerChain(checkers)]),
         limits=limits,
-        context_factory=context,
+        context_factory=certificates.main,
         observers=observers,
         reactor=reactor,
         # A SCRAM exchange begins with the salt of one checker. With several checkers, it is not known which one to use.
@@ -80,12 +80,7 @@ def make_server(settings: Settings, reactor: Any) -> IService:
     state.on_unban = admission.unbanned
     ban_command = _ban_command(settings, admission, state, reactor)
     control = _control_port(settings, first_run, factory, meter, history, reactor)
-    free_memory = FreeMemory(
-        lambda: (len(factory.connections), shared.memory_budget.memory),
-        lambda: shared.fair_queue.begun,
-    )
-    memory_loop = LoopingCall(free_memory.check)
-    memory_loop.clock = reactor
+    memory_loop = _memory_loop(factory, reactor)
 
     def load_state() -> None:
         _log_start(settings, path, control)
@@ -96,6 +91,7 @@ def make_server(settings: Settings, reactor: Any) -> IService:
         state.start()
         memory_loop.start(CHECK_SECONDS, now=False)
         meter.start(factory)
+        certificates.start()
 
     def close_off(text: str, port: Any) -> None:
         port_proxies = proxies.everyone() if is_proxied(text) else proxies
@@ -116,7 +112,7 @@ def make_server(settings: Settings, reactor: Any) -> IService:
         _open_control(control, is_chosen=settings.control is not None)
         announce(ports)
 
-    on_stop: list[Callable[[], Any]] = [control.close, meter.stop]
+    on_stop: list[Callable[[], Any]] = [control.close, meter.stop, certificates.stop]
     on_stop += [checker.close for checker in checkers if hasattr(checker, "close")]
     on_stop += [ban_command.stop] if ban_command is not None else []
     on_stop += [stop_memory_loop, realm.close, state.stop, admission.report_refused]
@@ -133,6 +129,26 @@ def make_server(settings: Settings, reactor: Any) -> IService:
         on_port=close_off,
         on_listening=listening,
     )
+
+
+def _certificates(settings: Settings, reactor: Any) -> Certificates:
+    """Return the certificates, with that of ``--certificate``."""
+    certificates = Certificates(reactor)
+    if settings.certificate is not None:
+        certificates.main = certificates.add(pair_files(settings.certificate, settings.key))
+    return certificates
+
+
+def _memory_loop(factory: ShieldedIMAP4Factory, reactor: Any) -> LoopingCall:
+    """Return the call that gives memory back to the system, which is to be started."""
+    shared = factory.shared
+    free_memory = FreeMemory(
+        lambda: (len(factory.connections), shared.memory_budget.memory),
+        lambda: shared.fair_queue.begun,
+    )
+    loop = LoopingCall(free_memory.check)
+    loop.clock = reactor
+    return loop
 
 
 def _keep_decoys(state: GuardState, checkers: Sequence[Any]) -> None:

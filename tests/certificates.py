@@ -15,7 +15,7 @@ Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 def self_signed(
-    host: str = "localhost", *, rsa_key: bool = False, bits: int = 2048, days: int = 3
+    host: str = "localhost", *, rsa_key: bool = False, bits: int = 2048, days: int = 90
 ) -> tuple[bytes, bytes]:
     """Return a new self-signed certificate for `host` and its private key, both as PEM. The key is an EC key or RSA.
 
@@ -42,7 +42,7 @@ def _pem(key: Key) -> bytes:
     )
 
 
-def _certificate(host: str, key: Key, issuer: str, issuer_key: Key, days: int = 3) -> bytes:
+def _certificate(host: str, key: Key, issuer: str, issuer_key: Key, days: int = 90) -> bytes:
     begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=2)
     return (
         x509.CertificateBuilder()

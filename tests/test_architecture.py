@@ -106,9 +106,10 @@ RULES = {
     "__init__": Rule(("limits", "cred.realm", "edge.factory", "edge.protocol")),
     "service": Rule((), ("twisted",)),
     "config": Rule(("limits", "guard.networks"), never=IO_MODULES),
-    "tls": Rule(("config",), ("twisted", "zope", "OpenSSL", "service_identity")),
+    "tls": Rule(("config",), ("twisted", "OpenSSL", "service_identity")),
+    "certificates": Rule(("config", "tls"), ("twisted", "zope", "OpenSSL")),
     "auth_option": Rule(("config", "cred.checkers"), ("twisted",)),
-    "endpoints": Rule(("config", "tls"), ("twisted", "zope")),
+    "endpoints": Rule(("certificates", "config"), ("twisted",)),
     "edge": Rule(
         (*BASE, "wire", "guard", "message", "mailbox", "session", "cred"),
         ("twisted", "zope", "OpenSSL"),
@@ -121,6 +122,7 @@ RULES = {
         (
             *BASE,
             "auth_option",
+            "certificates",
             "config",
             "control",
             "cred",
@@ -133,7 +135,6 @@ RULES = {
             "observe",
             "service",
             "state_file",
-            "tls",
         ),
         ("twisted",),
     ),

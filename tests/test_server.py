@@ -99,7 +99,7 @@ class MakeServiceTests(CommandLineTestCase):
         self.refuses("--listen", "143", message="--listen 143: did you mean tcp:143?")
         missing = self.path("cert.pem")
         endpoint = f"ssl:993:certKey={missing}:privateKey={missing}"
-        self.refuses("--listen", endpoint, message=f"file {missing} not found; use")
+        self.refuses("--listen", endpoint, message=f"{missing}: No such file or directory; name")
         self.assertFalse(os.path.exists(self.path("xdg")))
 
     def test_separator_and_prefix_reach_the_accounts(self) -> None:

@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import AccumulatingProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.certificates import Certificates
 from imapshield.edge.gate import Gate
 from imapshield.edge.peer import UNKNOWN
 from imapshield.edge.proxy import ProxiedConnection, Proxies, client_address
@@ -321,7 +322,9 @@ class ProxyLoopbackTests(test_loopback.LoopbackCase):
         clock: Any = reactor
         proxies = Proxies(NetworkSet(), self.factory.limits, clock, [self.events.append])
         self.assertTrue(is_proxied(description))
-        port = self.successResultOf(server_endpoint(reactor, description).listen(self.factory))
+        port = self.successResultOf(
+            server_endpoint(reactor, description, Certificates(clock)).listen(self.factory)
+        )
         Gate.close_off(
             port, self.factory.shared.admission, self.factory.shared.fair_queue, proxies.everyone()
         )

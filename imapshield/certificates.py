@@ -1,0 +1,311 @@
+"""The certificates of a running server: they are read again when their files change, and the log says when they expire.
+
+Rules
+-----
+* Files are looked at in a thread, every `RELOAD_SECONDS` and on request, never because a client connects.
+* A handshake uses the certificates that were read last. Connections that exist keep theirs.
+* Files that cannot be used, such as a new key beside an old certificate, change nothing. The log has one line about
+  them, if they stay so for longer than a program needs to write both.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from imapshield.config import ConfigError
+from imapshield.tls import Certificate, load_directory, load_file, pem_files
+
+RELOAD_SECONDS = 1.0
+"""Seconds between two looks at the files of certificates. A look is a few system calls in a thread."""
+
+EXPIRY_DAYS = 14
+"""Days before the end of a certificate from which on the log warns. certbot renews 30 days before."""
+
+WARN_SECONDS = 86400.0
+"""Seconds between two warnings."""
+
+SETTLED_SECONDS = 0.1
+"""A file that has changed less than this before it was looked at may change again without a new time."""
+
+_log = Logger(namespace="imapshield")
+
+
+@dataclass(frozen=True, slots=True)
+class PairFiles:
+    """The files of one certificate, as for `tls.load_file`.
+
+    `option` is what messages name instead of ``--certificate``.
+    """
+
+    certificate: str
+    key: str | None = None
+    chain: str | None = None
+    option: str = ""
+
+    def paths(self) -> list[str]:
+        """Return the files."""
+        return [path for path in (self.certificate, self.key, self.chain) if path]
+
+    def load(self, _: Sequence[str]) -> list[Certificate]:
+        """Return the certificate."""
+        return [load_file(self.certificate, self.key, self.chain, self.option)]
+
+
+def pair_files(certificate: str, key: str | None) -> PairFiles:
+    """Return the files of ``--certificate`` and ``--key``, with absolute paths: twistd may change its directory."""
+    return PairFiles(os.path.abspath(certificate), os.path.abspath(key) if key else None)
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryFiles:
+    """All certificates of a directory and those below it, as in the ``live`` directory of certbot.
+
+    They are in files ``*.pem``: private keys, their certificates, and the certificates that issued those, in any order
+    and in any files.
+    """
+
+    directory: str
+
+    @property
+    def option(self) -> str:
+        """What messages name."""
+        return f"--listen tls:{self.directory}"
+
+    def paths(self) -> list[str]:
+        """Return the files."""
+        return sorted(pem_files(self.directory))
+
+    def load(self, paths: Sequence[str]) -> list[Certificate]:
+        """Return the certificates."""
+        return load_directory(self.directory, list(paths))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a look at `files` has found: a problem, or certificates. Neither if they are as before."""
+
+    files: PairFiles | DirectoryFiles
+    stamps: object = None
+    problem: str = ""
+    certificates: Sequence[Certificate] = ()
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class CertificateSource:
+    """The certificates of one option. Each client gets the one for the name that it asks for (SNI).
+
+    A client that asks for another name, or for none, gets the certificate of the first file in alphabetical order.
+
+    Args:
+        files: where they are.
+
+    Attributes:
+        files: as above.
+        certificates: those in use.
+
+    Raises:
+        ConfigError: they cannot be used.
+    """
+
+    def __init__(self, files: PairFiles | DirectoryFiles) -> None:
+        self._stamps: object = None
+        self._failed: object = None
+        self._reported: object = None
+        self.move(files)
+
+    def move(self, files: PairFiles | DirectoryFiles) -> None:
+        """Use the certificates of other files.
+
+        Raises:
+            ConfigError: they cannot be used. Nothing is changed.
+        """
+        paths = files.paths()
+        stamps = _stamps(paths)
+        self._use(files.load(paths))
+        self.files, self._stamps, self._failed = files, stamps, None
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:  # noqa: ARG002
+        """Return a connection with the default certificate, which is replaced when the client has named the server."""
+        return SSL.Connection(self.certificates[0].context, None)
+
+    def look(self) -> _Look:
+        """Look at the files, and read them if they have changed. Runs in a thread."""
+        files, stamps = self.files, None
+        try:
+            paths = files.paths()
+            stamps = _stamps(paths)
+            if stamps is not None and stamps == self._stamps:
+                return _Look(files)
+            return _Look(files, stamps, certificates=files.load(paths))
+        except ConfigError as error:
+            return _Look(files, stamps, str(error))
+
+    def finish(self, look: _Look, *, insist: bool) -> str:
+        """Use what a look has found. Returns a problem that is to be reported; "" if there is none.
+
+        Args:
+            look: the look.
+            insist: report a problem at once, and again. Otherwise one that stays is reported with the second look.
+        """
+        if look.files is not self.files:
+            return ""
+        failed = (look.problem, look.stamps) if look.problem else None
+        was_seen, self._failed = failed == self._failed, failed
+        if look.certificates:
+            was_same = _digests(look.certificates) == _digests(self.certificates)
+            self._use(look.certificates)
+            self._stamps = look.stamps
+            if not was_same:
+                _log.info(
+                    "{what}: renewed, valid until {until}", what=self._name, until=self._until()
+                )
+        if failed is None:
+            self._reported = None
+        elif insist or (was_seen and failed != self._reported):
+            self._reported = failed
+            _log.warn("{problem}; the earlier certificate stays in use", problem=look.problem)
+            return look.problem
+        return ""
+
+    @property
+    def _name(self) -> str:
+        return self.files.option or self.certificates[0].option
+
+    def _until(self) -> str:
+        return min(each.expires for each in self.certificates).strftime("%Y-%m-%d")
+
+    def _use(self, certificates: Sequence[Certificate]) -> None:
+        if len(certificates) > 1:
+            for each in certificates:
+                each.context.set_tlsext_servername_callback(self._select)
+        self.certificates = certificates
+        self._by_name = {name: each.context for each in certificates for name in each.names}
+
+    def _select(self, connection: SSL.Connection) -> None:
+        """Use the certificate for the name that the client asks for. OpenSSL calls this during the handshake."""
+        name = (connection.get_servername() or b"").lower()
+        wildcard = b"*." + name.partition(b".")[2]
+        context = self._by_name.get(name) or self._by_name.get(wildcard)
+        if context is not None:
+            connection.set_context(context)
+
+
+def _digests(certificates: Iterable[Certificate]) -> list[bytes]:
+    return [each.digest for each in certificates]
+
+
+def _stamps(paths: Iterable[str]) -> object:
+    """Return what is different when a file has changed; None if a file may have changed just now."""
+    now, stamps = datetime.now(UTC).timestamp(), []
+    for path in paths:
+        with suppress(OSError):
+            status = os.stat(path)
+            if abs(now - status.st_ctime) < SETTLED_SECONDS:
+                return None
+            times = status.st_mtime_ns, status.st_ctime_ns
+            stamps.append((path, *times, status.st_size, status.st_ino, status.st_dev))
+    return stamps
+
+
+class Certificates:
+    """The certificates of a server.
+
+    Args:
+        clock: an `IReactorTime`.
+        run_in_thread: calls a function in a thread.
+        now: returns the time of day.
+
+    Attributes:
+        main: those of ``--certificate``, or None.
+    """
+
+    def __init__(
+        self,
+        clock: Any,
+        run_in_thread: Callable[[Callable[[], Any]], Deferred[Any]] = deferToThread,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.main: CertificateSource | None = None
+        self._sources: list[CertificateSource] = []
+        self._clock, self._run_in_thread, self._now = clock, run_in_thread, now
+        self._lock = DeferredLock()
+        self._loop = LoopingCall(self._look_and_warn)
+        self._loop.clock = clock
+        self._warned: dict[str, tuple[float, datetime]] = {}  # option → when, and of which end
+
+    def add(self, files: PairFiles | DirectoryFiles) -> CertificateSource:
+        """Return a new source, which is looked after.
+
+        Raises:
+            ConfigError: its certificates cannot be used.
+        """
+        source = CertificateSource(files)
+        self._sources.append(source)
+        self.warn_of_expiry()
+        return source
+
+    def start(self) -> None:
+        """Look at the files from now on."""
+        if self._sources and not self._loop.running:
+            self._loop.start(RELOAD_SECONDS, now=False)
+
+    def stop(self) -> None:
+        """Look at the files no longer."""
+        if self._loop.running:
+            self._loop.stop()
+
+    def look(self, *, insist: bool = True) -> Deferred[list[str]]:
+        """Use renewed certificates. Fires with the problems; without `insist` only those that are new and stay."""
+        return self._lock.run(lambda: Deferred.fromCoroutine(self._look(insist)))
+
+    async def _look(self, insist: bool) -> list[str]:
+        problems = []
+        for source in self._sources:
+            problem = source.finish(await self._run_in_thread(source.look), insist=insist)
+            problems += [problem] if problem else []
+        self.warn_of_expiry()
+        return problems
+
+    def _look_and_warn(self) -> Deferred[Any]:
+        looking = self.look(insist=False)
+        return looking.addErrback(lambda failure: _log.failure("certificates", failure))
+
+    def warn_of_expiry(self) -> None:
+        """Log which certificates have expired or will soon, each once a day."""
+        for source in self._sources:
+            for each in source.certificates:
+                days = (each.expires - self._now()).total_seconds() / 86400
+                if days > EXPIRY_DAYS:
+                    continue
+                seconds, last = self._clock.seconds(), self._warned.get(each.option)
+                if (
+                    last is not None
+                    and last[1] == each.expires
+                    and seconds < last[0] + WARN_SECONDS
+                ):
+                    continue
+                self._warned[each.option] = seconds, each.expires
+                _log.warn(
+                    "{option}: the certificate {problem}; renew it",
+                    option=each.option,
+                    problem=_expiry(days, each.expires),
+                )
+
+
+def _expiry(days: float, expires: datetime) -> str:
+    date = expires.strftime("%Y-%m-%d")
+    if days <= 0:
+        return f"has expired on {date}, and clients will refuse it"
+    left = f"{days:.0f} days" if days >= 2 else f"{days * 24:.0f} hours"
+    return f"expires in {left}, on {date}"
