@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.cred import strcred
@@ -10,6 +11,16 @@ from twisted.cred.credentials import IUsernamePassword
 
 from imapshield.config import ConfigError
 from imapshield.cred.checkers import PasswordFile
+from imapshield.cred.sasl import challengers
+from imapshield.credentials import credential_path
+
+
+def mechanisms(checkers: Sequence[Any]) -> dict[bytes, Callable[[], Any]]:
+    """Return the SASL mechanisms besides PLAIN that the checkers permit, for `ShieldedIMAP4Factory`.
+
+    A SCRAM exchange begins with the salt of one checker. With several checkers, it is not known which one to use.
+    """
+    return challengers(checkers) if len(checkers) == 1 else {}
 
 
 def make_checker(reactor: Any, text: str) -> Any:
@@ -49,6 +60,7 @@ def make_checker(reactor: Any, text: str) -> Any:
 def _password_file(reactor: Any, path: str) -> Any:
     if not path:
         raise ConfigError("--auth file: needs a path, as in --auth file:/etc/imapshield/users")
+    path = credential_path(path, "--auth file:")
     try:
         open(path, "rb").close()
     except OSError as error:

@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from imapshield.config import ConfigError
+from imapshield.credentials import credential_path
 from imapshield.tls import Certificate, load_directory, load_file, pem_files
 
 RELOAD_SECONDS = 1.0
@@ -63,8 +64,13 @@ class PairFiles:
 
 
 def pair_files(certificate: str, key: str | None) -> PairFiles:
-    """Return the files of ``--certificate`` and ``--key``, with absolute paths: twistd may change its directory."""
-    return PairFiles(os.path.abspath(certificate), os.path.abspath(key) if key else None)
+    """Return the files of ``--certificate`` and ``--key``, with absolute paths: twistd may change its directory.
+
+    Raises:
+        ConfigError: one is a credential that systemd has not passed.
+    """
+    certificate = os.path.abspath(credential_path(certificate, "--certificate"))
+    return PairFiles(certificate, os.path.abspath(credential_path(key, "--key")) if key else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +125,17 @@ class CertificateSource:
     """
 
     def __init__(self, files: PairFiles | DirectoryFiles) -> None:
-        self._stamps: object = None
+        self.files = files
+        paths = files.paths()
+        self._stamps = _stamps(paths)
         self._failed: object = None
         self._reported: object = None
-        self.move(files)
-
-    def move(self, files: PairFiles | DirectoryFiles) -> None:
-        """Use the certificates of other files.
-
-        Raises:
-            ConfigError: they cannot be used. Nothing is changed.
-        """
-        paths = files.paths()
-        stamps = _stamps(paths)
         self._use(files.load(paths))
-        self.files, self._stamps, self._failed = files, stamps, None
+
+    def take(self, other: "CertificateSource") -> None:
+        """Use the certificates and the files of another source from now on."""
+        self.files, self._stamps, self._failed = other.files, other._stamps, None
+        self._use(other.certificates)
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:  # noqa: ARG002
         """Return a connection with the default certificate, which is replaced when the client has named the server."""
@@ -255,10 +257,31 @@ class Certificates:
         self.warn_of_expiry()
         return source
 
+    def set_main(self, source: CertificateSource) -> None:
+        """Use another certificate for ``--certificate``, also on the endpoints that have the present one."""
+        if self.main is None:
+            self.main = source
+            self._sources.append(source)
+            self.start()
+        else:
+            self.main.take(source)
+        self.warn_of_expiry()
+
     def start(self) -> None:
         """Look at the files from now on."""
         if self._sources and not self._loop.running:
             self._loop.start(RELOAD_SECONDS, now=False)
+
+    def unreadable(self) -> list[str]:
+        """Return the files and directories that the effective user of the process cannot read."""
+        found: set[str] = set()
+        for source in self._sources:
+            try:
+                found.update(source.files.paths())
+            except ConfigError:
+                assert isinstance(source.files, DirectoryFiles)
+                found.add(source.files.directory)
+        return sorted(path for path in found if not os.access(path, os.R_OK, effective_ids=True))
 
     def stop(self) -> None:
         """Look at the files no longer."""

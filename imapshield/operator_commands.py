@@ -49,7 +49,7 @@ def add_control_option(command: argparse.ArgumentParser, path: str) -> None:
     command.add_argument("--control", metavar="PATH", default=path, help=text)
 
 
-def _run(show: Callable[[Any], Iterable[str]], name: str, options: argparse.Namespace) -> None:
+def _run(show: Callable[[Any], Iterable[str]], name: str, options: argparse.Namespace) -> int:
     left_out = ("run", "control", "json")
     arguments = {k: v for k, v in vars(options).items() if k not in left_out and v is not None}
     answer = ask(options.control, Request(name, arguments))
@@ -59,6 +59,7 @@ def _run(show: Callable[[Any], Iterable[str]], name: str, options: argparse.Name
     else:
         for line in show(answer):
             print(line)
+    return int(isinstance(answer, dict) and bool(answer.get("problems")))
 
 
 def duration(text: str) -> float:
@@ -225,9 +226,26 @@ def _show_ban(answer: dict[str, Any]) -> Iterable[str]:
     return [f"banned {answer['network']} for {age(answer['seconds'])}; {reset} reset"]
 
 
+def _show_reload(answer: dict[str, Any]) -> Iterable[str]:
+    for change in answer["changed"]:
+        yield f"changed {change}"
+    if answer["needs_restart"]:
+        yield f"needs a restart: {', '.join(answer['needs_restart'])}"
+    for problem in answer["problems"]:
+        yield f"problem: {problem}"
+    if not any(answer.values()):
+        yield "reloaded; no setting has changed"
+
+
 _WHO = {"metavar": "USER|ADDRESS|NETWORK|NUMBER", "help": "whose connections"}
 _COMMANDS: Sequence[tuple[str, Callable[[Any], Iterable[str]], str, Sequence[tuple[str, Any]]]] = (
     ("status", _show_status, "show what the running server is doing", ()),
+    (
+        "reload",
+        _show_reload,
+        "let the server read its configuration, users and certificates again; fails if one is wrong",
+        (),
+    ),
     (
         "who",
         _show_who,

@@ -4,28 +4,28 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import IService
 from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from imapshield.auth_option import make_checker
+from imapshield.auth_option import make_checker, mechanisms
 from imapshield.certificates import Certificates, pair_files
 from imapshield.config import ConfigError, Settings
 from imapshield.control.commands import BanCommands, ConnectionCommands
 from imapshield.control.end_history import EndHistory
 from imapshield.control.port import ControlPort
 from imapshield.control.request_lines import ControlError
-from imapshield.control.server import ControlFactory
+from imapshield.control.server import ControlFactory, Handler
 from imapshield.control.socket_file import server_path
 from imapshield.control.work_meter import WorkMeter
 from imapshield.cred.checkers import CheckerChain, PasswordFile
 from imapshield.cred.realm import MaildirRealm, MailRoot
-from imapshield.cred.sasl import challengers
 from imapshield.edge.admission import Admission
 from imapshield.edge.ban_command import BanCommand, parse_command
 from imapshield.edge.factory import ShieldedIMAP4Factory
@@ -40,21 +40,43 @@ from imapshield.guard.process_guard import ProcessGuard
 from imapshield.guard.shares import files_for
 from imapshield.guard_state import GuardState
 from imapshield.observe.log_observer import LogObserver
+from imapshield.process.process_control import Process, ProcessControl
+from imapshield.process.reloadable import ReloadableServer
+from imapshield.process.systemd import Notifier
 from imapshield.service import CannotServe, ShieldService
 from imapshield.state_file import default_path
 
 _log = Logger(namespace="imapshield")
 
 
-def make_server(settings: Settings, reactor: Any) -> IService:
+def make_server(settings: Settings, reactor: Any, process: Process = Process()) -> IService:  # noqa: B008
     """Return the server as a service that is not yet started.
+
+    Args:
+        settings: the configuration.
+        reactor: the reactor.
+        process: what is known of the process.
 
     Raises:
         ConfigError: the settings cannot be used.
     """
-    limits = settings.limits
+    # Root may read a key that the user of the server may not. All other checks are made with the rights of that user.
     certificates = _certificates(settings, reactor)
     endpoints = [(text, listen_endpoint(reactor, text, certificates)) for text in settings.listen]
+    with process.user.acting():
+        if process.user.is_other:
+            _warn_of_reload(process, certificates)
+        return _make_server(settings, reactor, process, certificates, endpoints)
+
+
+def _make_server(
+    settings: Settings,
+    reactor: Any,
+    process: Process,
+    certificates: Certificates,
+    endpoints: Sequence[tuple[str, Any]],
+) -> IService:
+    limits = settings.limits
     first_run = _first_run_folder(settings)
     demo_checker = PasswordFile(first_run.users, reactor=reactor)
     checkers = [make_checker(reactor, text) for text in settings.auth] or [demo_checker]
@@ -69,18 +91,30 @@ def make_server(settings: Settings, reactor: Any) -> IService:
         context_factory=certificates.main,
         observers=observers,
         reactor=reactor,
-        # A SCRAM exchange begins with the salt of one checker. With several checkers, it is not known which one to use.
-        challengers=challengers(checkers) if len(checkers) == 1 else None,
+        challengers=mechanisms(checkers),
         guard=guard,
     )
     shared, admission = factory.shared, factory.shared.admission
     proxies = Proxies(NetworkSet.parse(settings.proxy), limits, reactor, observers)
+    only_proxies = proxies.everyone()
     path = _state_path(settings, first_run)
     state = GuardState(path, guard.bans, guard.failures, reactor=reactor, now=reactor.seconds)
     state.on_unban = admission.unbanned
     ban_command = _ban_command(settings, admission, state, reactor)
-    control = _control_port(settings, first_run, factory, meter, history, reactor)
-    memory_loop = _memory_loop(factory, reactor)
+    reloadable = ReloadableServer(
+        *(factory, realm, certificates, checkers, log, (proxies, only_proxies)),
+        *(ban_command, reactor),
+        on_checkers=lambda: _keep_decoys(state, checkers),
+    )
+    control_process = ProcessControl(
+        reloadable.reloader(settings, process.load or (lambda: settings)),
+        Notifier(os.environ, reactor),
+        ConnectionCommands(factory, reactor.seconds).status,
+        reactor,
+    )
+    more = {"talkers": meter.talkers, "why": history.why, "reload": control_process.reload}
+    control = _control_port(settings, first_run, factory, more, reactor)
+    start_freeing, stop_freeing = _freeing(factory, reactor)
 
     def load_state() -> None:
         _log_start(settings, path, control)
@@ -89,19 +123,17 @@ def make_server(settings: Settings, reactor: Any) -> IService:
                 checker.load()
         state.on_load = lambda: _keep_decoys(state, checkers)
         state.start()
-        memory_loop.start(CHECK_SECONDS, now=False)
+        start_freeing()
         meter.start(factory)
         certificates.start()
+        control_process.start(process.signals)
 
     def close_off(text: str, port: Any) -> None:
-        port_proxies = proxies.everyone() if is_proxied(text) else proxies
+        port_proxies = only_proxies if is_proxied(text) else proxies
         Gate.close_off(port, admission, shared.fair_queue, port_proxies)
 
-    def stop_memory_loop() -> None:
-        if memory_loop.running:
-            memory_loop.stop()
-
     def periodic() -> None:
+        control_process.update()
         admission.report_refused()
         admission.report_busy(shared.busy_users.end_window(reactor.seconds()))
         log.summarize()
@@ -113,9 +145,14 @@ def make_server(settings: Settings, reactor: Any) -> IService:
         announce(ports)
 
     on_stop: list[Callable[[], Any]] = [control.close, meter.stop, certificates.stop]
-    on_stop += [checker.close for checker in checkers if hasattr(checker, "close")]
+    on_stop += [lambda: _close_checkers(checkers)]
     on_stop += [ban_command.stop] if ban_command is not None else []
-    on_stop += [stop_memory_loop, realm.close, state.stop, admission.report_refused]
+    on_stop += [
+        stop_freeing,
+        realm.close,
+        state.stop,
+        admission.report_refused,
+    ]
     on_stop += [lambda: log.summarize(everything=True)]
     return ShieldService(
         endpoints,
@@ -139,8 +176,10 @@ def _certificates(settings: Settings, reactor: Any) -> Certificates:
     return certificates
 
 
-def _memory_loop(factory: ShieldedIMAP4Factory, reactor: Any) -> LoopingCall:
-    """Return the call that gives memory back to the system, which is to be started."""
+def _freeing(
+    factory: ShieldedIMAP4Factory, reactor: Any
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Return what starts and what stops to give memory back to the system."""
     shared = factory.shared
     free_memory = FreeMemory(
         lambda: (len(factory.connections), shared.memory_budget.memory),
@@ -148,7 +187,34 @@ def _memory_loop(factory: ShieldedIMAP4Factory, reactor: Any) -> LoopingCall:
     )
     loop = LoopingCall(free_memory.check)
     loop.clock = reactor
-    return loop
+
+    def stop() -> None:
+        if loop.running:
+            loop.stop()
+
+    return lambda: loop.start(CHECK_SECONDS, now=False), stop
+
+
+def _close_checkers(checkers: Sequence[Any]) -> Deferred[Any]:
+    closed = [maybeDeferred(each.close) for each in checkers if hasattr(each, "close")]
+    return DeferredList(closed, consumeErrors=True)
+
+
+def _warn_of_reload(process: Process, certificates: Certificates) -> None:
+    """Log what a reload cannot read with the rights of the user of the server."""
+    for path in certificates.unreadable():
+        _log.warn(
+            "{path}: the user of the server cannot read it, so a renewed certificate needs a restart;"
+            " make it readable for that user",
+            path=path,
+        )
+    try:
+        if process.load is not None:
+            process.load()
+    except ConfigError as error:
+        _log.warn(
+            "the user of the server cannot reload the configuration: {error}", error=str(error)
+        )
 
 
 def _keep_decoys(state: GuardState, checkers: Sequence[Any]) -> None:
@@ -163,11 +229,10 @@ def _control_port(
     settings: Settings,
     first_run: FirstRunFolder,
     factory: ShieldedIMAP4Factory,
-    meter: WorkMeter,
-    history: EndHistory,
+    more: Mapping[str, Handler],
     reactor: Any,
 ) -> ControlPort:
-    """Return the control socket, which is not open yet."""
+    """Return the control socket, which is not open yet. It has the commands here, and `more`."""
     connections = ConnectionCommands(factory, reactor.seconds)
     bans = BanCommands(factory, reactor.seconds)
     handlers = {
@@ -177,8 +242,7 @@ def _control_port(
         "bans": bans.bans,
         "ban": bans.ban,
         "unban": bans.unban,
-        "talkers": meter.talkers,
-        "why": history.why,
+        **more,
     }
     path = settings.control or server_path(os.environ, first_run.folder)
     return ControlPort(None if path == "none" else path, ControlFactory(handlers), reactor)
@@ -320,7 +384,7 @@ def _check_writable(option: str, directory: str) -> None:
         raise ConfigError(
             f"{option}: {directory} is not a directory; create it, or name another one"
         )
-    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
         raise ConfigError(
             f"{option}: the server cannot read and write {directory};"
             " chown it, or run the server as its owner with twistd --uid"

@@ -1,11 +1,13 @@
 """The command ``twistd imapshield``: its options, and `makeService`."""
 
+import os
 import re
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService
 from twisted.cred import strcred
@@ -18,6 +20,9 @@ from imapshield import __version__
 from imapshield.config import ConfigError, Settings, load_settings
 from imapshield.guard.memory_budget import bytes_per_stranger, stranger_cost
 from imapshield.limits import Limits
+
+if TYPE_CHECKING:
+    from imapshield.process.process_control import Process
 
 
 class Options(usage.Options, strcred.AuthOptionMixin):
@@ -77,6 +82,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["verbose", None, "Also log connections that never log in"],
     ]
     settings = Settings()
+    load: Callable[[], Settings] = Settings
 
     def opt_listen(self, endpoint: str) -> None:
         """Twisted endpoint to listen on, such as tcp:143; repeatable [default: tcp:1143:interface=127.0.0.1]"""
@@ -127,7 +133,10 @@ class Options(usage.Options, strcred.AuthOptionMixin):
             if value == "":
                 raise ConfigError(f"--{name} needs a value")
         given = {name: value for name, value in self.items() if value and name != "config"}
-        self.settings = load_settings(given, self["config"])
+        # Absolute, because twistd may change its directory (--rundir) before a reload.
+        path = self["config"] and os.path.abspath(self["config"])
+        self.load = partial(load_settings, given, path)
+        self.settings = self.load()
 
 
 def _advice(error: str, options: Sequence[str]) -> str:
@@ -186,9 +195,22 @@ def makeService(options: Options) -> IService:
 
     use_monotonic_clock(reactor)
     try:
-        return make_server(options.settings, reactor)
+        return make_server(options.settings, reactor, _process(options, reactor))
     except ConfigError as error:
         raise SystemExit(f"imapshield: {error}") from None
+
+
+def _process(options: Options, reactor: Any) -> "Process":
+    """Return what is known of the process. Without twistd, whose subcommand this is, its signals are left alone."""
+    from imapshield.process.process_control import Process
+    from imapshield.process.server_user import ServerUser
+    from imapshield.process.signals import ProcessSignals
+
+    if options.parent is None:
+        return Process(options.load)
+    signals = ProcessSignals(reactor)
+    signals.install()
+    return Process(options.load, signals, ServerUser.of_twistd(options.parent))
 
 
 def use_monotonic_clock(reactor: Any) -> None:

@@ -107,15 +107,25 @@ RULES = {
     "service": Rule((), ("twisted",)),
     "config": Rule(("limits", "guard.networks"), never=IO_MODULES),
     "tls": Rule(("config",), ("twisted", "OpenSSL", "service_identity")),
-    "certificates": Rule(("config", "tls"), ("twisted", "zope", "OpenSSL")),
-    "auth_option": Rule(("config", "cred.checkers"), ("twisted",)),
+    "credentials": Rule(("config",)),
+    "certificates": Rule(("config", "credentials", "tls"), ("twisted", "zope", "OpenSSL")),
+    "auth_option": Rule(("config", "credentials", "cred"), ("twisted",)),
+    "process.server_user": Rule(()),
+    "process.signals": Rule(()),
+    "process": Rule(
+        (
+            *("auth_option", "certificates", "config", "control.request_lines", "cred", "edge"),
+            *("guard", "limits", "observe"),
+        ),
+        ("twisted",),
+    ),
     "endpoints": Rule(("certificates", "config"), ("twisted",)),
     "edge": Rule(
         (*BASE, "wire", "guard", "message", "mailbox", "session", "cred"),
         ("twisted", "zope", "OpenSSL"),
     ),
     "tap": Rule(
-        ("__init__", "limits", "config", "guard.memory_budget", "server"),
+        (*("__init__", "limits", "config", "guard.memory_budget", "process", "server"),),
         ("twisted",),
     ),
     "server": Rule(
@@ -133,6 +143,7 @@ RULES = {
             "guard",
             "guard_state",
             "observe",
+            "process",
             "service",
             "state_file",
         ),

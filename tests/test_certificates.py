@@ -139,7 +139,7 @@ class PairTests(CertificateCase):
         peer = self.source.serverConnectionForTLS(None)
         certificate, key = self_signed()
         self.write("both.pem", certificate, key)
-        self.source.move(PairFiles(str(self.folder / "both.pem")))
+        self.source.take(CertificateSource(PairFiles(str(self.folder / "both.pem"))))
         self.assertEqual(sent_certificates(handshake(peer)), [self.old[0]])
         self.assertTrue(self.gets(self.source, certificate))
 
@@ -171,7 +171,7 @@ class PairTests(CertificateCase):
         looking = own.look()
         certificate, key = self_signed()
         found = source.look()
-        source.move(PairFiles(self.write("other.pem", certificate, key)))
+        source.take(CertificateSource(PairFiles(self.write("other.pem", certificate, key))))
         waiting[0][1].callback(found)
         self.assertEqual(self.successResultOf(looking), [])
         self.assertTrue(self.gets(source, certificate))

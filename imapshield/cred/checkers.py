@@ -164,6 +164,11 @@ class PasswordFile:
         except CheckerUnavailable:
             return {}
 
+    @property
+    def problem(self) -> str:
+        """What is wrong with the file, as the log has it; "" if nothing is."""
+        return self._logged_problems and f"{self.path}: {self._logged_problems}"
+
     def load(self) -> None:
         """Read the file, so that its problems are in the log before somebody cannot log in."""
         self._scram()

@@ -116,7 +116,7 @@ class MaildirRealm:
             the separator, or is empty. The names of the store do not have it.
 
     Attributes:
-        max_idle_accounts: as above. It may be changed.
+        max_idle_accounts, quota: as above. They may be changed; the quota is that of accounts which are opened later.
     """
 
     _log = Logger()
@@ -155,7 +155,7 @@ class MaildirRealm:
         self._optional_interfaces = (
             tuple(optional_interfaces) if open_store else (IQuota, IMetadata)
         )
-        self._quota = quota
+        self.quota = quota
         self._large_messages = LargeMessages()
         self._namespace = Namespace.as_shown(prefix, separator)
         self._accounts: dict[str, StoreAccount] = {}
@@ -284,7 +284,7 @@ class MaildirRealm:
             path,
             now=time.time,
             log_warning=log_warning,
-            quota=self._quota,
+            quota=self.quota,
             base=self.mail_root.base,
             index_directory=index,
             follow_symlinks=self._follow_symlinks,

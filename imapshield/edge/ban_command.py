@@ -72,6 +72,9 @@ class BanCommand:
         trusted: networks that are never passed on.
         reactor: an `IReactorProcess` and `IReactorTime`.
         now: returns the time of which ``Ban.until`` is a value.
+
+    Attributes:
+        trusted: as above. They may be changed.
     """
 
     _log = Logger(namespace="imapshield")
@@ -84,7 +87,7 @@ class BanCommand:
         reactor: Any,
         now: Callable[[], float],
     ) -> None:
-        self._command, self._trusted = tuple(command), trusted
+        self._command, self.trusted = tuple(command), trusted
         self._reactor, self._now = reactor, now
         self._queue = BanQueue()
         self._running: _Run | None = None
@@ -95,7 +98,7 @@ class BanCommand:
 
     def ban(self, ban: Ban) -> None:
         """Pass on a ban. For `Admission.on_ban` and `GuardState.on_ban`."""
-        if not ban.strangers_only and not self._trusted.overlaps(ban.network):
+        if not ban.strangers_only and not self.trusted.overlaps(ban.network):
             self._queue.ban(describe(ban.network), ban.until)
             self._run_next()
 

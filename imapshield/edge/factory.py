@@ -90,6 +90,11 @@ class ShieldedIMAP4Factory(ServerFactory):
         self.shared = SharedParts.make(self.limits, self.observers, call_later, now, self.guard)
         self._shutdown_waiters: list[Deferred[None]] = []
 
+    def set_limits(self, limits: Limits) -> None:
+        """Apply other limits: those of one connection to new connections, those of all together at once."""
+        self.limits = limits
+        self.shared.set_limits(limits)
+
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """Return a server for one client, or a protocol that closes at once because the client is refused."""
         if isinstance(addr, AdmittedAddress):

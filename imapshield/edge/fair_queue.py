@@ -32,6 +32,7 @@ class FairQueue:
 
     Attributes:
         call_later: as above.
+        max_seconds: as above. It may be changed.
         begun: how many pieces of work have begun since the start, so that others can see whether there is much to do.
     """
 
@@ -41,7 +42,7 @@ class FairQueue:
         self.call_later = call_later
         self.begun = 0
         self._now = now
-        self._max_seconds = max_seconds
+        self.max_seconds = max_seconds
         self._queues: OrderedDict[Hashable, deque[Work]] = OrderedDict()
         self._resting: dict[Hashable, deque[Work]] = {}
         self._scheduled = False
@@ -67,7 +68,7 @@ class FairQueue:
 
     def _run(self) -> None:
         now = self._now()
-        deadline = now + self._max_seconds
+        deadline = now + self.max_seconds
         # Work added during this run is left for the next one: its connection may have to send or receive first.
         remaining = sum(map(len, self._queues.values()))
         try:
@@ -83,7 +84,7 @@ class FairQueue:
                 self.begun += 1
                 work()
                 before, now = now, self._now()
-                if now - before > LONG_WORK * self._max_seconds:
+                if now - before > LONG_WORK * self.max_seconds:
                     self._rest(key, before, now)
                 if now >= deadline:
                     break

@@ -76,6 +76,12 @@ class LoginChecks:
         self._queue = LoginQueue(limits.max_login_checks)
         self._serving = False
 
+    def set_limits(self, limits: Limits) -> None:
+        """Apply other limits to the logins that come."""
+        self._limits = limits
+        self._queue.set_max_checks(limits.max_login_checks)
+        self._serve_later()
+
     async def run(self, attempt: LoginAttempt, check: Callable[[], Deferred[Any]]) -> Any:
         """Wait for the turn of `attempt`, call `check`, and return the result of its Deferred.
 

@@ -169,6 +169,9 @@ class Proxies:
     Args:
         networks: the addresses of the proxies.
         limits, clock, observers: as in `factory.ShieldedIMAP4Factory`.
+
+    Attributes:
+        limits: as above. They may be changed.
     """
 
     def __init__(
@@ -179,7 +182,7 @@ class Proxies:
         observers: Iterable[events.EventObserver],
     ) -> None:
         self._networks: NetworkSet | None = networks
-        self._limits = limits
+        self.limits = limits
         self._clock = clock
         self._observers = tuple(observers)
 
@@ -188,6 +191,11 @@ class Proxies:
         proxies = copy(self)
         proxies._networks = None
         return proxies
+
+    def set_networks(self, networks: NetworkSet) -> None:
+        """Take connections of other networks for those of proxies. Does nothing if all peers are proxies."""
+        if self._networks is not None:
+            self._networks = networks
 
     def include(self, address: IAddress | None) -> bool:
         """Return whether a peer is a proxy, by the address of its socket."""
@@ -206,7 +214,7 @@ class Proxies:
             admission: counts the connection until its header has arrived.
             admit: called with the address of the client and the connection, when the header has arrived.
         """
-        host, seconds = address_text(proxy), self._limits.proxy_header_seconds
+        host, seconds = address_text(proxy), self.limits.proxy_header_seconds
         counted = admission.admit_proxy(host)
         if counted is None:
             return None

@@ -41,6 +41,13 @@ class SharedParts:
     user_turns: UserTurns
     working: set[Any] = field(default_factory=set)
 
+    def set_limits(self, limits: Limits) -> None:
+        """Apply other limits from now on."""
+        self.admission.guard.set_limits(limits)
+        self.fair_queue.max_seconds = limits.turn_seconds
+        self.login_checks.set_limits(limits)
+        self.memory_budget.limits = limits
+
     @classmethod
     def make(
         cls,

@@ -89,6 +89,13 @@ class Bans:
         self._violation_count = 0
         self.changed: set[Network] | None = None
 
+    def set_limits(self, limits: Limits) -> None:
+        """Apply other limits from now on. Violations are forgotten if their limit changes."""
+        most = limits.max_limit_violations
+        if most != self._limits.max_limit_violations:
+            self._violations = RecentItems(VIOLATION_SECONDS, MAX_VIOLATORS, most)
+        self._limits = limits
+
     def __len__(self) -> int:
         return len(self._bans)
 

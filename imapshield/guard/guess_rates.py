@@ -23,6 +23,12 @@ USER_FACTOR = 18
 MAX_KEYS = 1024
 """Networks of one size, and users, whose rate is remembered. Those that have taken most are never forgotten first."""
 
+LIMITS_OF_GUESSES = (
+    *("network_logins_per_minute", "user_logins_per_minute"),
+    *("max_failed_pairs", "max_login_checks"),
+)
+"""The limits of which the rates are made."""
+
 
 class Guess(NamedTuple):
     """A password that is looked at, and may be wrong.
@@ -44,7 +50,7 @@ class GuessRates:
     """The rates of all networks and users.
 
     Args:
-        limits: has `network_logins_per_minute`, `user_logins_per_minute`, `max_failed_pairs` and `max_login_checks`.
+        limits: has those of `LIMITS_OF_GUESSES`.
     """
 
     def __init__(self, limits: Limits) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from imapshield.guard.guess_rates import Guess, GuessRates
+from imapshield.guard.guess_rates import LIMITS_OF_GUESSES, Guess, GuessRates
 from imapshield.guard.networks import Network, networks_of
 from imapshield.guard.rates import RateTable, RecentItems
 from imapshield.guard.verdicts import LimitReached
@@ -133,6 +133,14 @@ class LoginFailures:
         self._known: dict[
             bytes, bytes
         ] = {}  # hash of a user → hashes of addresses, the latest last
+
+    def set_limits(self, limits: Limits) -> None:
+        """Apply other limits from now on. What was counted for a limit that changes is forgotten."""
+        old, self._limits = self._limits, limits
+        if limits.max_failed_pairs != old.max_failed_pairs:
+            self._addresses = RecentItems(PAIR_SECONDS, MAX_ADDRESSES, limits.max_failed_pairs)
+        if any(getattr(limits, name) != getattr(old, name) for name in LIMITS_OF_GUESSES):
+            self._guess_rates = GuessRates(limits)
 
     def begin_guess(self, address: str, user: bytes, now: float) -> Guess | LimitReached | None:
         """Count a password that is about to be looked at.

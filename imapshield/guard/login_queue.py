@@ -29,14 +29,18 @@ class LoginQueue:
     """
 
     def __init__(self, max_checks: int) -> None:
-        self._max_checks = max_checks
-        self._max_of_address = max(1, max_checks // 4)
+        self.set_max_checks(max_checks)
         self._waiting = {True: _Turns(), False: _Turns()}
         self._paths: dict[Hashable, tuple[bool, _Path]] = {}  # of the attempts that wait
         self._running: dict[Hashable, Hashable] = {}
         self._running_of: Counter[Hashable] = Counter()
         self._known_in_a_row = 0
         self._holders = Holders()
+
+    def set_max_checks(self, max_checks: int) -> None:
+        """Let so many checks run at once, of which one address has a quarter."""
+        self._max_checks = max_checks
+        self._max_of_address = max(1, max_checks // 4)
 
     def __len__(self) -> int:
         """Return the number of attempts that wait."""

@@ -111,6 +111,15 @@ class ProcessGuard:
         )
         self._last_violation: RateTable = RateTable(1 / RATE_VIOLATION_SECONDS, 1, MAX_RATE_KEYS)
 
+    def set_limits(self, limits: Limits) -> None:
+        """Apply other limits from now on. What was counted for a limit that changes is forgotten."""
+        if limits.connections_per_minute != self.limits.connections_per_minute:
+            self._rates.clear()
+        self.limits = limits
+        self.shares.set_limits(limits)
+        self.bans.set_limits(limits)
+        self.failures.set_limits(limits)
+
     def connect(self, address: str, now: float) -> Arrival:
         """Decide about a new connection, whose client is at `address`."""
         is_trusted = address in self.trusted

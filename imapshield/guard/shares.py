@@ -103,6 +103,11 @@ class ConnectionShares:
         self._logins = 0
         self.set_open_files(open_files)
 
+    def set_limits(self, limits: Limits) -> None:
+        """Apply other limits to connections and logins from now on."""
+        self._limits = limits
+        self.set_open_files(self._open_files)
+
     def set_open_files(self, open_files: int | None) -> None:
         """Set how many files the system permits the process to open.
 

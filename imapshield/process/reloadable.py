@@ -1,0 +1,158 @@
+"""What of a running server a reload can change: limits, networks, checkers, certificates and the log."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from imapshield.auth_option import make_checker, mechanisms
+from imapshield.certificates import Certificates, CertificateSource, pair_files
+from imapshield.config import Settings
+from imapshield.cred.checkers import CheckerChain, PasswordFile
+from imapshield.cred.realm import MaildirRealm
+from imapshield.edge.ban_command import BanCommand
+from imapshield.edge.factory import ShieldedIMAP4Factory
+from imapshield.edge.proxy import Proxies
+from imapshield.guard.networks import NetworkSet
+from imapshield.observe.log_observer import LogObserver
+from imapshield.process.log_files import reopen_all
+from imapshield.process.reload import Apply, Reloader
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadableServer:
+    """The parts of a running server that a reload changes.
+
+    Args:
+        factory: serves the clients.
+        realm: has their mail.
+        certificates: those of all endpoints.
+        checkers: check the logins. The list is changed in place.
+        log: writes the log.
+        proxies: those of all ports.
+        ban_command: the program of ``--ban-command``, or None.
+        reactor: the reactor.
+        on_checkers: called after `checkers` has changed.
+    """
+
+    factory: ShieldedIMAP4Factory
+    realm: MaildirRealm
+    certificates: Certificates
+    checkers: list[Any]
+    log: LogObserver
+    proxies: Sequence[Proxies]
+    ban_command: BanCommand | None
+    reactor: Any
+    on_checkers: Callable[[], object]
+
+    def reloader(
+        self,
+        settings: Settings,
+        load: Callable[[], Settings],
+        run_in_thread: Callable[[Callable[[], Any]], Deferred[Any]] = deferToThread,
+    ) -> Reloader:
+        """Return what reloads the configuration of this server; the arguments are those of `Reloader`."""
+        parts = {
+            ("limits",): self._limits,
+            ("proxy",): self._proxy,
+            ("trust",): self._trust,
+            ("verbose",): self._verbose,
+            ("auth",): self._auth(settings),
+            ("certificate", "key"): self._certificate(run_in_thread),
+        }
+        renewals = [self._read_users(run_in_thread), self.certificates.look]
+        return Reloader(settings, load, parts, renewals, reopen_all, run_in_thread)
+
+    async def _limits(self, new: Settings) -> Apply:
+        def apply() -> None:
+            limits = new.limits
+            self.factory.set_limits(limits)
+            for proxies in self.proxies:
+                proxies.limits = limits
+            quota = limits.quota_bytes or None, limits.quota_messages or None
+            self.realm.quota = quota
+
+        return apply
+
+    async def _proxy(self, new: Settings) -> Apply:
+        networks = NetworkSet.parse(new.proxy)
+
+        def apply() -> None:
+            for proxies in self.proxies:
+                proxies.set_networks(networks)
+
+        return apply
+
+    async def _trust(self, new: Settings) -> Apply:
+        networks = NetworkSet.parse(new.trust)
+
+        def apply() -> None:
+            self.factory.shared.admission.guard.trusted = networks
+            if self.ban_command is not None:
+                self.ban_command.trusted = networks
+
+        return apply
+
+    async def _verbose(self, new: Settings) -> Apply:
+        return lambda: setattr(self.log, "verbose", new.verbose)
+
+    def _auth(self, running: Settings) -> Callable[[Settings], Any]:
+        """Return what prepares other checkers. A checker whose option stays is kept, with what it remembers."""
+        known = dict(zip(running.auth, self.checkers, strict=False))
+
+        async def prepare(new: Settings) -> Apply | None:
+            if not new.auth or not known:  # from or to the users of the first start
+                return None
+            made = {text: known.get(text) or make_checker(self.reactor, text) for text in new.auth}
+
+            def apply() -> None:
+                gone = [checker for text, checker in known.items() if text not in made]
+                known.clear()
+                known.update(made)
+                self._use_checkers(list(made.values()))
+                for checker in gone:
+                    getattr(checker, "close", lambda: None)()
+
+            return apply
+
+        return prepare
+
+    def _use_checkers(self, checkers: list[Any]) -> None:
+        self.checkers[:] = checkers
+        portal = self.factory.portal
+        portal.checkers.clear()
+        portal.registerChecker(CheckerChain(checkers))
+        self.factory.challengers = mechanisms(checkers)
+        self.on_checkers()
+
+    def _certificate(
+        self, run_in_thread: Callable[[Callable[[], Any]], Deferred[Any]]
+    ) -> Callable[[Settings], Any]:
+        async def prepare(new: Settings) -> Apply:
+            if new.certificate is None:
+                return lambda: setattr(self.factory, "context_factory", None)
+            files = pair_files(new.certificate, new.key)
+            found = await run_in_thread(lambda: CertificateSource(files))
+
+            def apply() -> None:
+                self.certificates.set_main(found)
+                self.factory.context_factory = self.certificates.main
+
+            return apply
+
+        return prepare
+
+    def _read_users(
+        self, run_in_thread: Callable[[Callable[[], Any]], Deferred[Any]]
+    ) -> Callable[[], Any]:
+        async def renew() -> list[str]:
+            problems = []
+            for checker in self.checkers:
+                if isinstance(checker, PasswordFile):
+                    await run_in_thread(checker.load)
+                    problems += [checker.problem] if checker.problem else []
+            return problems
+
+        return renew

@@ -1,0 +1,41 @@
+"""`ProcessSignals`: SIGHUP and SIGUSR1, which would end the process without a line in the log."""
+
+import signal
+from collections.abc import Callable
+from signal import SIGHUP, SIGUSR1
+from typing import Any
+
+__all__ = ["SIGHUP", "SIGUSR1", "ProcessSignals"]
+
+
+class ProcessSignals:
+    """Calls functions in the reactor when a signal has arrived.
+
+    A signal that arrives before the reactor runs is not lost. Several that arrive at once are one.
+
+    Args:
+        reactor: an `IReactorFromThreads`.
+
+    Attributes:
+        handlers: signal → what is called. A signal without one is ignored.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self.handlers: dict[int, Callable[[], object]] = {}
+        self._reactor = reactor
+        self._pending: set[int] = set()
+
+    def install(self) -> None:
+        """Handle the signals from now on. twistd leaves SIGUSR1 to a program that does."""
+        for number in (SIGHUP, SIGUSR1):
+            signal.signal(number, self.received)
+
+    def received(self, number: int, frame: object = None) -> None:  # noqa: ARG002
+        """Note a signal. Python calls this between two instructions of the main thread."""
+        if number not in self._pending:
+            self._pending.add(number)
+            self._reactor.callFromThread(self._handle, number)
+
+    def _handle(self, number: int) -> None:
+        self._pending.discard(number)
+        self.handlers.get(number, lambda: None)()
