@@ -58,6 +58,22 @@ def make_checker(reactor: Any, text: str) -> Any:
 
 
 def _password_file(reactor: Any, path: str) -> Any:
+    return PasswordFile(_readable(path), reactor=reactor)
+
+
+def check_password_file(text: str) -> None:
+    """Check that the process can read the password file of one ``--auth``, if it is of that kind.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    kind, _, path = text.partition(":")
+    if kind in ("file", "imapshield"):
+        _readable(path)
+
+
+def _readable(path: str) -> str:
+    """Return the path of a password file, which may be a credential, if it can be read."""
     if not path:
         raise ConfigError("--auth file: needs a path, as in --auth file:/etc/imapshield/users")
     path = credential_path(path, "--auth file:")
@@ -69,6 +85,6 @@ def _password_file(reactor: Any, path: str) -> Any:
         elif error.errno == errno.ENOENT:
             advice = f"`imapshield passwd {path} USER` creates it"
         else:
-            advice = "start the server as a user who can read it"
+            advice = "make it readable for the user of the server"
         raise ConfigError(f"--auth file:{path}: {error.strerror}; {advice}") from None
-    return PasswordFile(path, reactor=reactor)
+    return path

@@ -127,12 +127,25 @@ def _passwd(options: argparse.Namespace) -> None:
             "with --scram a password has only printable ASCII characters; omit --scram, or "
             "choose another password"
         ) from None
-    had_scram = os.path.exists(options.file) and _offers_scram(options.file)
+    had_file = os.path.exists(options.file)
+    had_scram = had_file and _offers_scram(options.file)
     added = users.set_hash(options.file, options.user, stored)
     print(f"{'added' if added else 'changed'} {options.user}")
+    if not had_file and _only_root_reads(options.file):
+        advice = f"`chown USER {shlex.quote(options.file)}`, if the server runs as another user"
+        print(f"imapshield: only root can read {options.file}; {advice}", file=sys.stderr)
     if had_scram and not _offers_scram(options.file):
         text = f"SCRAM is no longer offered, because {options.user} has no SCRAM secret; --scram stores one"
         print(f"imapshield: {text}", file=sys.stderr)
+
+
+def _only_root_reads(path: str) -> bool:
+    status = _status(path)
+    return status.st_uid == 0 and not status.st_mode & 0o044
+
+
+def _status(path: str) -> os.stat_result:
+    return os.stat(path)
 
 
 def _check_folder(path: str) -> None:

@@ -25,7 +25,7 @@ from imapshield.control.server import ControlFactory, Handler
 from imapshield.control.socket_file import server_path
 from imapshield.control.work_meter import WorkMeter
 from imapshield.cred.checkers import CheckerChain, PasswordFile
-from imapshield.cred.realm import MaildirRealm, MailRoot
+from imapshield.cred.realm import MaildirRealm
 from imapshield.edge.admission import Admission
 from imapshield.edge.ban_command import BanCommand, parse_command
 from imapshield.edge.factory import ShieldedIMAP4Factory
@@ -44,6 +44,7 @@ from imapshield.process.process_control import Process, ProcessControl
 from imapshield.process.reloadable import ReloadableServer
 from imapshield.process.systemd import Notifier
 from imapshield.service import CannotServe, ShieldService
+from imapshield.start_checks import check_as_user, check_mail_directories
 from imapshield.state_file import default_path
 
 _log = Logger(namespace="imapshield")
@@ -60,13 +61,10 @@ def make_server(settings: Settings, reactor: Any, process: Process = Process()) 
     Raises:
         ConfigError: the settings cannot be used.
     """
-    # Root may read a key that the user of the server may not. All other checks are made with the rights of that user.
     certificates = _certificates(settings, reactor)
     endpoints = [(text, listen_endpoint(reactor, text, certificates)) for text in settings.listen]
-    with process.user.acting():
-        if process.user.is_other:
-            _warn_of_reload(process, certificates)
-        return _make_server(settings, reactor, process, certificates, endpoints)
+    check_as_user(settings, process, certificates)
+    return _make_server(settings, reactor, process, certificates, endpoints)
 
 
 def _make_server(
@@ -77,7 +75,8 @@ def _make_server(
     endpoints: Sequence[tuple[str, Any]],
 ) -> IService:
     limits = settings.limits
-    first_run = _first_run_folder(settings)
+    with process.user.acting():
+        first_run = _first_run_folder(settings)
     demo_checker = PasswordFile(first_run.users, reactor=reactor)
     checkers = [make_checker(reactor, text) for text in settings.auth] or [demo_checker]
     realm = _realm(settings, settings.mail_root or first_run.mail, reactor)
@@ -198,23 +197,6 @@ def _freeing(
 def _close_checkers(checkers: Sequence[Any]) -> Deferred[Any]:
     closed = [maybeDeferred(each.close) for each in checkers if hasattr(each, "close")]
     return DeferredList(closed, consumeErrors=True)
-
-
-def _warn_of_reload(process: Process, certificates: Certificates) -> None:
-    """Log what a reload cannot read with the rights of the user of the server."""
-    for path in certificates.unreadable():
-        _log.warn(
-            "{path}: the user of the server cannot read it, so a renewed certificate needs a restart;"
-            " make it readable for that user",
-            path=path,
-        )
-    try:
-        if process.load is not None:
-            process.load()
-    except ConfigError as error:
-        _log.warn(
-            "the user of the server cannot reload the configuration: {error}", error=str(error)
-        )
 
 
 def _keep_decoys(state: GuardState, checkers: Sequence[Any]) -> None:
@@ -359,33 +341,15 @@ def _announcer(first_run: FirstRunFolder) -> Callable[[Sequence[tuple[str, str]]
 
 
 def _realm(settings: Settings, mail_root: str, reactor: Any) -> Any:
-    limits, index_root = settings.limits, settings.index_root
-    for option, pattern in (("mail-root", mail_root), ("index-root", index_root)):
-        if pattern is not None:
-            try:
-                base = MailRoot(pattern).base
-            except ValueError as error:
-                raise ConfigError(f"--{option} {pattern}: {error}") from None
-            _check_writable(f"--{option} {pattern}", base)
+    limits = settings.limits
+    check_mail_directories(settings, mail_root)
     return MaildirRealm(
         mail_root,
         reactor=reactor,
         quota=(limits.quota_bytes or None, limits.quota_messages or None),
-        index_root=index_root,
+        index_root=settings.index_root,
         follow_symlinks=settings.follow_symlinks,
         has_text_index=not settings.no_text_index,
         separator=settings.separator,
         prefix=settings.prefix,
     )
-
-
-def _check_writable(option: str, directory: str) -> None:
-    if not os.path.isdir(directory):
-        raise ConfigError(
-            f"{option}: {directory} is not a directory; create it, or name another one"
-        )
-    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
-        raise ConfigError(
-            f"{option}: the server cannot read and write {directory};"
-            " chown it, or run the server as its owner with twistd --uid"
-        )

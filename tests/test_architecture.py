@@ -120,6 +120,10 @@ RULES = {
         ("twisted",),
     ),
     "endpoints": Rule(("certificates", "config"), ("twisted",)),
+    "start_checks": Rule(
+        ("auth_option", "certificates", "config", "cred.realm", "first_run", "process"),
+        ("twisted",),
+    ),
     "edge": Rule(
         (*BASE, "wire", "guard", "message", "mailbox", "session", "cred"),
         ("twisted", "zope", "OpenSSL"),
@@ -145,6 +149,7 @@ RULES = {
             "observe",
             "process",
             "service",
+            "start_checks",
             "state_file",
         ),
         ("twisted",),

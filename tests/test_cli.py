@@ -20,6 +20,7 @@ class CommandTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.path = self.mktemp()
         self.patch(passwords, "hash_password", lambda p: passwords.hash_scrypt(p, ln=2))
+        self.patch(cli, "_status", lambda _: os.stat_result([0o600, 0, 0, 0, 1000] + [0] * 5))
 
     def command(
         self, *arguments: str, stdin: bytes = b"", typed: Sequence[Answer] = ()
@@ -90,6 +91,16 @@ class CommandTests(SynchronousTestCase):
             status, _, err = self.command("passwd", path, arguments[0])
             self.assertEqual(status, 1)
             self.assertNotIn("the password is empty", err)
+
+    def test_passwd_says_that_only_root_can_read_the_file(self) -> None:
+        """If root creates a file that only root can read, `imapshield passwd` says what to do, but only then."""
+        for uid, mode, lines in ((0, 0o600, 1), (0, 0o640, 0), (8, 0o600, 0)):
+            status = os.stat_result((mode, 0, 0, 0, uid, 7, 0, 0, 0, 0))
+            with mock.patch.object(cli, "_status", return_value=status):
+                path = self.mktemp()
+                err = self.command("passwd", path, "alice", stdin=b"x")[2]
+                self.assertEqual(self.command("passwd", path, "bob", stdin=b"x")[2], "")
+            self.assertEqual(err.count(f"only root can read {path}; `chown USER {path}`"), lines)
 
     def test_passwd_prompts_twice_without_echo(self) -> None:
         """At a terminal, `imapshield passwd` prompts for the password twice, without echo."""

@@ -152,11 +152,10 @@ def _rewrite(path: str, edit: Callable[[list[bytes]], list[bytes]], *, create: b
             with open(fd, "wb") as file:
                 file.write(b"".join(line + b"\n" for line in edited))
                 file.flush()
-                if status and (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
-                    # If root edits the file, the user of the server must still be able to read it.
-                    os.fchown(fd, status.st_uid, status.st_gid)
-                if status:
-                    os.fchmod(fd, stat.S_IMODE(status.st_mode))
+                owner, group, mode = _owner(status, os.fstat(folder_fd))
+                if (owner, group) != (os.geteuid(), os.getegid()):
+                    os.fchown(fd, owner, group)
+                os.fchmod(fd, mode)
                 os.fsync(fd)
             os.rename(temporary, path)
         except BaseException:
@@ -165,6 +164,25 @@ def _rewrite(path: str, edit: Callable[[list[bytes]], list[bytes]], *, create: b
             raise
         os.fsync(folder_fd)
     return len(edited) - len(lines)
+
+
+def _owner(status: os.stat_result | None, folder: os.stat_result) -> tuple[int, int, int]:
+    """Return the owner, the group and the mode of a file that is written.
+
+    If root writes it, the user of the server must be able to read it. A file that exists keeps what it has. A new one
+    belongs to the owner and the group of its directory. The group may read it if the directory is for its owner and its
+    group alone, as /etc/imapshield is (contrib/tmpfiles.d).
+
+    Args:
+        status: that of the file; None if it is new.
+        folder: that of its directory.
+    """
+    if status is not None:
+        return status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)
+    if os.geteuid() != 0:
+        return os.geteuid(), os.getegid(), 0o600
+    is_shared = folder.st_gid != 0 and folder.st_mode & 0o057 == 0o050
+    return folder.st_uid, folder.st_gid, 0o640 if is_shared else 0o600
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.cred import users
 from imapshield.cred.passwords import hash_scrypt
 from imapshield.cred.users import BadUserName, parse, remove, set_hash, user_name
 
@@ -139,6 +140,36 @@ class PasswordFileTests(SynchronousTestCase):
         os.chmod(self.path, 0o640)
         set_hash(self.path, "bob", HASH)
         remove(self.path, "alice")
+        self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o640)
+
+    def owner_of_new_file(self, euid: int, folder: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Return owner, group and mode of a file that the user `euid` creates in a directory with those of `folder`."""
+        uid, gid, mode = folder
+        status = os.stat_result((stat.S_IFDIR | mode, 0, 0, 0, uid, gid, 0, 0, 0, 0))
+        with mock.patch("os.geteuid", return_value=euid), mock.patch("os.getegid", return_value=5):
+            return users._owner(None, status)
+
+    def test_new_file_of_root_belongs_to_the_owner_of_its_directory(self) -> None:
+        """A file that root creates has the owner and the group of its directory; others keep their own."""
+        self.assertEqual(self.owner_of_new_file(0, (8, 9, 0o700)), (8, 9, 0o600))
+        self.assertEqual(self.owner_of_new_file(0, (0, 0, 0o755)), (0, 0, 0o600))
+        self.assertEqual(self.owner_of_new_file(1000, (8, 9, 0o750)), (1000, 5, 0o600))
+
+    def test_group_of_a_private_directory_may_read(self) -> None:
+        """The group may read a new file of root in a directory for owner and group alone, unless it is root's group."""
+        self.assertEqual(self.owner_of_new_file(0, (0, 9, 0o750)), (0, 9, 0o640))
+        for folder in ((0, 9, 0o755), (0, 9, 0o710), (0, 0, 0o750)):
+            self.assertEqual(self.owner_of_new_file(0, folder), (*folder[:2], 0o600))
+
+    def test_owner_is_set_where_it_differs(self) -> None:
+        """The owner and the mode are those that were chosen, before the file has its name."""
+        chosen = os.geteuid(), os.getegid() + 1, 0o640
+        with (
+            mock.patch.object(users, "_owner", return_value=chosen),
+            mock.patch("os.fchown") as fchown,
+        ):
+            set_hash(self.path, "alice", HASH)
+        self.assertEqual(fchown.call_args.args[1:], chosen[:2])
         self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o640)
 
     def test_symbolic_link_is_kept_and_its_target_replaced(self) -> None:

@@ -1,0 +1,81 @@
+"""Checks at the start that the server can read its users and write mail, with the rights of the user it will have."""
+
+import os
+
+from twisted.logger import Logger
+
+from imapshield.auth_option import check_password_file
+from imapshield.certificates import Certificates
+from imapshield.config import ConfigError, Settings
+from imapshield.cred.realm import MailRoot
+from imapshield.first_run import FirstRunFolder
+from imapshield.process.process_control import Process
+
+_log = Logger(namespace="imapshield")
+
+
+def check_as_user(settings: Settings, process: Process, certificates: Certificates) -> None:
+    """Check what the user of the server may do, if root starts the server for another user.
+
+    No module is imported with the rights of that user, who may not be able to read the one or other.
+
+    Raises:
+        ConfigError: the user of the server cannot read a password file or write mail.
+    """
+    if not process.user.is_other:
+        return
+    with process.user.acting():
+        for text in settings.auth:
+            check_password_file(text)
+        if settings.mail_root is None:
+            unwritable = FirstRunFolder.from_environ(os.environ).unwritable()
+            if unwritable is not None:
+                raise ConfigError(
+                    f"{unwritable}: the user of the server cannot write there; name the mail with --mail-root"
+                )
+        check_mail_directories(settings, settings.mail_root)
+        _warn_of_reload(process, certificates)
+
+
+def _warn_of_reload(process: Process, certificates: Certificates) -> None:
+    """Log what a reload will not be able to read."""
+    for path in certificates.unreadable():
+        _log.warn(
+            "{path}: the user of the server cannot read it, so a renewed certificate needs a restart;"
+            " make it readable for that user",
+            path=path,
+        )
+    try:
+        if process.load is not None:
+            process.load()
+    except ConfigError as error:
+        _log.warn(
+            "the user of the server cannot reload the configuration: {error}", error=str(error)
+        )
+
+
+def check_mail_directories(settings: Settings, mail_root: str | None) -> None:
+    """Check that the process can write in the directories of mail and indexes.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    for option, pattern in (("mail-root", mail_root), ("index-root", settings.index_root)):
+        if pattern is not None:
+            try:
+                base = MailRoot(pattern).base
+            except ValueError as error:
+                raise ConfigError(f"--{option} {pattern}: {error}") from None
+            _check_writable(f"--{option} {pattern}", base)
+
+
+def _check_writable(option: str, directory: str) -> None:
+    if not os.path.isdir(directory):
+        raise ConfigError(
+            f"{option}: {directory} is not a directory; create it, or name another one"
+        )
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+        raise ConfigError(
+            f"{option}: the server cannot read and write {directory};"
+            " chown it, or run the server as its owner with twistd --uid"
+        )
