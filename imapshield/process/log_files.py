@@ -2,6 +2,7 @@
 
 import gc
 import os
+from contextlib import suppress
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -49,14 +50,12 @@ def reopen(file: BaseLogFile) -> str:
 
     A file that cannot be opened leaves the earlier one in use.
     """
+    with suppress(OSError):
+        if os.path.samestat(os.stat(file.path), os.fstat(file._file.fileno())):
+            return ""
     try:
-        handle = os.open(file.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _mode(file))
-        try:
-            is_same = os.path.samestat(os.fstat(handle), os.fstat(file._file.fileno()))
-        finally:
-            os.close(handle)
-        if not is_same:
-            file.reopen()
+        os.close(os.open(file.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _mode(file)))
+        file.reopen()
     except OSError as error:
         return (
             f"--logfile {file.path}: {error.strerror}; the earlier file stays in use;"

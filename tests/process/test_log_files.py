@@ -47,6 +47,15 @@ class LogFileTests(SynchronousTestCase):
         self.file.write("3")
         self.assertEqual((self.content("log.1"), self.content("log")), ("12", "3"))
 
+    def test_file_that_was_not_renamed(self) -> None:
+        """A file that was not renamed stays open: root may have opened it, and the server may not."""
+
+        def refuse(*_: object) -> int:
+            raise PermissionError(13, "Permission denied")
+
+        self.patch(os, "open", refuse)
+        self.assertEqual(reopen(self.file), "")
+
     def test_mode_of_the_file_stays(self) -> None:
         """The new file has the mode that the file had when the server started."""
         self.file.close()
