@@ -35,7 +35,7 @@ class CommandRunner:
 
     Attributes:
         started: how many commands were executed or are running.
-        busy_seconds: how long the server has computed for them, see `events.ConnectionClosed`.
+        busy_seconds: how long the server has computed for them, see `events.ActivityEvent`.
     """
 
     def __init__(self, owner: ConnectionOwner, session: ServedSession) -> None:
@@ -161,6 +161,11 @@ class CommandRunner:
         self.busy_seconds += seconds
         if self.busy_seconds - self._reported_seconds >= REPORT_SECONDS:
             self._report()
+
+    def measure(self) -> dict[str, float]:
+        """Return the fields of `events.ActivityEvent` that are about commands."""
+        commands = self.started + self._owner.guard.not_started
+        return {"commands": commands, "executed": self.started, "busy": self.busy_seconds}
 
     def _report(self) -> None:
         owner, reporter = self._owner, self._owner.reporter
