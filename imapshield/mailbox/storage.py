@@ -307,6 +307,14 @@ class ITextIndexStore(Interface):
         """
 
 
+class ICachingStore(Interface):
+    """A store that keeps files open, and what it has read, in memory. It provides this interface beside `IStore`."""
+
+    def release_memory() -> None:
+        """Free what the next call can do without. Called in the background, when no client has used the store for a
+        while. It raises nothing."""
+
+
 class IQuotaStore(Interface):
     """A store with a quota (RFC 9208). It provides this interface beside `IStore`.
 

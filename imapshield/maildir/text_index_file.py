@@ -144,8 +144,10 @@ class TextIndexFile:
             raise
         self._files.remember()
         self._db = db
+        # While it was closed, another process may have added rows, but those that were known are still right, unless it
+        # built the file again.
+        self.generation += closed != self._closed
         self._closed = closed
-        self.generation += 1
 
     def _create(self, db: sqlite3.Connection) -> int:
         closed = time.time_ns()

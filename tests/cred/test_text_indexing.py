@@ -22,6 +22,7 @@ from imapshield.cred.text_indexing import (
     QUIET_SECONDS,
     TextIndexing,
 )
+from imapshield.cred.unused_stores import UnusedStores
 from imapshield.errors import StoreBusy
 from imapshield.mailbox.account_api import IAccount
 from imapshield.mailbox.store_account import StoreAccount
@@ -178,6 +179,7 @@ class RealmTests(SynchronousTestCase):
         self.root = self.mktemp()
         os.mkdir(self.root)
         self.reactor = FakeReactor()
+        self.patch(UnusedStores, "used", lambda *_: None)  # its delayed calls
 
     def account(self, **options: Any) -> StoreAccount:
         """Log in alice, in a realm with these options, append 16 messages, and open INBOX."""
