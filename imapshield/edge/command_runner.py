@@ -101,7 +101,7 @@ class CommandRunner:
             return UNCHECKED_COMMANDS
         if self._reading is None:  # most connections never need it
             self._reading = ReadingCheck(self._owner, self.wake)
-        return self._reading.allowance(self.started)
+        return self._reading.allowance(self.started, self.busy_seconds)
 
     def stop(self) -> None:
         """Stop, because the connection has ended."""
