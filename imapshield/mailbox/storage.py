@@ -172,6 +172,9 @@ class IStore(Interface):
     def read(key: int, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
         """Return bytes of the string that a `Blob` represents.
 
+        A session reads a string from its beginning. If a message is removed after that, its connection is reset unless
+        the store can still return the rest.
+
         Args:
             key: the mailbox.
             uid: the message, as in the `Blob`.
