@@ -39,7 +39,7 @@ MAX_POSTPONED = 2.0
 stops, the last one is indexed after a quarter of an hour."""
 
 TURN_SECONDS = 0.5
-"""Seconds of a turn. Some twenty accounts have one before the first of them frees its memory, which takes 2 MB each."""
+"""Seconds of a turn. Some twenty accounts have one before the first of them frees its memory: a megabyte each."""
 
 BUSY_DELAY = 5.0
 """Seconds after which an account is tried again that another process had locked."""

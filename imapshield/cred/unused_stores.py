@@ -1,6 +1,6 @@
 """Lets the stores of accounts free memory that no client needs at the moment.
 
-The caches of an account's two databases take up to 2.5 MB, and a client that is idle, or polls every few minutes, needs
+The caches of an account's two databases take a megabyte, and a client that is idle, or polls every few minutes, needs
 none of it: the next command reads some pages again, and the next SEARCH opens the text index again (2 ms).
 
 One store frees memory at a time. That takes some milliseconds, and more if the log of the text index is written into

@@ -35,6 +35,9 @@ ROWS_PER_GROUP: Final = GROUP + 1
 BUSY_SECONDS = 0.05
 """Seconds to wait for another process. After that, messages are read, or indexed later."""
 
+CACHE_SIZE = 256
+"""KiB of pages in memory. FTS5 reads and writes most pages once: with 1,024, to index takes as long."""
+
 MAX_REBUILDS = 3
 """How often the file is built again while the account is open. A disk that damages it each time is left alone."""
 
@@ -177,6 +180,7 @@ class TextIndexFile:
                 exclusive=is_hostile,
                 seconds=BUSY_SECONDS,
                 incremental_vacuum=True,
+                cache_size=CACHE_SIZE,
             )
         try:
             if is_hostile and not self._files.is_opened():
