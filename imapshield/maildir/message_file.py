@@ -22,7 +22,7 @@ from imapshield.maildir import compression, filename, files
 from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.local_disk import read_at
 from imapshield.message.chunks import CHUNK_SIZE, SCAN_SIZE, chunks
-from imapshield.message.mime_tree import header_end
+from imapshield.message.headers import header_end
 
 _HEAD_SIZE = 64 << 10
 _SMALL_HEAD_SIZE = 8 << 10
