@@ -17,6 +17,7 @@ from imapshield.mailbox.message_items import (
     SEPARATOR,
     MessageItems,
     date_matches,
+    header_of,
     record_of,
     search_value,
     search_value_of_envelope,
@@ -233,7 +234,10 @@ class _Search:
         return search_value(header, self.key)
 
     def _value_and_record(self, header: bytes) -> tuple[bytes, bytes | None]:
-        return self._value(header), record_of(header)
+        record = record_of(header)
+        fields = None if record is None else header_of(record)
+        # The record is shorter, and as good as the header.
+        return self._value(header if fields is None else fields), record
 
     def _matches(self, value: bytes) -> bool:
         if isinstance(self.key, DateKey):
