@@ -30,6 +30,10 @@ MAX_PAUSE = 2.0
 MANY_COMMANDS = 300
 """Commands that wait in the kernel, besides a full backlog, of a client that must show that it reads."""
 
+MAX_COUNTED_SECONDS = 0.02
+"""Seconds of work that count between two looks. Otherwise a client that has paused would wait for long afterwards,
+because of a few long commands."""
+
 
 class ReadingCheck:
     """Decides how many commands of the client of `owner` may run now.
@@ -90,7 +94,7 @@ class ReadingCheck:
         if self._has_waited:
             self._has_waited = False
         elif found is not None and self._must_show_that_it_reads(started, work):
-            delay = owner.shared.unread_work.add(work, now)
+            delay = owner.shared.unread_work.add(min(work, MAX_COUNTED_SECONDS), now)
             if delay:
                 self._has_waited = True
                 self._wait(delay)

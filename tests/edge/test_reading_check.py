@@ -113,6 +113,17 @@ class ReadingCheckTests(SynchronousTestCase):
         expected = 10 * SHARE / COMMAND_SECONDS
         self.assertLess(abs(answered - expected), 2 * UNCHECKED_COMMANDS)
 
+    def test_long_commands_of_a_client_that_pauses(self) -> None:
+        """A client that has not read for a moment does not wait because its commands took long."""
+        self.stop_reading()
+        self.send(1000)
+        self.client.protocol._runner.busy_seconds += 60
+        self.clock.advance(0.01)
+        self.unread = 0
+        self.clock.advance(1.0)
+        self.client.read()
+        self.assertFalse(self.client.protocol.guard.busy)
+
     def test_flood_of_one_client(self) -> None:
         """A client never waits if it is the only one with very many commands waiting."""
         self.assertEqual(self.flood(10_000), 10_000)
