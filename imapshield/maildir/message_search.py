@@ -62,6 +62,9 @@ MAX_HEADER_BYTES = 1 << 20
 """Bytes of whole messages, or of headers, that one call reads, besides the last message: some hundredths of a second
 for genuine mail. Other calls of the account run before the next one."""
 
+MIN_COUNTED_BYTES = 1 << 10
+"""Bytes that each message counts at least, so that one call reads no more than 1024 headers or cached answers."""
+
 MAX_VALUE_BYTES = 4 << 20
 """Bytes of cached values that one call searches: some milliseconds of work. Those of 10,000 genuine messages are half a
 mebibyte."""
@@ -215,13 +218,13 @@ class _Search:
                 value = search_value_of_envelope(answer, key) if self.left > 0 else None
                 if value is not None:
                     values[uid] = value
-                self.left -= len(answer)
+                self.left -= max(len(answer), MIN_COUNTED_BYTES)
         missing = [uid for uid in uids if uid not in values]
         if lists and missing and self.left > 0:
             for uid, header in cache.headers(mailbox, lists, missing, self.left).items():
                 check_wanted()
                 values[uid] = self._value(header)
-                self.left -= len(header)
+                self.left -= max(len(header), MIN_COUNTED_BYTES)
                 if self.left <= 0:
                     break
         return values
@@ -270,7 +273,7 @@ class _Search:
                 data = read(message)
                 if data is None:
                     continue
-                self.left -= len(data)
+                self.left -= max(len(data), MIN_COUNTED_BYTES)
                 answered = answer(data)
             except Exception as error:
                 log_unreadable(self.account, self.files.path(message), error)
