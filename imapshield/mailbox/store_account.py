@@ -347,8 +347,7 @@ class StoreAccount:
                     return known, store.changes(key, known.columns.highestmodseq, claim_recent)
                 except NoSuchMailbox:  # the store was restored from a backup and uses the key again
                     deleted.append(known)
-            # The columns are filled here, because that takes the reactor's thread too long. A call that follows finds
-            # the mailbox: if a client with ten connections selects a large mailbox, it is read once.
+            # The columns are filled here, because that takes the reactor's thread too long. The next call finds them.
             mailbox = StoreMailbox(self, store.open(name, claim_recent))
             self._opening[mailbox.key] = mailbox
             return mailbox, None
@@ -360,8 +359,9 @@ class StoreAccount:
         key = mailbox.key
         if self._opening.get(key) is mailbox:
             del self._opening[key]
-        recent = mailbox.recent_at_opening
-        if delta is not None:
+        if delta is None:
+            recent, mailbox.recent_at_opening = mailbox.recent_at_opening, ()
+        else:
             recent = mailbox.apply_delta(delta, claimed_by_caller=True)
         if self._open.get(key) not in (None, mailbox):
             # Another session has opened it again during the hop, because the account had dropped it meanwhile.
