@@ -87,7 +87,7 @@ def _write_mbox(path: Path) -> None:
     """Write messages with CRLF, each after a line that begins with From."""
     with path.open("wb") as file:
         for data in corpus.messages(_MAIL, corpus.SEED + 2):
-            # imapshield reads a larger one while the client does, and resets it if another client expunges the message.
+            # A larger one would make the figures depend on which messages the clients happen to choose.
             if len(data) > _MAX_SIZE:
                 continue
             body = re.sub(rb"^From ", b">From ", data, flags=re.MULTILINE)

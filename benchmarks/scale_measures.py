@@ -6,11 +6,13 @@ cost in INBOX. In the small one the cost of a command counts for more than that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from benchmarks import mail
 from benchmarks.bench import Bench, Stopwatch, check_count
 from benchmarks.client import Client
 from benchmarks.report import NO_GOAL, Goal
-from benchmarks.rows import measure
+from benchmarks.rows import Round, measure
 
 SIZES = (100, 100_000)
 _ROUNDS = 3
@@ -19,16 +21,19 @@ _ROUNDS = 3
 def _commands(size: int) -> None:
     """Add the rows for a mailbox of `size` messages."""
     folder = mail.scaled_folder(size)
-    described = f"{size:,} messages"
 
-    @measure(
-        f"first SELECT, {described}",
-        "message",
-        goal=Goal(steady="first SELECT") if size > 100 else NO_GOAL,
-        scaled=size,
-        rounds=1,
-        seldom=True,
-    )
+    def row(name: str, *, rounds: int = 1, warm: bool = False) -> Callable[[Round], Round]:
+        return measure(
+            f"{name}, {size:,} messages",
+            "message",
+            goal=Goal(steady=name) if size > 100 else NO_GOAL,
+            warm=warm,
+            scaled=size,
+            rounds=rounds,
+            seldom=True,
+        )
+
+    @row("first SELECT")
     def _first_select(bench: Bench, stopwatch: Stopwatch) -> float:
         with bench.session(None) as client:
             with stopwatch:
@@ -38,15 +43,7 @@ def _commands(size: int) -> None:
         return found
 
     def command(name: str, text: str, wanted: bytes = b"") -> None:
-        @measure(
-            f"{name}, {described}",
-            "message",
-            goal=Goal(steady=name) if size > 100 else NO_GOAL,
-            warm=True,
-            scaled=size,
-            rounds=_ROUNDS,
-            seldom=True,
-        )
+        @row(name, rounds=_ROUNDS, warm=True)
         def _command(bench: Bench, stopwatch: Stopwatch) -> float:
             with bench.session(folder) as client, stopwatch:
                 response = client.command(text)
@@ -59,14 +56,7 @@ def _commands(size: int) -> None:
     command("FETCH ENVELOPE", "FETCH 1:* (ENVELOPE)", b"ENVELOPE (")
     command("SEARCH UNSEEN", "SEARCH UNSEEN")
 
-    @measure(
-        f"STORE flags of all, {described}",
-        "message",
-        goal=Goal(steady="STORE flags of all") if size > 100 else NO_GOAL,
-        scaled=size,
-        rounds=1,
-        seldom=True,
-    )
+    @row("STORE flags of all")
     def _store(bench: Bench, stopwatch: Stopwatch) -> float:
         with bench.session(folder) as client:
             client.command(r"STORE 1:* -FLAGS.SILENT (\Flagged)")

@@ -27,6 +27,30 @@ class Event:
     peer: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityEvent(Event):
+    """An event that says what its connection has done until then.
+
+    Attributes:
+        commands: how many commands have arrived, the last one included.
+        octets_in: the bytes received, before they were decompressed (COMPRESS), but without the overhead of TLS.
+        octets_out: the bytes sent, after they were compressed, but without the overhead of TLS.
+        seconds: how long the connection has been open.
+        executed: how many of the commands were executed or are running.
+        busy: the seconds for which the server has computed for them: CPU time of the store's threads, and elapsed time
+            of the main thread, which is more on a machine that others use, too.
+        last_commands: the names of the last three commands that were executed, the last one last.
+    """
+
+    commands: int = 0
+    octets_in: int = 0
+    octets_out: int = 0
+    seconds: float = 0.0
+    executed: int = 0
+    busy: float = 0.0
+    last_commands: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionOpened(Event):
     """A client connected."""
@@ -119,7 +143,7 @@ class TLSFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class LimitTriggered(Event):
+class LimitTriggered(ActivityEvent):
     """A limit was reached.
 
     Attributes:
@@ -135,13 +159,6 @@ class LimitTriggered(Event):
             It may be another address than `peer`, which was only refused because of it.
         network: the network of the client: an IPv4 /26 or an IPv6 /56; "" if the client has no IP address.
         client_id: what the client has sent with ID, shortened and made printable.
-        commands: how many commands have arrived on the connection, the last one included.
-        octets_in: the bytes received until now, as in `ConnectionClosed`.
-        octets_out: the bytes sent until now.
-        seconds: how long the connection has been open.
-        executed: how many of the commands were executed or are running.
-        busy: the seconds for which the server has computed for them, as in `ConnectionClosed`.
-        last_commands: as in `ConnectionClosed`.
         binding: as in `limits.LimitReached`.
     """
 
@@ -154,13 +171,6 @@ class LimitTriggered(Event):
     holder: str = ""
     network: str = ""
     client_id: str = ""
-    commands: int = 0
-    octets_in: int = 0
-    octets_out: int = 0
-    seconds: float = 0.0
-    executed: int = 0
-    busy: float = 0.0
-    last_commands: tuple[str, ...] = ()
     binding: str = ""
 
     @property
@@ -231,32 +241,17 @@ class CommandFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionClosed(Event):
+class ConnectionClosed(ActivityEvent):
     """A connection ended.
 
     Attributes:
         reason: "logged out": the client has sent LOGOUT. "reset by the server", "closed by the server", "closed by the
             client". "connection lost": the client has reset it, or the network has failed.
-        seconds: how long the connection was open.
-        commands: how many commands have arrived.
-        octets_in: the bytes received, before they were decompressed (COMPRESS), but without the overhead of TLS.
-        octets_out: the bytes sent, after they were compressed, but without the overhead of TLS.
         user: the logged-in user, or "".
-        executed: how many of the commands were executed or were running.
-        busy: the seconds for which the server has computed for them: CPU time of the store's threads, and elapsed time
-            of the main thread, which is more on a machine that others use, too.
-        last_commands: the names of the last three commands that were executed, the last one last.
     """
 
     reason: str
-    seconds: float
-    commands: int
-    octets_in: int
-    octets_out: int
     user: str = ""
-    executed: int = 0
-    busy: float = 0.0
-    last_commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +263,7 @@ class UserBusy(Event):
     Attributes:
         user: the user.
         share: the part of the time for which the server has computed for the user, measured like the field `busy` of
-            `ConnectionClosed`. More than 1 for threads that compute at the same time, or for a call that began before.
+            `ActivityEvent`. More than 1 for threads that compute at the same time, or for a call that began before.
         seconds: the duration of that time.
         commands: how many commands of the user were executed in it.
     """

@@ -76,6 +76,7 @@ RULES = {
         (*BASE, "mailbox", "wire", "cred.twisted_mail_mailbox"), ("twisted", "zope")
     ),
     "cred.twisted_mail_mailbox": Rule((*BASE, "mailbox", "wire"), ("twisted", "zope")),
+    "cred.unused_stores": Rule(("free_memory", "mailbox"), ("twisted",)),
     "cred": Rule((*BASE, "mailbox", "maildir"), ("twisted", "zope")),
     "observe": Rule(("limits", "events"), ("twisted",)),
     "testing": Rule((*BASE, "edge", "mailbox", "message", "wire"), ("twisted", "zope")),

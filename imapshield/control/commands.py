@@ -10,8 +10,10 @@ from imapshield import __version__
 from imapshield.control.end_history import as_network, is_in
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.edge.admission import OPERATOR, Admission
+from imapshield.edge.event_reporter import EventReporter
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.protocol import ShieldedIMAP4Server
+from imapshield.events import ActivityEvent
 from imapshield.guard.bans import ban_target
 from imapshield.guard.networks import describe
 from imapshield.guard.process_guard import BANNED
@@ -133,9 +135,14 @@ def _given_network(request: Request) -> str:
     return network
 
 
+def activity(reporter: EventReporter) -> ActivityEvent:
+    """Return what a connection has done until now."""
+    return ActivityEvent(reporter.number, reporter.peer, **reporter.measure())
+
+
 def _describe(server: ShieldedIMAP4Server) -> dict[str, Any]:
     """Return a connection as `who` lists it."""
-    reporter, measured = server.reporter, server.reporter.measure()
+    reporter, measured = server.reporter, activity(server.reporter)
     return {
         "connection": reporter.number,
         "user": reporter.user,

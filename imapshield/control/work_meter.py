@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 
 from imapshield import events
+from imapshield.control.commands import activity
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.guard.networks import describe, networks_of
@@ -89,13 +90,12 @@ class WorkMeter:
                 await deferLater(self._reactor, 0)
             if connection.closed:
                 continue  # its end counts the rest
-            measured = reporter.measure()
+            measured = activity(reporter)
             octets = measured.octets_in + measured.octets_out
             work = Work(measured.commands, octets, measured.busy)
             before = self._counted.get(reporter.number, Work())
             self._counted[reporter.number] = work
-            event = events.Event(reporter.number, reporter.peer)
-            self._add(event, reporter.user, work.since(before))
+            self._add(measured, reporter.user, work.since(before))
         self._talkers.end_second(self._now())
 
     async def talkers(self, request: Request) -> dict[str, Any]:

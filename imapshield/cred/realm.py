@@ -18,6 +18,7 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import Interface, implementer
 
 from imapshield.cred.text_indexing import TextIndexing
+from imapshield.cred.unused_stores import UnusedStores
 from imapshield.cred.users import BadUserName, user_name
 from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
 from imapshield.mailbox.storage import IStore
@@ -143,6 +144,7 @@ class MaildirRealm:
         self._follow_symlinks = follow_symlinks
         self._has_text_index = has_text_index and open_store is None
         self._text_indexing = TextIndexing(reactor)
+        self._unused_stores = UnusedStores(reactor, self._run_in_thread)
         self._notifier: ChangeNotifier = change_notifier or DirectoryWatcher(
             reactor, self._run_in_thread
         )
@@ -196,6 +198,7 @@ class MaildirRealm:
         if not self._closed:
             self._closed = True
             self._text_indexing.stop()
+            self._unused_stores.stop()
             if isinstance(self._notifier, DirectoryWatcher):
                 self._notifier.stop()
             if self._started:
@@ -216,6 +219,7 @@ class MaildirRealm:
                 optional_interfaces=self._optional_interfaces,
                 namespace=self._namespace,
                 on_text_added=self._text_indexing.add if self._has_text_index else None,
+                on_use=self._unused_stores.used,
             )
         return account
 
@@ -271,6 +275,7 @@ class MaildirRealm:
         if not self._closed:
             self._closed = True
             self._text_indexing.stop()
+            self._unused_stores.stop()
             self._pool.stop()
 
     def _open_account(self, path: str, index: str | None) -> IStore:

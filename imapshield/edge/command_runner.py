@@ -35,7 +35,7 @@ class CommandRunner:
 
     Attributes:
         started: how many commands were executed or are running.
-        busy_seconds: how long the server has computed for them, see `events.ConnectionClosed`.
+        busy_seconds: how long the server has computed for them, see `events.ActivityEvent`.
         last_commands: the names of the last three of them, the last one last; "" for none.
     """
 
@@ -103,7 +103,7 @@ class CommandRunner:
             return UNCHECKED_COMMANDS
         if self._reading is None:  # most connections never need it
             self._reading = ReadingCheck(self._owner, self.wake)
-        return self._reading.allowance(self.started)
+        return self._reading.allowance(self.started, self.busy_seconds)
 
     def stop(self) -> None:
         """Stop, because the connection has ended."""
@@ -164,6 +164,15 @@ class CommandRunner:
         self.busy_seconds += seconds
         if self.busy_seconds - self._reported_seconds >= REPORT_SECONDS:
             self._report()
+
+    def measure(self) -> dict[str, Any]:
+        """Return the fields of `events.ActivityEvent` that are about commands."""
+        return {
+            "commands": self.started + self._owner.guard.not_started,
+            "executed": self.started,
+            "busy": self.busy_seconds,
+            "last_commands": tuple(filter(None, self.last_commands)),
+        }
 
     def _report(self) -> None:
         owner, reporter = self._owner, self._owner.reporter

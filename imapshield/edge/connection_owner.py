@@ -28,6 +28,7 @@ class ConnectionOwner(Protocol):
     names in camelCase, come from Twisted's `IMAP4Server` and its base classes.
 
     Attributes:
+        bytes_in: how many bytes have arrived, before decompression.
         closed: whether the connection is ending, so that nothing is read, executed or written any more.
         now: returns the seconds of the reactor's clock.
         shared: what the connections of the server share.
@@ -40,6 +41,7 @@ class ConnectionOwner(Protocol):
     reporter: EventReporter
     memory: MemoryShare
     write_buffer: WriteBuffer
+    bytes_in: int
     closed: bool
     now: Callable[[], float]
     shared: SharedParts

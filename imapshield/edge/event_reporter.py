@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable, Iterable
 from itertools import count
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
 from twisted.internet.error import ConnectionDone
 from twisted.logger import Logger
@@ -34,18 +34,6 @@ def publish(event: events.Event, observers: Iterable[events.EventObserver]) -> N
             )
 
 
-class Activity(NamedTuple):
-    """What a connection has done until now: the fields of the same names of `events.ConnectionClosed`."""
-
-    commands: int = 0
-    octets_in: int = 0
-    octets_out: int = 0
-    seconds: float = 0.0
-    executed: int = 0
-    busy: float = 0.0
-    last_commands: tuple[str, ...] = ()
-
-
 class EventReporter:
     """Reports the events of one connection.
 
@@ -59,7 +47,7 @@ class EventReporter:
         client_id: what the client has sent with ID, made printable.
         was_reset: whether the server has reset the connection. TLS does not tell that in the reason of the end.
         logged_out: whether the server closes the connection because the client has sent LOGOUT.
-        measure: returns what the connection has done until now, see `Activity`.
+        measure: returns what the connection has done until now, as the fields of `events.ActivityEvent`.
     """
 
     was_reset = logged_out = False
@@ -67,7 +55,7 @@ class EventReporter:
     def __init__(self, observers: Iterable[events.EventObserver]) -> None:
         self.number = next(_connection_numbers)
         self.peer = self.user = self.client_id = ""
-        self.measure: Callable[[], Activity] = Activity
+        self.measure: Callable[[], dict[str, Any]] = dict
         self._observers = tuple(observers)
         self._reported_limits: tuple[str, ...] = ()
 
@@ -134,10 +122,8 @@ class EventReporter:
         printable = events.printable(sample)
         networks = networks_of(self.peer)
         network = describe(networks[1]) if networks else ""
-        fields = *values, self.user, printable, holder, network, self.client_id, *self.measure()
-        self._publish(
-            events.LimitTriggered(self.number, self.peer, *fields, binding=reached.binding)
-        )
+        fields = *values, self.user, printable, holder, network, self.client_id, reached.binding
+        self._publish(events.LimitTriggered(self.number, self.peer, *fields, **self.measure()))
         return is_first
 
     def input_begun(self, data: bytes) -> None:
@@ -161,10 +147,8 @@ class EventReporter:
             end = "logged out" if self.logged_out else "closed by the server"
         else:
             end = "closed by the client" if reason.check(ConnectionDone) else "connection lost"
-        activity = self.measure()._asdict()
-        self._publish(
-            events.ConnectionClosed(self.number, self.peer, end, user=self.user, **activity)
-        )
+        closed = events.ConnectionClosed(self.number, self.peer, end, self.user, **self.measure())
+        self._publish(closed)
 
     def _publish(self, event: events.Event) -> None:
         publish(event, self._observers)

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from imapshield import events
 from imapshield.edge.command_runner import CommandRunner
 from imapshield.edge.compress import InputDecoder
-from imapshield.edge.event_reporter import Activity, EventReporter
+from imapshield.edge.event_reporter import EventReporter
 from imapshield.edge.flow_control import FlowControlReport
 from imapshield.edge.idle_timeout import IdleTimeout
 from imapshield.edge.input_turns import partial_read_delay
@@ -318,12 +318,9 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         self.memory.output_changed()
         self._runner.wake()
 
-    def _measure(self) -> Activity:
-        runner, seconds = self._runner, self.now() - self._connected_at
-        octets = self.bytes_in, self.write_buffer.bytes_written
-        commands = runner.started + self.guard.not_started
-        last = tuple(name for name in runner.last_commands if name)
-        return Activity(commands, *octets, seconds, runner.started, runner.busy_seconds, last)
+    def _measure(self) -> dict[str, Any]:
+        octets = {"octets_in": self.bytes_in, "octets_out": self.write_buffer.bytes_written}
+        return self._runner.measure() | octets | {"seconds": self.now() - self._connected_at}
 
     def sendServerGreeting(self) -> None:
         """Send the greeting."""

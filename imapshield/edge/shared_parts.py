@@ -13,6 +13,7 @@ from imapshield.edge.user_turns import UserTurns
 from imapshield.guard.busy_users import BusyUsers
 from imapshield.guard.memory_budget import MemoryBudget
 from imapshield.guard.process_guard import ProcessGuard
+from imapshield.guard.unread_work import UnreadWork
 from imapshield.limits import Limits
 
 
@@ -27,6 +28,7 @@ class SharedParts:
         input_turns: bounds the input that is processed in one turn of the reactor.
         login_checks: the queue of password checks.
         memory_budget: what the server holds for the connections.
+        unread_work: bounds the work for clients that are not known to read.
         user_turns: bounds the commands of each user that compute at the same time.
         working: the connections whose commands have been executed lately, for those who count their work; they take
             connections out again.
@@ -38,6 +40,7 @@ class SharedParts:
     input_turns: InputTurns
     login_checks: LoginChecks
     memory_budget: MemoryBudget
+    unread_work: UnreadWork
     user_turns: UserTurns
     working: set[Any] = field(default_factory=set)
 
@@ -74,5 +77,6 @@ class SharedParts:
             InputTurns(call_later, now),
             LoginChecks(limits, call_later, now, guard.failures.is_known),
             MemoryBudget(limits),
+            UnreadWork(),
             UserTurns(),
         )

@@ -327,6 +327,17 @@ class WriteBuffer:
                 return (self.bytes_written, *struct.unpack("i", unsent))
         return (self.bytes_written, self.full)
 
+    def unread_input(self) -> int:
+        """Return how many received bytes wait in the kernel, 0 if unknown."""
+        handle = getattr(self._innermost, "socket", None)
+        if handle is not None:
+            with suppress(OSError):
+                waiting: int = struct.unpack(
+                    "i", fcntl.ioctl(handle.fileno(), termios.FIONREAD, b"\0" * 4)
+                )[0]
+                return waiting
+        return 0
+
     def peer_window(self) -> tuple[int, int] | None:
         """Return how many bytes the peer has acknowledged, and how many more it is ready to receive; None if unknown.
 

@@ -7,17 +7,25 @@ structure is parsed at most once, and not at all for items that need only the he
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 
-from imapshield.message import date_field, envelope, envelope_answer, section, structure, text
+from imapshield.message import (
+    date_field,
+    envelope,
+    envelope_answer,
+    ordinary_structure,
+    section,
+    structure,
+    text,
+)
 from imapshield.message.addresses import parse_addresses
-from imapshield.message.headers import decode_header, header_values
+from imapshield.message.headers import decode_header, header_end, header_values
 from imapshield.message.mime_limits import DEFAULT_LIMITS
-from imapshield.message.mime_tree import Part, header_end, parse_mime_tree
+from imapshield.message.mime_tree import Part, parse_mime_tree
 from imapshield.message.ordinary import ENVELOPE_FIELDS, Memo, envelope_fields
 from imapshield.wire import strings
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Preview
 from imapshield.wire.commands.search import DateKey, EnvelopeKey, HeaderKey, SearchKey, TextKey
 
-ANSWER_VERSION = 4
+ANSWER_VERSION = 5
 """The version of the answers of this module. A store that caches answers caches the version with them, and does not use
 those of another version: a correction in the package ``message`` reaches accounts that have cached answers. Raise it
 when any answer changes; ``tests/maildir/test_answer_version.py`` fails until then."""
@@ -81,23 +89,26 @@ class MessageItems:
         Raises:
             CommandRefused: UNKNOWN-CTE, from `section.binary_section`.
         """
-        match item:
-            case Attribute(b"ENVELOPE"):
+        if isinstance(item, Attribute):
+            if item.name == b"ENVELOPE":
                 return envelope.envelope(self.header)
-            case Attribute(b"BODY"):
-                return structure.body(self.part, self.data)
-            case Attribute(b"BODYSTRUCTURE"):
-                return structure.bodystructure(self.part, self.data)
-            case Binary(size_only=True):
-                content = self.content(item)
-                return b"0" if content is None else b"%d" % len(content)
-            case Preview():
-                preview = text.preview(self.part, self.data)
-                return strings.string(preview.encode("utf-8"))
+            return self._structure(item.name == b"BODYSTRUCTURE")
+        if isinstance(item, Preview):
+            preview = text.preview(self.part, self.data)
+            return strings.string(preview.encode("utf-8"))
         content = self.content(item)
+        if isinstance(item, Binary) and item.size_only:
+            return b"0" if content is None else b"%d" % len(content)
         if content is None:
             return strings.NIL
         return strings.literal(content, binary=isinstance(item, Binary))
+
+    def _structure(self, extended: bool) -> bytes:
+        found = None if self._part else ordinary_structure.structure(self.data, extended)
+        if found is not None:
+            return found
+        write = structure.bodystructure if extended else structure.body
+        return write(self.part, self.data)
 
     def content(self, item: FetchItem) -> bytes | None:
         """Return the content of a BODY[…] or BINARY[…] item, or None if there is no such part.
@@ -178,7 +189,7 @@ def needed_fields(items: Iterable[FetchItem]) -> frozenset[bytes] | None:
 
 
 def header_block(data: bytes) -> bytes:
-    """Return the header block of a message, including the blank line that ends it (`mime_tree.header_end`)."""
+    """Return the header block of a message, including the blank line that ends it (`headers.header_end`)."""
     end = header_end(data, 0, len(data))
     return data if end < 0 else data[:end]
 

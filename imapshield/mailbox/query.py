@@ -25,14 +25,14 @@ from imapshield.wire.commands import search
 from imapshield.wire.commands.search import SearchKey
 
 MESSAGES_PER_CALL = 1000
-"""Messages per call of the store, for a key that it answers from its cache: some milliseconds of work."""
+"""Messages per call of the store, for a date or an identifier: some milliseconds of work."""
 
 MESSAGE_BODIES_PER_CALL = 50
-"""Messages per call of the store that measures them. A search for text gets a whole block: the store knows how many of
-them it has to read."""
+"""Messages per call of the store that measures them."""
 
 MESSAGES_PER_BLOCK = 10_000
-"""Messages that are compared with all keys before the following ones."""
+"""Messages that are compared with all keys before the following ones. A call of the store that searches text gets a
+whole block: the store knows how many of them it has to read, and searches as many as one call may."""
 
 MESSAGES_PER_PAUSE = 20_000
 """Comparisons of a message with a key between two pauses, in which other connections are served. The columns answer
@@ -277,7 +277,8 @@ class Query:
                 await self.pause(self._done + stop, self._total)
 
     async def _from_store(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
-        count = MESSAGES_PER_BLOCK if isinstance(key, search.TextKey) else MESSAGES_PER_CALL
+        is_text = isinstance(key, search.EnvelopeKey | search.HeaderKey | search.TextKey)
+        count = MESSAGES_PER_BLOCK if is_text else MESSAGES_PER_CALL
         found: list[int] = []
         done = 0
         while done < len(uids):

@@ -172,6 +172,9 @@ class IStore(Interface):
     def read(key: int, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
         """Return bytes of the string that a `Blob` represents.
 
+        A session reads a string from its beginning. If a message is removed after that, its connection is reset unless
+        the store can still return the rest.
+
         Args:
             key: the mailbox.
             uid: the message, as in the `Blob`.
@@ -305,6 +308,14 @@ class ITextIndexStore(Interface):
         Raises:
             StoreBusy: another process has locked the index. To be called again later.
         """
+
+
+class ICachingStore(Interface):
+    """A store that keeps files open, and what it has read, in memory. It provides this interface beside `IStore`."""
+
+    def release_memory() -> None:
+        """Free what the next call can do without. Called in the background, when no client has used the store for a
+        while. It raises nothing."""
 
 
 class IQuotaStore(Interface):

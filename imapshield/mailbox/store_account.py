@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
+from operator import methodcaller
 from typing import Any, TypeVar, cast
 
 from zope.interface import Interface, directlyProvides, implementer
@@ -32,6 +33,7 @@ from imapshield.mailbox.store_helpers import (
     StoredPart,
     Subscription,
     Worker,
+    release_memory_of,
     volumes_of,
 )
 from imapshield.mailbox.store_mailbox import StoreMailbox
@@ -62,9 +64,11 @@ class StoreAccount:
         namespace: the separator and the prefix of mailbox names, as clients see them.
         on_text_added: called with the account when messages of an open mailbox may not be indexed: `index_text` is then
             to be called until it returns False. The store must provide `ITextIndexStore`.
+        on_use: called with the account at each call of the store while `is_in_use` is false.
 
     Attributes:
         calls: how many calls of the store clients have caused.
+        is_in_use: true after each call of the store. Whoever sets it to false learns of the next one (`on_use`).
     """
 
     def __init__(
@@ -77,12 +81,14 @@ class StoreAccount:
         optional_interfaces: Iterable[type[Interface]] = (),
         namespace: values.Namespace = values.DEFAULT_NAMESPACE,
         on_text_added: Callable[[StoreAccount], object] | None = None,
+        on_use: Callable[[StoreAccount], object] = lambda _: None,
     ) -> None:
         directlyProvides(self, *optional_interfaces)
         self.user = user
         self.namespace = namespace
         self.sessions = 0
         self.calls = 0
+        self.is_in_use = False
         self.copy_rate = CopyRate()
         self.change_notifier = change_notifier
         self._listeners: dict[Callable[[values.AccountEvent], None], None] = {}
@@ -91,8 +97,10 @@ class StoreAccount:
         self._worker = worker
         self._on_idle = on_idle
         self._on_text_added = on_text_added
+        self._on_use = on_use
         self._store: IStore | None = None
         self._run_short: Any = getattr(worker, "run_short", None)
+        self._run_in_background: Any = getattr(worker, "run_in_background", worker.run)
         self._open: dict[int, StoreMailbox] = {}
         self._opening: dict[int, StoreMailbox] = {}  # opened by the worker, before its caller knows
 
@@ -121,6 +129,10 @@ class StoreAccount:
         self._opening.clear()
         await self._worker.run(close_store)
 
+    async def release_memory(self) -> None:
+        """Let the store free what its next call can do without, if it is an `ICachingStore`."""
+        await self._run_in_background(lambda: release_memory_of(self._store))
+
     def add_listener(self, listener: Callable[[values.AccountEvent], None]) -> None:
         self._listeners[listener] = None
 
@@ -138,7 +150,7 @@ class StoreAccount:
         for start in range(0, len(wanted), MAILBOXES_PER_CALL):
             part = wanted[start : start + MAILBOXES_PER_CALL]
             try:
-                found = await self.run(partial(_mailbox_paths, names=part))
+                found = await self.run(methodcaller("mailbox_paths", part))
             except StoreError:  # the next command that uses the store reports it
                 return
             for name, paths in found.items():
@@ -173,9 +185,12 @@ class StoreAccount:
             in_background: whether no client waits for it.
         """
         run: Callable[[Callable[[], T]], Awaitable[T]] = self._worker.run
-        self.calls += not in_background
         if in_background:
-            run = getattr(self._worker, "run_in_background", run)
+            run = self._run_in_background
+        self.calls += not in_background
+        if not self.is_in_use:
+            self.is_in_use = True
+            self._on_use(self)
 
         def run_job() -> T:
             if self._store is None:
@@ -332,8 +347,7 @@ class StoreAccount:
                     return known, store.changes(key, known.columns.highestmodseq, claim_recent)
                 except NoSuchMailbox:  # the store was restored from a backup and uses the key again
                     deleted.append(known)
-            # The columns are filled here, because that takes the reactor's thread too long. A call that follows finds
-            # the mailbox: if a client with ten connections selects a large mailbox, it is read once.
+            # The columns are filled here, because that takes the reactor's thread too long. The next call finds them.
             mailbox = StoreMailbox(self, store.open(name, claim_recent))
             self._opening[mailbox.key] = mailbox
             return mailbox, None
@@ -345,8 +359,9 @@ class StoreAccount:
         key = mailbox.key
         if self._opening.get(key) is mailbox:
             del self._opening[key]
-        recent = mailbox.recent_at_opening
-        if delta is not None:
+        if delta is None:
+            recent, mailbox.recent_at_opening = mailbox.recent_at_opening, ()
+        else:
             recent = mailbox.apply_delta(delta, claimed_by_caller=True)
         if self._open.get(key) not in (None, mailbox):
             # Another session has opened it again during the hop, because the account had dropped it meanwhile.
@@ -371,11 +386,6 @@ class StoreAccount:
         """Drop an open mailbox, because the store no longer has it."""
         if self._open.get(mailbox.key) is mailbox:
             del self._open[mailbox.key]
-
-
-def _mailbox_paths(store: IStore, names: Sequence[str]) -> Mapping[str, Sequence[str]]:
-    paths: Mapping[str, Sequence[str]] = store.mailbox_paths(names)
-    return paths
 
 
 def _changes_or_none(mailbox: StoreMailbox, store: IStore) -> Delta | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
-from imapshield.mailbox.storage import IInPlaceStore, IStore
+from imapshield.mailbox.storage import ICachingStore, IInPlaceStore, IStore
 from imapshield.wire.commands.fetch import FetchItem
 
 T = TypeVar("T")
@@ -17,6 +17,12 @@ def volumes_of(store: IStore | None) -> Collection[int]:
     Before its first call, which runs in a thread, an account has no store.
     """
     return store.volumes if IInPlaceStore.providedBy(store) else ()
+
+
+def release_memory_of(store: IStore | None) -> None:
+    """Let a store free memory that its next call can do without (`ICachingStore`). Another store does nothing."""
+    if ICachingStore.providedBy(store):
+        cast("ICachingStore", store).release_memory()
 
 
 class Worker(Protocol):

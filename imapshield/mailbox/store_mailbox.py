@@ -69,7 +69,7 @@ class StoreMailbox:
         opened: what the store returned. The constructor applies its delta, and may run in the worker.
 
     Attributes:
-        recent_at_opening: the UIDs that are \Recent to the session that has opened the mailbox.
+        recent_at_opening: the UIDs that are \Recent to the session that opens the mailbox, until it has opened it.
         is_text_indexed: whether the store has indexed the text of its messages (`ITextIndexStore`).
     """
 

@@ -172,6 +172,12 @@ class AccountState:
         self.seen_lists.clear()
         self._is_prepared = False
 
+    def release_memory(self) -> None:
+        """Close the text index, and free the pages of the index that are in memory."""
+        self.text_index.forget_candidates()
+        self.text_index.close()
+        self.index.release_memory()
+
     def close(self) -> None:
         """Close all files."""
         self.large_messages.close(self)

@@ -14,11 +14,13 @@ import sqlite3
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
 from imapshield.mailbox.message_items import ANSWER_VERSION, RECORD_FIELDS, header_of
 from imapshield.maildir.index import Index, as_json, uid_condition
+from imapshield.maildir.search_values import merged_rows, take_rows
 from imapshield.maildir.sqlite_file import is_locked
 from imapshield.message.ordinary import is_field_name
 from imapshield.wire.commands.fetch import Attribute, BodySection, FetchItem, Preview, Section
@@ -292,6 +294,7 @@ class FetchCache:
         key: int,
         answers: Sequence[tuple[object, int, int]],
         sizes: Sequence[tuple[int, int, int, int]],
+        values: tuple[int, Sequence[tuple[int, bytes]]] = (NO_ITEM, ()),
     ) -> None:
         """Add answers to the cache, and measured sizes to the messages.
 
@@ -302,22 +305,26 @@ class FetchCache:
             key: the mailbox.
             answers: (value, UID, item id) of each.
             sizes: those of each message, as in `MessageFiles.measured`.
+            values: the id of an item for SEARCH, and the UID and the value of messages, ascending.
         """
-        if not answers and not sizes:
+        item, found = values
+        if not answers and not sizes and not found:
             return
         with _unless_locked(), self._index.write_unless_full() as db:
             if self._may_have_other_versions:
                 self._remove_other_versions()
             self._insert(key, answers)
+            rows = merged_rows(found, partial(take_rows, db, key, item))
+            self._insert(key, [(row, uid, item) for uid, row in rows])
             resized = {uid: physical for _, physical, uid, indexed in sizes if physical != indexed}
-            rows = (
+            known = (
                 self._index.message_rows("uid, physical", key, sorted(resized)) if resized else []
             )
             db.executemany(
                 "UPDATE message SET size = ?, physical = ? WHERE mailbox = ? AND uid = ?",
                 [(wire, physical, key, uid) for wire, physical, uid, _ in sizes],
             )
-            if growth := sum(resized[uid] - physical for uid, physical in rows):
+            if growth := sum(resized[uid] - physical for uid, physical in known):
                 db.execute("UPDATE account SET octets = octets + ?", (growth,))
 
     def _insert(self, key: int, answers: Sequence[tuple[object, int, int]]) -> None:

@@ -147,6 +147,12 @@ class IndexDatabase:
             self._set_aside()
             self._open(lambda: True, False)
 
+    def release_memory(self) -> None:
+        """Free the pages of the database that are in memory."""
+        if self._db is not None:
+            with suppress(sqlite3.Error):
+                self._db.execute("PRAGMA shrink_memory")
+
     def close(self) -> None:
         """Close the database, and end its epoch, so that a later state differs from a backup made until now."""
         if self._db is not None:

@@ -16,6 +16,7 @@ from threading import Lock
 
 from imapshield.maildir import files
 from imapshield.maildir.message_layout import Layout, LayoutKey, Source
+from imapshield.maildir.open_strings import OpenStrings
 
 MAX_LAYOUT_BYTES = 16 << 20
 """Bytes of memory of all layouts. That of a message of 24 MB has 14 KB, and 250 bytes for each part."""
@@ -63,9 +64,14 @@ class TemporaryFile:
 
 
 class LargeMessages:
-    """Layouts and temporary files, of which the least recently used ones are dropped. Every thread may use it."""
+    """Layouts and temporary files, of which the least recently used ones are dropped. Every thread may use it.
+
+    Attributes:
+        strings: the strings that are being read.
+    """
 
     def __init__(self) -> None:
+        self.strings = OpenStrings()
         self._lock = Lock()
         self._layouts: OrderedDict[LayoutKey, tuple[Layout, int]] = OrderedDict()
         self._files: OrderedDict[tuple[Hashable, Hashable], tuple[TemporaryFile, float]] = (
@@ -128,7 +134,8 @@ class LargeMessages:
                 del self._files[key]
 
     def close(self, owner: Hashable) -> None:
-        """Drop the temporary files of an account."""
+        """Drop the temporary files and open strings of an account."""
+        self.strings.close(owner)
         with self._lock:
             for key in [key for key in self._files if key[0] == owner]:
                 del self._files[key]

@@ -22,7 +22,7 @@ from imapshield.mailbox.message_items import (
     is_header_item,
     needed_fields,
 )
-from imapshield.mailbox.request import check_wanted
+from imapshield.mailbox.request import check_wanted, current_request
 from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE, item_name
@@ -34,6 +34,7 @@ from imapshield.maildir.message_file import (
 )
 from imapshield.maildir.message_layout import Range
 from imapshield.maildir.message_strings import MessageStrings
+from imapshield.maildir.open_strings import OpenString
 from imapshield.maildir.unreadable import log_unreadable
 from imapshield.wire import strings
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Section
@@ -333,14 +334,34 @@ def read(
 ) -> bytes:
     """Return a range of the string that a `Blob` stands for; `IStore.read` describes the arguments and errors."""
     assert isinstance(item, BodySection | Binary)
-    with _opened_message(account, key, uid) as message:
-        string = message.kept_string(item)
-        if string is None:
-            return b""
-        octets = string.read(offset, size)
-    if item.partial is None and offset + size >= string.size:
-        account.large_messages.drop_file(account, string.source)
+    strings_open, now = account.large_messages.strings, account.now()
+    name = id(current_request.get()), key, uid, item
+    opened = strings_open.get(account, name, now) if offset else None
+    if opened is not None:
+        string, octets = opened.string, _read_open(account, opened, offset, size)
+    else:
+        with _opened_message(account, key, uid) as message:
+            found = message.kept_string(item)
+            if found is None:
+                return b""
+            string, octets = found, found.read(offset, size)
+            if offset + size < string.size:
+                reader = message.reader
+                path = reader.message_files.path(reader.message)
+                strings_open.add(account, name, string, reader.fd, path, now)
+    if offset + size >= string.size:
+        strings_open.drop(account, name)
+        if item.partial is None:
+            account.large_messages.drop_file(account, string.source)
     return octets
+
+
+def _read_open(account: AccountState, opened: OpenString, offset: int, size: int) -> bytes:
+    try:
+        return opened.string.read(offset, size)
+    except OSError as error:
+        log_unreadable(account, opened.path, error)
+        raise StoreIOError from error
 
 
 @contextmanager

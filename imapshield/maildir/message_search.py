@@ -1,10 +1,11 @@
 """SEARCH keys that need the content of messages: header fields are compared in the index, text is read from the files.
 
-The header fields that people search are stored in the index in the normalized form in which they are compared. From
-then on SQLite compares them. They are taken from answers to FETCH if possible, and from the file otherwise; then the
+The header fields that people search are stored in the index in the normalized form in which they are compared
+(`search_values`). They are taken from answers to FETCH if possible, and from the file otherwise; then the
 record of the message (`message_items.RECORD_FIELDS`) is stored too, so that a search for another field opens no file.
 """
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from imapshield.mailbox.message_items import (
     SEPARATOR,
     MessageItems,
     date_matches,
+    header_of,
     record_of,
     search_value,
     search_value_of_envelope,
@@ -28,6 +30,7 @@ from imapshield.maildir import text_search
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.fetch_cache import ENVELOPE, MAX_ANSWER_SIZE, RECORD
 from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles, MessageReader
+from imapshield.maildir.search_values import ValueRow, read_rows, row_bounds
 from imapshield.maildir.unreadable import log_unreadable
 from imapshield.message.text import normalize
 from imapshield.wire.commands.search import (
@@ -59,10 +62,15 @@ MAX_HEADER_BYTES = 1 << 20
 """Bytes of whole messages, or of headers, that one call reads, besides the last message: some hundredths of a second
 for genuine mail. Other calls of the account run before the next one."""
 
+MIN_COUNTED_BYTES = 1 << 10
+"""Bytes that each message counts at least, so that one call reads no more than 1024 headers or cached answers."""
+
+MAX_VALUE_BYTES = 4 << 20
+"""Bytes of cached values that one call searches: some milliseconds of work. Those of 10,000 genuine messages are half a
+mebibyte."""
+
 MAX_MESSAGES_READ = 50
 """Whole messages that one call reads."""
-
-_OPERATORS = {b"BEFORE": "<", b"ON": "=", b"SINCE": ">="}
 
 
 def search(
@@ -106,10 +114,9 @@ class _Search:
         match self.key:
             case HeaderKey(_, text) | EnvelopeKey(_, text) if name := _item_name(self.key):
                 self.needle = (normalize(text) or SEPARATOR).encode("utf-8", "replace")
-                return self._search_cache(uids, name, "instr(value, ?) > 0", self.needle)
-            case DateKey(how, day, b"SENT"):
-                condition = f"value > 0 AND value {_OPERATORS[how]} ?"
-                return self._search_cache(uids, _SENT_ITEM, condition, day.toordinal())
+                return self._search_cache(uids, name)
+            case DateKey(_, _, b"SENT"):
+                return self._search_cache(uids, _SENT_ITEM)
             case DateKey(how, day):
                 rows = self._rows("uid, saved", uids)
                 return [uid for uid, saved in rows if date_matches(how, day, utc_day(saved))]
@@ -133,22 +140,39 @@ class _Search:
     def _rows(self, columns: str, uids: Sequence[int]) -> list[Any]:
         return self.account.index.message_rows(columns, self.mailbox, uids)
 
-    def _search_cache(
-        self, uids: Sequence[int], name: bytes, condition: str, argument: object
-    ) -> list[int]:
-        """Return the matching UIDs by means of the cached item `name`, after caching it for messages that lack it.
+    def _search_cache(self, uids: Sequence[int], name: bytes) -> list[int]:
+        """Return the matching UIDs by means of the cached values of the item `name`, after caching those that lack.
 
         Values that are too large for the cache are made in each search.
         """
         cache, mailbox = self.account.cache, self.mailbox
         item = cache.item_id(name)
-        rows = cache.get(mailbox, item, uids, condition, argument)
-        matching = [uid for uid, matches in rows if matches]
-        if len(rows) < len(uids):
-            cached = {uid for uid, _ in rows}
-            matching += self._fill_cache([uid for uid in uids if uid not in cached], item, name)
+        known = array("I")
+        matching: list[int] = []
+        left = MAX_VALUE_BYTES
+        for row in read_rows(self.account.index.db, mailbox, item, uids):
+            check_wanted()
+            if left <= 0 and row_bounds(row.uids)[0] > known[-1]:
+                stop = bisect_left(uids, row_bounds(row.uids)[0])
+                self.stopped_at = uids[stop] if stop < len(uids) else None
+                uids = uids[:stop]
+                break
+            left -= len(row.data)
+            known += row.uids
+            matching += self._matching_in(row)
+        if known != array("I", uids):
+            wanted, cached = set(uids), set(known)
+            matching = [uid for uid in set(matching) if uid in wanted]
+            if not wanted <= cached:
+                missing = [uid for uid in uids if uid not in cached]
+                matching += self._fill_cache(missing, item, name)
             matching.sort()
         return matching
+
+    def _matching_in(self, row: ValueRow) -> Sequence[int]:
+        if self.needle:
+            return row.containing(self.needle)
+        return [uid for uid, value in row.values() if self._matches(value)]
 
     def _fill_cache(self, uids: Sequence[int], item: int, name: bytes) -> list[int]:
         """Cache the item for `uids`; return those that match."""
@@ -157,6 +181,7 @@ class _Search:
         lists = cache.field_lists([name.rpartition(b" ")[2].lower() if b" " in name else b"date"])
         records = cache.item_id(RECORD)
         answers: list[tuple[object, int, int]] = []
+        found: list[tuple[int, bytes]] = []
         matching: list[int] = []
         for start in range(0, len(uids), FILL_STEP):
             step = uids[start : start + FILL_STEP]
@@ -170,19 +195,13 @@ class _Search:
                 values[uid] = value
                 answers += [(record, uid, records)] if record else []
             matching += [uid for uid, value in values.items() if self._matches(value)]
-            answers += [
-                (value, uid, item)
-                for uid, value in values.items()
-                if isinstance(value, int) or len(value) <= MAX_ANSWER_SIZE
-            ]
+            found += [pair for pair in values.items() if len(pair[1]) <= MAX_ANSWER_SIZE]
             if self.stopped_at is not None:
                 break
-        cache.add(mailbox, answers, self.files.measured)
+        cache.add(mailbox, answers, self.files.measured, (item, sorted(found)))
         return matching
 
-    def _values_of_answers(
-        self, uids: Sequence[int], lists: Sequence[int]
-    ) -> dict[int, bytes | int]:
+    def _values_of_answers(self, uids: Sequence[int], lists: Sequence[int]) -> dict[int, bytes]:
         """Return the values of messages that follow from cached answers to FETCH, by UID.
 
         Args:
@@ -190,7 +209,7 @@ class _Search:
             lists: the HEADER.FIELDS lists with the field.
         """
         cache, mailbox, key = self.account.cache, self.mailbox, self.key
-        values: dict[int, bytes | int] = {}
+        values: dict[int, bytes] = {}
         if isinstance(key, EnvelopeKey):
             item = cache.item_id(ENVELOPE)
             _, (answers,) = cache.get_within(mailbox, [item], uids, max(self.left, 1))
@@ -199,31 +218,33 @@ class _Search:
                 value = search_value_of_envelope(answer, key) if self.left > 0 else None
                 if value is not None:
                     values[uid] = value
-                self.left -= len(answer)
+                self.left -= max(len(answer), MIN_COUNTED_BYTES)
         missing = [uid for uid in uids if uid not in values]
         if lists and missing and self.left > 0:
             for uid, header in cache.headers(mailbox, lists, missing, self.left).items():
                 check_wanted()
                 values[uid] = self._value(header)
-                self.left -= len(header)
+                self.left -= max(len(header), MIN_COUNTED_BYTES)
                 if self.left <= 0:
                     break
         return values
 
-    def _value(self, header: bytes) -> bytes | int:
+    def _value(self, header: bytes) -> bytes:
         if isinstance(self.key, DateKey):
             day = sent_date(header)
-            return 0 if day is None else day.toordinal()
+            return b"" if day is None else b"%d" % day.toordinal()
         assert isinstance(self.key, HeaderKey | EnvelopeKey)
         return search_value(header, self.key)
 
-    def _value_and_record(self, header: bytes) -> tuple[bytes | int, bytes | None]:
-        return self._value(header), record_of(header)
+    def _value_and_record(self, header: bytes) -> tuple[bytes, bytes | None]:
+        record = record_of(header)
+        fields = None if record is None else header_of(record)
+        # The record is shorter, and as good as the header.
+        return self._value(header if fields is None else fields), record
 
-    def _matches(self, value: Any) -> bool:
-        """Whether a value matches, as the condition of `_search_cache` in SQL."""
+    def _matches(self, value: bytes) -> bool:
         if isinstance(self.key, DateKey):
-            day = date.fromordinal(value) if value else None
+            day = date.fromordinal(int(value)) if value else None
             return date_matches(self.key.comparison, self.key.day, day)
         return self.needle in value
 
@@ -252,7 +273,7 @@ class _Search:
                 data = read(message)
                 if data is None:
                     continue
-                self.left -= len(data)
+                self.left -= max(len(data), MIN_COUNTED_BYTES)
                 answered = answer(data)
             except Exception as error:
                 log_unreadable(self.account, self.files.path(message), error)

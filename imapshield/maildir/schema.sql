@@ -122,9 +122,10 @@ CREATE TABLE answer (                       -- A row here implies a row in table
     mailbox INTEGER NOT NULL,
     item INTEGER NOT NULL,                  -- item.id
     uid INTEGER NOT NULL,
-    value BLOB NOT NULL,                    -- For FETCH, the value as it is sent. For SEARCH, the normalized text of
-                                            -- the field, each occurrence after a NUL; for "?SENT", the proleptic
-                                            -- Gregorian ordinal of the day in the Date field, 0 if there is none.
+    value BLOB NOT NULL,                    -- For FETCH, the value as it is sent. For SEARCH, the values of up to 128
+                                            -- messages (search_values.py), of which uid is the first: of each, the
+                                            -- normalized text of the field, each occurrence after a NUL; for "?SENT",
+                                            -- the proleptic Gregorian ordinal of the day in the Date field.
     PRIMARY KEY (mailbox, item, uid)
 ) WITHOUT ROWID;
 

@@ -27,7 +27,13 @@ from zope.interface import implementer
 
 from imapshield.errors import NoSpace, StoreError, StoreIOError
 from imapshield.mailbox.in_place import may_block
-from imapshield.mailbox.storage import IInPlaceStore, IMetadataStore, IQuotaStore, IStore
+from imapshield.mailbox.storage import (
+    ICachingStore,
+    IInPlaceStore,
+    IMetadataStore,
+    IQuotaStore,
+    IStore,
+)
 from imapshield.maildir import (
     append_copy,
     flags_expunge,
@@ -118,7 +124,7 @@ def _unexpected(account: AccountState, error: Exception) -> str:
     )
 
 
-@implementer(IStore, IQuotaStore, IMetadataStore, IInPlaceStore)
+@implementer(IStore, IQuotaStore, IMetadataStore, IInPlaceStore, ICachingStore)
 class MaildirStore:
     """One user's mail in the Maildir `root`, which is created if it does not exist.
 
@@ -201,6 +207,9 @@ class MaildirStore:
     read = _operation(message_fetch.read)
     search = _operation(message_search.search, is_short=True)
     index_text = _operation(text_search.index_text)
+
+    def release_memory(self) -> None:
+        self._account.release_memory()
 
     def close(self) -> None:
         self._account.close()

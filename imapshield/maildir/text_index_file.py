@@ -35,6 +35,9 @@ ROWS_PER_GROUP: Final = GROUP + 1
 BUSY_SECONDS = 0.05
 """Seconds to wait for another process. After that, messages are read, or indexed later."""
 
+CACHE_SIZE = 256
+"""KiB of pages in memory. FTS5 reads and writes most pages once: with 1,024, to index takes as long."""
+
 MAX_REBUILDS = 3
 """How often the file is built again while the account is open. A disk that damages it each time is left alone."""
 
@@ -144,8 +147,10 @@ class TextIndexFile:
             raise
         self._files.remember()
         self._db = db
+        # While it was closed, another process may have added rows, but those that were known are still right, unless it
+        # built the file again.
+        self.generation += closed != self._closed
         self._closed = closed
-        self.generation += 1
 
     def _create(self, db: sqlite3.Connection) -> int:
         closed = time.time_ns()
@@ -175,6 +180,7 @@ class TextIndexFile:
                 exclusive=is_hostile,
                 seconds=BUSY_SECONDS,
                 incremental_vacuum=True,
+                cache_size=CACHE_SIZE,
             )
         try:
             if is_hostile and not self._files.is_opened():

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from imapshield.maildir.index import Index
-from imapshield.maildir.text_index import UNKNOWN, TextIndex
+from imapshield.maildir.text_index import MAX_ROW, UNKNOWN, TextIndex
 
 MESSAGES_PER_LOOK = 5000
 """Messages that are looked up in one call: some hundredths of a second."""
@@ -34,6 +34,8 @@ class MailboxRows:
         uids: UIDs, ascending. Messages that were expunged may be among them.
         rows: the row of each, as `TextIndex.rows` returns it, or `UNREADABLE`. Only a positive one is a row.
         known_to: messages with UIDs up to this one are in `uids`.
+        low: no positive row is below this one.
+        high: no row is above this one.
     """
 
     index: Index
@@ -42,6 +44,8 @@ class MailboxRows:
     uids: "array[int]" = field(default_factory=lambda: array("I"), init=False)
     rows: "array[int]" = field(default_factory=lambda: array("i"), init=False)
     known_to: int = field(default=0, init=False)
+    low: int = field(default=MAX_ROW, init=False)
+    high: int = field(default=0, init=False)
     _modseq: int = field(default=0, init=False)
     _generation: int = field(default=-1, init=False)
 
@@ -68,6 +72,7 @@ class MailboxRows:
                 return False
             self.uids.extend([found_uid for found_uid, _ in found])
             self.rows.extend([row for _, row in found])
+            self._widen(found)
             is_all = len(found) < MESSAGES_PER_LOOK
             self.known_to = max(uid, self.uids[-1] if found else 0) if is_all else self.uids[-1]
         return True
@@ -75,9 +80,15 @@ class MailboxRows:
     def _forget(self, highestmodseq: int) -> None:
         self.uids, self.rows = array("I"), array("i")
         self.known_to, self._modseq = 0, highestmodseq
+        self.low, self.high = MAX_ROW, 0
         self._generation = self.text_index.generation
 
+    def _widen(self, found: Sequence[tuple[int, int]]) -> None:
+        rows = [row for _, row in found if row > 0]
+        self.low, self.high = min([self.low, *rows]), max([self.high, *rows])
+
     def _update(self, changed: Sequence[tuple[int, int]]) -> None:
+        self._widen(changed)
         for uid, row in changed:
             i = bisect_left(self.uids, uid)
             if i < len(self.uids) and self.uids[i] == uid:

@@ -7,7 +7,7 @@ import os
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import islice
+from itertools import compress, islice
 
 from imapshield.errors import StoreBusy
 from imapshield.mailbox.message_items import MessageItems, is_cacheable
@@ -15,6 +15,7 @@ from imapshield.mailbox.values import TextStep
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE
 from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles, MessageReader
+from imapshield.maildir.text_index import NOT_INDEXED, UNKNOWN
 from imapshield.maildir.text_index_file import GROUP
 from imapshield.maildir.text_rows import UNREADABLE, MailboxRows, email_number
 from imapshield.maildir.unreadable import log_unreadable
@@ -29,6 +30,15 @@ STEP_SECONDS = 0.02
 
 MESSAGES_PER_STEP = 8 * GROUP
 """Messages that one step indexes at most."""
+
+MANY_MESSAGES = 5000
+"""Messages of one call that are probably a block of a larger mailbox (`mailbox.query`)."""
+
+MAX_KEPT_CANDIDATES = 10_000
+"""Rows that are kept for the next block of messages, in 40 KB, until a search reaches the end of the mailbox."""
+
+_NO_ROWS = (UNKNOWN, NOT_INDEXED, UNREADABLE)
+"""In place of rows, of messages that may have any text."""
 
 MAX_MAILBOXES = 8
 """Mailboxes whose rows are kept in memory, as many as `store_account.MAX_UNUSED_MAILBOXES`."""
@@ -59,17 +69,20 @@ def candidates(
     if stopped_at is not None:
         uids = uids[:stop]
     rows = known.of(uids)
+    # To look for all rows of a mailbox takes hardly longer than to look for those of a block of messages.
+    is_block = len(uids) >= MANY_MESSAGES
+    low, high = (known.low, known.high) if is_block else (max(min(rows), 0), max(rows))
     found: set[int] | None = set()
-    if max(rows) > 0:
-        low, high = max(min(rows), 0), max(rows)
+    if high > 0:
         found = account.text_index.candidates(wanted, low, high, search_key.headers)
     if found is None:
         return everything
-    may_match = (uid for uid, row in zip(uids, rows, strict=True) if row <= 0 or row in found)
-    chosen = list(islice(may_match, count + 1))
+    is_small = len(found) <= MAX_KEPT_CANDIDATES
+    found.update(_NO_ROWS)
+    chosen = list(islice(compress(uids, map(found.__contains__, rows)), count + 1))
     if len(chosen) > count:
         stopped_at = chosen.pop()
-    else:
+    elif not is_small or not is_block or uids[-1] >= known.uids[-1]:
         account.text_index.forget_candidates()
     return chosen, stopped_at
 

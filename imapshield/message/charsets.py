@@ -4,6 +4,7 @@ import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator
 from encodings.aliases import aliases
+from itertools import chain
 from typing import Final
 
 from imapshield.message.chunks import CHUNK_SIZE, chunks
@@ -44,6 +45,7 @@ _BYTE_ORDER_MARKS: Final = {
 }
 # The decoder of UTF-7 decodes a run of its base64 again with each chunk until the run ends. Genuine runs are shorter.
 _MAX_UNDECODED: Final = 1 << 16
+_ASCII_SUPERSETS: Final = (b"utf-8", b"us-ascii", b"", b"iso-8859-1")
 _surrogate = re.compile("[\ud800-\udfff]")
 _punctuation = re.compile(r"[^a-z0-9]+")
 
@@ -56,7 +58,7 @@ def to_text(data: bytes, charset: bytes) -> str:
         charset: the name of their charset, in any case. For US-ASCII and for an unknown charset, `data` is decoded as
             UTF-8 if it is valid UTF-8, and otherwise as cp1252.
     """
-    if data.isascii() and charset.lower() in (b"utf-8", b"us-ascii", b"", b"iso-8859-1"):
+    if data.isascii() and charset.lower() in _ASCII_SUPERSETS:
         return data.decode("ascii")
     if len(data) > CHUNK_SIZE:
         return "".join(text_chunks(lambda: chunks(data), charset))
@@ -71,9 +73,19 @@ def text_chunks(read: Callable[[], Iterable[bytes]], charset: bytes) -> Iterator
         read: returns the chunks of the data (`chunks`). It is called several times.
         charset: as for `to_text`.
     """
+    source = iter(read())
+    rest: Iterable[bytes] = source
+    if charset.lower() in _ASCII_SUPERSETS:
+        for chunk in source:
+            if not chunk.isascii():
+                rest = chain((chunk,), source)
+                break
+            yield chunk.decode("ascii")
+        else:
+            return
     codec = _codec_of(charset, read)
     decoder = codecs.getincrementaldecoder(codec)("replace")
-    for chunk in read():
+    for chunk in rest:
         yield _without_surrogates(decoder.decode(chunk), codec)
         if len(decoder.getstate()[0]) > _MAX_UNDECODED:
             yield _without_surrogates(decoder.decode(b"", True), codec)

@@ -9,6 +9,7 @@ import re
 from functools import lru_cache
 
 from imapshield.message.charsets import to_text
+from imapshield.message.chunks import SCAN_SIZE
 from imapshield.message.lexer import BROKEN, END, MORE, TOKEN, Cursor
 from imapshield.message.pauses import pause_point
 from imapshield.message.transfer_encoding import decode_base64
@@ -37,6 +38,32 @@ _section_name = re.compile(rb"([^*]*+)(?:\*([0-9]{0,9}))(\*?)").fullmatch
 _encoded_word = re.compile(rb"=\?([^?]*+)\?([bBqQ])\?([^?]*+)\?=")
 _fold = re.compile(rb"\r?\n")
 _is_blank = re.compile(_SPACE).fullmatch
+
+
+def header_end(data: bytes, start: int, limit: int) -> int:
+    """Return where a header ends with its blank line, or -1 if there is no blank line before `limit`.
+
+    Lines end with CRLF or with LF alone, and one header may contain both.
+    """
+    if data.startswith(b"\r\n", start):
+        return start + 2
+    if data.startswith(b"\n", start):
+        return start + 1
+    limit = min(limit, len(data))
+    while start < limit:
+        # Both are searched in one piece before the next, because a message usually has one of them only.
+        stop = min(start + SCAN_SIZE, limit)
+        with_cr = data.find(b"\n\r\n", start, stop)
+        bare = data.find(b"\n\n", start, stop if with_cr < 0 else with_cr + 1)
+        if bare >= 0:
+            return bare + 2
+        if with_cr >= 0:
+            return with_cr + 3
+        if stop == limit:
+            break
+        pause_point()
+        start = stop - 2
+    return -1
 
 
 def field_end(block: bytes, pos: int) -> int:

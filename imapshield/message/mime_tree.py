@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from imapshield.message import headers
-from imapshield.message.chunks import CHUNK_SIZE, SCAN_SIZE, count_lines, find
+from imapshield.message.chunks import CHUNK_SIZE, count_lines, find
 from imapshield.message.mime_limits import DEFAULT_LIMITS, MimeLimits
 from imapshield.message.ordinary import content_fields
 from imapshield.message.pauses import pause_point
@@ -74,6 +74,17 @@ class Part:
             if part.embedded is not None:
                 stack.append(part.embedded)
             stack.extend(reversed(part.children))
+
+    def set_fields(self, fields: dict[bytes, bytes], limit: int) -> None:
+        """Set `fields`, and what the type and the encoding among them say; `limit` is the maximum of parameters."""
+        self.fields = fields
+        body = fields.get(b"type")
+        if body is not None:
+            main, sub, self.params = headers.content_type(body, limit)
+            self.type, self.subtype, self.kind = main, sub, (main + b"/" + sub).lower()
+        body = fields.get(b"transfer-encoding")
+        if body is not None:
+            self.encoding = headers.sole_token(body)
 
     def parameter(self, name: bytes) -> bytes | None:
         """Return the value of the Content-Type parameter `name` (in lower case), or None if it is missing."""
@@ -278,7 +289,7 @@ class _TreeParser:
         expects_boundary = self.boundaries and self._may_have_more_parts()
         hit = self._next_boundary(start - 1) if expects_boundary else -1
         limit = len(data) if hit < 0 else hit
-        end = header_end(data, start, limit + 1)
+        end = headers.header_end(data, start, limit + 1)
         is_complete = end >= 0 and end - 1 != hit
         stop = end
         if not is_complete:
@@ -324,19 +335,12 @@ class _TreeParser:
             found = self._all_content_fields(header)
         else:
             self.field_bytes += sum(map(len, found.values()))
-        part.fields = found
-        body = found.get(b"type")
-        if body is None:
-            if found and not is_child and not headers.header_values(header, b"mime-version"):
-                # RFC 2045 section 4: a message without MIME-Version is not a MIME message. Its Content-X fields have no
-                # meaning.
-                found.clear()
-        else:
-            main, sub, part.params = headers.content_type(body, self.limits.parameters)
-            part.type, part.subtype, part.kind = main, sub, (main + b"/" + sub).lower()
-        body = found.get(b"transfer-encoding")
-        if body is not None:
-            part.encoding = headers.sole_token(body)
+        is_typed = is_child or b"type" in found
+        if found and not is_typed and not headers.header_values(header, b"mime-version"):
+            # RFC 2045 section 4: a message without MIME-Version is not a MIME message. Its Content-X fields have no
+            # meaning.
+            found.clear()
+        part.set_fields(found, self.limits.parameters)
 
     def _all_content_fields(self, header: bytes) -> dict[bytes, bytes]:
         """Return what `content_fields` returns, for any header, and count its bytes."""
@@ -370,29 +374,3 @@ class _TreeParser:
         if name == b"transfer-encoding":
             return not headers.sole_token(body)
         return name == b"language" and not headers.parse_languages(body, 1)
-
-
-def header_end(data: bytes, start: int, limit: int) -> int:
-    """Return where a header ends with its blank line, or -1 if there is no blank line before `limit`.
-
-    Lines end with CRLF or with LF alone, and one header may contain both.
-    """
-    if data.startswith(b"\r\n", start):
-        return start + 2
-    if data.startswith(b"\n", start):
-        return start + 1
-    limit = min(limit, len(data))
-    while start < limit:
-        # Both are searched in one piece before the next, because a message usually has one of them only.
-        stop = min(start + SCAN_SIZE, limit)
-        with_cr = data.find(b"\n\r\n", start, stop)
-        bare = data.find(b"\n\n", start, stop if with_cr < 0 else with_cr + 1)
-        if bare >= 0:
-            return bare + 2
-        if with_cr >= 0:
-            return with_cr + 3
-        if stop == limit:
-            break
-        pause_point()
-        start = stop - 2
-    return -1

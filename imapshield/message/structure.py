@@ -66,54 +66,25 @@ class _Writer:
             self.multipart(part)
         else:
             self.single_part(part)
-        if self.extended:
-            self.extension_data(part)
         self.out.append(b")")
 
     def multipart(self, part: Part) -> None:
-        out = self.out
+        """Write the parts of `part`, and what follows them."""
         for child in part.children:
             self.part(child)
         if not part.children:
-            out.append(_NO_PARTS + (b" NIL NIL NIL NIL)" if self.extended else b")"))
-        out.append(b" " + string(part.subtype))
-        if self.extended:
-            out.append(b" " + self.type_parameters(part, False))
-
-    def type_parameters(self, part: Part, is_text: bool) -> bytes:
-        """Return the parameters of Content-Type; `is_text` adds the default charset."""
-        body = part.fields.get(b"type", b"")
-        if 0 < len(body) <= MAX_KNOWN_TYPE_SIZE:
-            return _known_parameters(body, self.limits.parameters, is_text)
-        return _encode_parameters(part.params, is_text)
+            self.out.append(_NO_PARTS + (b" NIL NIL NIL NIL)" if self.extended else b")"))
+        self.out.append(multipart_end(part, self.limits, self.extended))
 
     def single_part(self, part: Part) -> None:
-        is_text = part.type.lower() == b"text"
+        """Write a part that is not a multipart."""
+        before, after = single_part_text(part, self.limits, self.extended)
+        self.out.append(b"%b%d" % (before, part.end - part.body_start))
         if part.embedded is not None:
-            media = b'"message" "%b"' % part.kind.removeprefix(b"message/")
-        elif part.opaque:
-            media = b'"application" "octet-stream"'
-        else:
-            media = b"%b %b" % (string(part.type), string(part.subtype))
-        fields = part.fields
-        self.out.append(
-            b"%b %b %b %b %b %d"
-            % (
-                media,
-                self.type_parameters(part, is_text),
-                unfolded_nstring(fields.get(b"id")),
-                unfolded_nstring(fields.get(b"description")),
-                string(part.encoding or b"7bit"),
-                part.end - part.body_start,
-            )
-        )
-        if is_text:
-            self.out.append(b" %d" % part.lines)
-        elif part.embedded is not None:
             self.embedded_message(part.embedded)
+        if part.embedded is not None or has_lines(part):
             self.out.append(b" %d" % part.lines)
-        if self.extended:
-            self.out.append(b" " + unfolded_nstring(fields.get(b"md5")))
+        self.out.append(after)
 
     def embedded_message(self, message: Part) -> None:
         """Write the envelope and the structure of an embedded message."""
@@ -121,19 +92,66 @@ class _Writer:
         self.out.append(b" %b " % envelope_within_budget(header, self.limits, self.budget))
         self.part(message)
 
-    def extension_data(self, part: Part) -> None:
-        """Write disposition, language and location."""
-        out, fields = self.out, part.fields
-        value = fields.get(b"disposition")
-        parsed = None if value is None else parse_disposition(value, self.limits.parameters)
-        if parsed is None:
-            out.append(b" NIL")
-        else:
-            out.append(b" (%b %b)" % (string(parsed[0]), _encode_parameters(parsed[1], False)))
-        value = fields.get(b"language")
-        tags = parse_languages(value, self.limits.languages) if value else []
-        out.append(b" (%b)" % b" ".join([string(tag) for tag in tags]) if tags else b" NIL")
-        out.append(b" " + unfolded_nstring(fields.get(b"location")))
+
+def has_lines(part: Part) -> bool:
+    """Whether the size of a part without other parts is followed by the number of its lines."""
+    return part.type.lower() == b"text"
+
+
+def single_part_text(part: Part, limits: MimeLimits, extended: bool) -> tuple[bytes, bytes]:
+    """Return what is written of a part, which is not a multipart, before its size and after its lines."""
+    if part.embedded is not None:
+        media = b'"message" "%b"' % part.kind.removeprefix(b"message/")
+    elif part.opaque:
+        media = b'"application" "octet-stream"'
+    else:
+        media = b"%b %b" % (string(part.type), string(part.subtype))
+    fields = part.fields
+    before = b"%b %b %b %b %b " % (
+        media,
+        _type_parameters(part, limits.parameters, has_lines(part)),
+        unfolded_nstring(fields.get(b"id")),
+        unfolded_nstring(fields.get(b"description")),
+        string(part.encoding or b"7bit"),
+    )
+    if not extended:
+        return before, b""
+    return before, b" %b%b" % (
+        unfolded_nstring(fields.get(b"md5")),
+        _extension_data(fields, limits),
+    )
+
+
+def multipart_end(part: Part, limits: MimeLimits, extended: bool) -> bytes:
+    """Return what is written of a multipart after its parts."""
+    if not extended:
+        return b" " + string(part.subtype)
+    return b" %b %b%b" % (
+        string(part.subtype),
+        _type_parameters(part, limits.parameters, False),
+        _extension_data(part.fields, limits),
+    )
+
+
+def _type_parameters(part: Part, limit: int, is_text: bool) -> bytes:
+    """Return the parameters of Content-Type; `is_text` adds the default charset."""
+    body = part.fields.get(b"type", b"")
+    if 0 < len(body) <= MAX_KNOWN_TYPE_SIZE:
+        return _known_parameters(body, limit, is_text)
+    return _encode_parameters(part.params, is_text)
+
+
+def _extension_data(fields: dict[bytes, bytes], limits: MimeLimits) -> bytes:
+    """Return disposition, language and location, each after a space."""
+    value = fields.get(b"disposition")
+    parsed = None if value is None else parse_disposition(value, limits.parameters)
+    disposition = b"NIL"
+    if parsed is not None:
+        disposition = b"(%b %b)" % (string(parsed[0]), _encode_parameters(parsed[1], False))
+    value = fields.get(b"language")
+    tags = parse_languages(value, limits.languages) if value else []
+    language = b"(%b)" % b" ".join([string(tag) for tag in tags]) if tags else b"NIL"
+    return b" %b %b %b" % (disposition, language, unfolded_nstring(fields.get(b"location")))
 
 
 def _encode_parameters(params: Parameters, is_text: bool) -> bytes:

@@ -28,6 +28,8 @@ _markup = re.compile(
 # `html.unescape` calls `int`, which refuses more than 4300 digits. No character has a number of eight digits.
 _huge_reference = re.compile(r"&#[0-9]{1000,}+;?")
 _quoted = re.compile(r"^>.*$", re.MULTILINE)
+# Words with characters beyond ASCII. Most texts have few of them, and `str.translate` is slow.
+_beyond_ascii = re.compile("[^\0-\x7f](?:[\0-\x7f]?[^\0-\x7f])*")
 
 
 def searchable_texts(part: Part, data: bytes, headers: bool) -> Iterator[Iterable[str]]:
@@ -73,17 +75,41 @@ def _header_texts(part: Part, data: bytes) -> Iterator[str]:
 
 
 def _header_text(block: bytes) -> str:
-    block = block.replace(b"\n\t", b"\n ")
-    if b"\n " in block:
-        block = _fold.sub(b"", block)  # as `headers.unfold` does
+    block = _unfolded(block.replace(b"\n\t", b"\n "))
     if b"=?" not in block:
         return to_text(block, b"")
-    texts = []
     # The header is decoded line by line and not field by field, because it may contain lines that are not fields.
-    for line in block.split(b"\n"):
-        name, colon, body = line.partition(b":")
-        texts.append(to_text(name, b"") + colon.decode() + decode_header(body))
-    return "\n".join(texts)
+    if not block.isascii():
+        return "\n".join(map(_line_text, block.split(b"\n")))
+    texts: list[str] = []
+    start = 0
+    word = block.find(b"=?")
+    while word >= 0:
+        line = block.rfind(b"\n", start, word) + 1 or start
+        end = block.find(b"\n", word)
+        end = len(block) if end < 0 else end
+        texts += (block[start:line].decode("ascii"), _line_text(block[line:end]))
+        start = end
+        word = block.find(b"=?", end)
+    texts.append(block[start:].decode("ascii"))
+    return "".join(texts)
+
+
+def _line_text(line: bytes) -> str:
+    name, colon, body = line.partition(b":")
+    return to_text(name, b"") + colon.decode() + decode_header(body)
+
+
+def _unfolded(block: bytes) -> bytes:
+    """Return a block without the line ends before spaces, as `headers.unfold` does."""
+    folds = block.count(b"\n ")
+    if not folds:
+        return block
+    if folds == block.count(
+        b"\r\n "
+    ):  # as in nearly all mail, and to replace them is faster than a pattern
+        return block.replace(b"\r\n ", b" ")
+    return _fold.sub(b"", block)
 
 
 def _body_text(part: Part, data: bytes, end: int) -> Iterator[str]:
@@ -122,7 +148,11 @@ def normalize(text: str) -> str:
     if len(text) > CHUNK_SIZE:
         starts = range(0, len(text), CHUNK_SIZE)
         return "".join([normalize(text[start : start + CHUNK_SIZE]) for start in starts])
-    return text.casefold().translate(_case_folding)
+    return _beyond_ascii.sub(_folded, text.casefold())
+
+
+def _folded(match: re.Match[str]) -> str:
+    return match[0].translate(_case_folding)
 
 
 def contains(pieces: Iterable[str], needle: str) -> bool:

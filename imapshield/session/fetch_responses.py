@@ -14,7 +14,7 @@ from itertools import chain
 from sys import getsizeof
 from typing import NamedTuple, cast
 
-from imapshield.errors import StoreError
+from imapshield.errors import MessageExpunged, StoreError
 from imapshield.mailbox.account_api import IMailbox
 from imapshield.mailbox.columns import UNKNOWN_SIZE
 from imapshield.mailbox.values import Blob, FetchResult
@@ -295,13 +295,16 @@ def _without_nil(item: FetchItem, column: Column) -> Column:
     return column
 
 
-async def send_chunk(session: SessionState, chunk: Chunk) -> None:
-    """Send the FETCH responses of a chunk."""
+async def send_chunk(session: SessionState, chunk: Chunk) -> int:
+    """Send the FETCH responses of a chunk; return for how many messages. A message can be gone before it is sent."""
+    sent = 0
     for part in chunk.messages() if chunk.has_blobs else (chunk,):
         if part.has_blobs:
-            await _stream(session, part)
+            sent += await _stream(session, part)
         else:
             await session.send(lines(session, part))
+            sent += len(part.rows.uids)
+    return sent
 
 
 def _kind_and_numbers(session: SessionState, rows: MessageRows) -> tuple[bytes, Sequence[int]]:
@@ -319,8 +322,20 @@ def lines(session: SessionState, chunk: Chunk) -> Iterable[bytes]:
     return chain(keywords, encode.fetch_lines(numbers, chunk.labels, columns, kind=kind))
 
 
-async def _stream(session: SessionState, message: Chunk) -> None:
-    """Send one message with blobs, which are read from the store as fast as the client reads them."""
+async def _stream(session: SessionState, message: Chunk) -> bool:
+    """Send one message with blobs, which are read from the store as fast as the client reads them.
+
+    Returns:
+        Whether it was sent. It was not if it was expunged, or became unreadable, before its first blob was read.
+    """
+    first = next(value for (value,) in message.columns if isinstance(value, Blob))
+    try:
+        begin = await _read_piece(session, first, 0)
+    except MessageExpunged:
+        return False
+    except StoreError:
+        session.failed_messages += 1
+        return False
     if FLAGS.name in message.labels:
         await session.send(_new_keywords(session))
     kind, (number,) = _kind_and_numbers(session, message.rows)
@@ -328,22 +343,29 @@ async def _stream(session: SessionState, message: Chunk) -> None:
     for label, (value,) in zip(message.labels, message.columns, strict=True):
         session.io.write(separator + label + b" ")
         if isinstance(value, Blob):
-            await _send_blob(session, value)
+            await _send_blob(session, value, begin)
+            begin = b""
         else:
             await session.send([encode.fetch_value(label, value)])
         separator = b" "
     session.io.write(b")\r\n")
     await session.io.drain()
+    return True
 
 
-async def _send_blob(session: SessionState, blob: Blob) -> None:
+async def _read_piece(session: SessionState, blob: Blob, start: int) -> bytes:
+    size = min(session.next_chunk_size(), blob.size - start)
+    return await session.mailbox.read(blob.uid, blob.item, start, size)
+
+
+async def _send_blob(session: SessionState, blob: Blob, data: bytes) -> None:
+    """Send the literal of a blob, which begins with `data`."""
     binary = isinstance(blob.item, Binary)
     session.io.write(strings.literal_head(blob.size, binary=binary))
     sent = 0
     while sent < blob.size:
-        size = min(session.next_chunk_size(), blob.size - sent)
         try:
-            data = await session.mailbox.read(blob.uid, blob.item, sent, size)
+            data = data or await _read_piece(session, blob, sent)
         except StoreError:
             data = b""
         except Exception:
@@ -356,4 +378,5 @@ async def _send_blob(session: SessionState, blob: Blob) -> None:
             raise AssertionError("drain() must raise an exception after reset()")
         await session.send([data if binary else data.replace(b"\0", b"\x80")])
         sent += len(data)
+        data = b""
         await session.io.drain()

@@ -20,8 +20,10 @@ from imapshield.cred.text_indexing import (
     MAX_PAUSE,
     MAX_POSTPONED,
     QUIET_SECONDS,
+    TURN_SECONDS,
     TextIndexing,
 )
+from imapshield.cred.unused_stores import UnusedStores
 from imapshield.errors import StoreBusy
 from imapshield.mailbox.account_api import IAccount
 from imapshield.mailbox.store_account import StoreAccount
@@ -76,10 +78,20 @@ class TextIndexingTests(SynchronousTestCase):
         self.clock.advance(10)
         self.assertEqual(self.log, ["alice"])
         for account in (alice, bob, alice, bob, bob):
-            self.end_step(account)
+            self.end_step(account, TURN_SECONDS)
             self.clock.advance(MAX_PAUSE)
         self.assertEqual(self.log, ["alice", "bob", "alice", "bob", "bob"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_turn_of_an_account(self) -> None:
+        """An account does steps for half a second before it is another one's turn, so that few fill their caches."""
+        accounts = {user: self.account(user, 9) for user in ("alice", "bob")}
+        self.clock.advance(FIRST_DELAY)
+        while len(self.log) < 18:
+            self.end_step(accounts[self.log[-1]], TURN_SECONDS / 4)
+            self.clock.advance(TURN_SECONDS / 8)  # the pause
+        turns = ["alice"] * 3 + ["bob"] * 3
+        self.assertEqual(self.log, turns * 3)
 
     def test_pause_is_half_of_a_step(self) -> None:
         """After a step that took long there is a pause, in which others use the thread."""
@@ -178,6 +190,7 @@ class RealmTests(SynchronousTestCase):
         self.root = self.mktemp()
         os.mkdir(self.root)
         self.reactor = FakeReactor()
+        self.patch(UnusedStores, "used", lambda *_: None)  # its delayed calls
 
     def account(self, **options: Any) -> StoreAccount:
         """Log in alice, in a realm with these options, append 16 messages, and open INBOX."""

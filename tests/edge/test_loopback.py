@@ -202,6 +202,7 @@ class PendingCommandTests(LoopbackCase):
             return peer.ending()
 
         await self.client(script)
+        await self.everyone_has_left()
         closed = [event for event in self.events if isinstance(event, ConnectionClosed)]
         self.assertEqual([(event.commands, event.executed) for event in closed], [(101, 0)])
 

@@ -13,6 +13,7 @@ from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.edge.reading_check import MAX_PAUSE, UNCHECKED_COMMANDS
 from imapshield.events import LimitTriggered
 from imapshield.guard.peer_window import MIN_UNREAD
+from imapshield.guard.unread_work import BURST_SECONDS, COMMAND_SECONDS, SHARE
 from imapshield.testing.in_process import Server
 from tests.edge import test_loopback
 from tests.edge.test_loopback import Peer
@@ -91,6 +92,62 @@ class ReadingCheckTests(SynchronousTestCase):
         self.assertEqual(self.send(1000), 1000)
         self.client.protocol.write_buffer.peer_window = lambda: None  # type: ignore[method-assign]
         self.assertEqual(self.send(1000), 1000)
+
+    def flood(self, commands: int) -> int:
+        """Send NOOPs while very many more wait in the kernel, and return how many were answered at once."""
+        self.client.protocol.write_buffer.unread_input = lambda: 1 << 20  # type: ignore[method-assign]
+        return self.send(commands)
+
+    def use_up_burst(self) -> None:
+        """Let another client that may not read use up what such clients get at once."""
+        self.client.protocol.shared.unread_work.add(BURST_SECONDS, self.clock.seconds())
+
+    def test_flood_before_its_window_shows_anything(self) -> None:
+        """Clients with very many commands waiting share a little time while nothing shows whether they read."""
+        self.use_up_burst()
+        self.assertLess(self.flood(3000), 3 * UNCHECKED_COMMANDS)
+        answered = 0
+        for _ in range(100):
+            self.clock.advance(0.1)
+            answered += self.client.read().count(b"a OK")
+        expected = 10 * SHARE / COMMAND_SECONDS
+        self.assertLess(abs(answered - expected), 2 * UNCHECKED_COMMANDS)
+
+    def test_long_commands_of_a_client_that_pauses(self) -> None:
+        """A client that has not read for a moment does not wait because its commands took long."""
+        self.stop_reading()
+        self.send(1000)
+        self.client.protocol._runner.busy_seconds += 60
+        self.clock.advance(0.01)
+        self.unread = 0
+        self.clock.advance(1.0)
+        self.client.read()
+        self.assertFalse(self.client.protocol.guard.busy)
+
+    def test_flood_of_one_client(self) -> None:
+        """A client never waits if it is the only one with very many commands waiting."""
+        self.assertEqual(self.flood(10_000), 10_000)
+
+    def test_flood_that_is_trusted(self) -> None:
+        """A client with very many commands waits no more when the server has worked for it for long."""
+        self.use_up_burst()
+        trusted = int(BURST_SECONDS / COMMAND_SECONDS)
+        self.flood(trusted + 1000)
+        while self.client.protocol.guard.busy:
+            self.clock.advance(0.1)
+        self.client.read()
+        self.assertEqual(self.send(3000), 3000)
+
+    def test_many_commands_at_once(self) -> None:
+        """A client whose commands have all arrived is not held, however many they are."""
+        self.client.protocol.write_buffer.unread_input = lambda: 0  # type: ignore[method-assign]
+        self.assertEqual(self.send(10_000), 10_000)
+
+    def test_hundred_commands(self) -> None:
+        """Nor is one whose backlog is not full, such as one that sends a large message."""
+        self.client.protocol.write_buffer.unread_input = lambda: 1 << 20  # type: ignore[method-assign]
+        for _ in range(100):
+            self.assertEqual(self.send(99), 99)
 
     def test_continuation_request(self) -> None:
         """A held client that has no commands left gets the continuation request for its literal."""

@@ -113,6 +113,16 @@ class WriteBufferTests(SynchronousTestCase):
         self.write_buffer.send_tcp_ack()
         self.assertEqual(options, [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)])
 
+    def test_unread_input(self) -> None:
+        """What waits in the kernel is known of a socket, and of nothing else."""
+        self.assertEqual(self.write_buffer.unread_input(), 0)
+        own, peer = socket.socketpair()
+        self.addCleanup(own.close)
+        self.addCleanup(peer.close)
+        peer.sendall(b"a NOOP\r\n")
+        self.transport.socket = own  # type: ignore[attr-defined]
+        self.assertEqual(self.write_buffer.unread_input(), 8)
+
     def test_progress_marker_of_other_systems(self) -> None:
         """Only Linux is asked for TCP_INFO, because the offset of the field is that of Linux."""
         options: list[int] = []

@@ -1,5 +1,8 @@
 """Columns apply deltas, and report what changed."""
 
+import sys
+from array import array
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.mailbox.columns import UNKNOWN_SIZE, Columns
@@ -26,6 +29,17 @@ class ColumnsTests(SynchronousTestCase):
         self.assertEqual((self.columns.highestmodseq, self.columns.uidnext), (3, 8))
         self.assertEqual(self.columns.row(3), 1)
         self.assertIsNone(self.columns.row(4))
+
+    def test_memory_of_a_message(self) -> None:
+        """The columns of an open mailbox take 32 bytes for each message, whether it is opened or grows, and no objects."""
+        columns = Columns()
+        for first in (1, 5001):
+            columns.apply(Delta([row(uid, b"\\Seen", uid) for uid in range(first, first + 5000)]))
+        arrays = [value for value in vars(columns).values() if isinstance(value, array)]
+        octets = sum(sys.getsizeof(each) - sys.getsizeof(array("I")) for each in arrays)
+        self.assertEqual((len(arrays), octets), (5, 32 * 10_000))
+        others = [value for value in vars(columns).values() if not isinstance(value, array)]
+        self.assertLess(sum(map(sys.getsizeof, others)), 2000)
 
     def test_change_lists_new_changed_and_vanished_messages(self) -> None:
         """A change distinguishes new, changed and vanished messages."""

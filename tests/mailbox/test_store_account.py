@@ -76,6 +76,16 @@ class StoreAccountTests(SynchronousTestCase):
         mailboxes = {self.successResultOf(done)[0] for done in opening}
         self.assertEqual((opens, len(mailboxes), account._opening), (["INBOX"], 1, {}))
 
+    def test_recent_messages_are_not_kept(self) -> None:
+        r"""Which messages are \Recent to the session that opens a mailbox is passed on, and not kept for ever."""
+        account = StoreAccount("alice", lambda: MemoryStore(lambda: NOW), InlineWorker())
+        append = account.append("INBOX", [NewMessage((), None, MemoryLiteral(MAIL))] * 3)
+        self.successResultOf(Deferred.fromCoroutine(append))
+        for expected in ({1, 2, 3}, set()):
+            opening: Any = Deferred.fromCoroutine(account.open("INBOX", True))
+            mailbox, recent = self.successResultOf(opening)
+            self.assertEqual((recent, mailbox.recent_at_opening), (expected, ()))
+
     def test_vanished_messages_need_no_rows(self) -> None:
         """QRESYNC with an old MODSEQ applies only the rows that the columns lack, not those of the whole mailbox."""
         account = StoreAccount("alice", lambda: MemoryStore(lambda: NOW), InlineWorker())

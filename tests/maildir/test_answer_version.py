@@ -11,6 +11,7 @@ from typing import Any
 from imapshield.mailbox.message_items import ANSWER_VERSION
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir.fetch_cache import RECORD
+from imapshield.maildir.search_values import ValueRow
 from imapshield.testing.store_contract import ENVELOPE, STRUCTURE
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.commands.fetch import Attribute, BodySection, FetchItem, Preview, Section
@@ -19,7 +20,7 @@ from tests.maildir.disk import DiskTestCase
 from tests.message import mails
 
 RECORDED: tuple[int, dict[str, str]] = (
-    4,
+    5,
     {
         "?ENVELOPE BCC": "ee64b50d48b0e01c",
         "?ENVELOPE CC": "6737b6ec1999acec",
@@ -32,7 +33,7 @@ RECORDED: tuple[int, dict[str, str]] = (
         "?HEADER MESSAGE-ID": "9c6b3df5199c8619",
         "?HEADER SUBJECT": "efe4b99cf3709e97",
         "?HEADER TO": "c8b7641fe7525c6e",
-        "?SENT": "6707297c49b01f27",
+        "?SENT": "7de9c89b04142adb",
         "BODY": "af06fee21d0000a0",
         "BODYSTRUCTURE": "093b7ca251dc734e",
         "ENVELOPE": "7a9264e7bc9ccfe4",
@@ -181,10 +182,15 @@ class AnswerVersionTests(DiskTestCase):
         rows = self.store._account.index.db.execute(
             "SELECT text, uid, value FROM answer JOIN item ON item = item.id ORDER BY text, uid"
         )
-        digests: dict[str, Any] = defaultdict(hashlib.sha256)
+        answers: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
         for text, uid, value in rows:
             name = bytes(text).rpartition(b"/")[0].decode()
-            digests[name].update(b"%d %b\n" % (uid, repr(value).encode()))
+            is_row = name.startswith("?")
+            answers[name] += ValueRow.decode(value).values() if is_row else [(uid, value)]
+        digests: dict[str, Any] = defaultdict(hashlib.sha256)
+        for name, pairs in answers.items():
+            for uid, value in sorted(pairs):
+                digests[name].update(b"%d %b\n" % (uid, repr(value).encode()))
         found = (
             ANSWER_VERSION,
             {name: digest.hexdigest()[:16] for name, digest in digests.items()},

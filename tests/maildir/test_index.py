@@ -56,6 +56,30 @@ class QueryTests(DiskTestCase):
             updated = [s for s in statements if s.startswith("UPDATE mailbox")]
             self.assertEqual(len(updated), updates, updated)
 
+    def test_pages_in_memory(self) -> None:
+        """An account that is used has at most three quarters of a mebibyte of the pages of its two databases."""
+        account = self.store._account
+        self.store.mailboxes()
+        self.assertTrue(account.text_index.ensure_open(create=True))
+        pages = "PRAGMA cache_size"  # negative: KiB
+        sizes = [account.index.db.execute(pages).fetchone()[0]]
+        sizes += account.text_index._open_db.execute(pages).fetchone()
+        self.assertEqual(sizes, [-512, -256])
+
+    def test_memory_of_an_unused_index_is_freed(self) -> None:
+        """SQLite is told to free its pages, once; a closed index has none, and an error is no error of a client."""
+        self.store.mailboxes()
+        index = self.store._account.index
+        statements: list[str] = []
+        index.db.set_trace_callback(statements.append)
+        self.store.release_memory()
+        self.assertEqual(statements, ["PRAGMA shrink_memory"])
+        index.db.close()
+        self.store.release_memory()
+        self.store.close()
+        self.store.release_memory()
+        self.assertEqual(self.warnings, [])
+
     def test_renamed_folder_is_looked_up_by_its_inode(self) -> None:
         """A folder that the index lacks is compared with the others through an index, not one by one."""
         db = self.store._account.index.db

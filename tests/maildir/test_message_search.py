@@ -36,6 +36,7 @@ class MessageSearchTests(DiskTestCase):
         """A search stops when it has read much, and says how far it came; together, the calls find everything."""
         self.patch(message_search, "MAX_BODY_BYTES", 2 * len(SECOND_MAIL))
         self.patch(message_search, "MAX_HEADER_BYTES", 1)
+        self.patch(message_search, "MIN_COUNTED_BYTES", 1)
         for i in range(7):
             self.append(content=SECOND_MAIL.replace(b"Subject:", b"Subject: %d" % (i % 2)))
         key, uids = self.store.mailbox_key("INBOX"), [1, 2, 3, 4, 5, 6, 7]
@@ -53,6 +54,16 @@ class MessageSearchTests(DiskTestCase):
                 rest = [] if result.examined is None else rest[result.examined :]
                 count += 1
             self.assertEqual((matching, count), (expected, calls), search_key)
+
+    def test_one_call_reads_a_limited_number_of_headers(self) -> None:
+        """Short headers count as longer ones, so that one call does not open thousands of files."""
+        self.patch(message_search, "MAX_HEADER_BYTES", 2 * message_search.MIN_COUNTED_BYTES)
+        for _ in range(4):
+            self.append(content=b"From: ann\r\n\r\n")
+        key = self.store.mailbox_key("INBOX")
+        with counting_calls("open") as calls:
+            result = self.store.search(key, [1, 2, 3, 4], HeaderKey(b"X-None", ""))
+        self.assertEqual((result.examined, len(opened_messages(calls))), (2, 2))
 
     def test_one_call_measures_a_limited_amount(self) -> None:
         """A call stops measuring when it has read much, and says how far it came."""

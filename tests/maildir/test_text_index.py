@@ -103,6 +103,19 @@ class ResultTests(TextIndexTestCase):
         self.assertEqual(self.search("FIELDH "), [])
         self.assertEqual(self.search("FIELDH"), [uids[7]])
 
+    def test_blocks_of_a_mailbox_are_looked_up_once(self) -> None:
+        """The candidates of a large mailbox are kept from its first block of messages to its last one."""
+        uids = self.add_many(24)
+        self.index()
+        self.patch(text_search, "MANY_MESSAGES", 12)
+        account, found = self.store._account, list[int]()
+        key = self.store.mailbox_key("INBOX")
+        for block, is_kept in ((uids[:12], True), (uids[12:], False)):
+            search_key = TextKey("numberh", True)
+            found += text_search.candidates(account, key, block, search_key, 24)[0]
+            self.assertIs(account.text_index._candidates is not None, is_kept)
+        self.assertEqual(found, [uids[7]])
+
     def test_too_many_candidates_are_none(self) -> None:
         """If more rows have the text than a search may find, all messages are read, with the same result."""
         uids = self.add_many(24)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sqlite3
@@ -33,6 +34,47 @@ class FileTests(TextIndexTestCase):
             self.reopen()
             self.assertEqual(self.read_by("nowhere"), 0)
             self.assertEqual(self.read_by("numberd"), 1)
+
+    def test_closed_while_it_is_not_used(self) -> None:
+        """An index that was closed to free memory is opened by the next search, and no row is looked up again."""
+        self.index()
+        index = self.store._account.text_index
+        self.assertEqual(self.search("numberd"), [self.uids[3]])
+        generation = index.generation
+        for is_changed in (False, True):
+            if is_changed:
+                self.add_many()
+                self.index()
+            self.store.release_memory()
+            self.assertFalse(self.has_open(FILE))
+            self.assertEqual(self.read_by("nowhere"), 0)
+            self.assertEqual(index.generation, generation)
+            self.assertTrue(self.has_open(FILE))
+
+    def test_built_again_by_another_process_while_it_was_closed(self) -> None:
+        """The rows of a file that another process has built again meanwhile are those of other messages."""
+        self.index()
+        self.search("numberd")
+        self.store.release_memory()
+        os.unlink(self.path(FILE))
+        other = self.open_store()
+        self.addCleanup(other.close)
+        key = other.mailbox_key("INBOX")
+        while other.index_text(key):
+            pass
+        other.close()
+        generation = self.store._account.text_index.generation
+        self.assertEqual(self.search("numberd"), [self.uids[3]])
+        self.assertEqual(self.store._account.text_index.generation, generation + 1)
+
+    def has_open(self, name: str) -> bool:
+        """Whether the process has the file `name` of the Maildir open."""
+        inode = os.stat(self.path(name)).st_ino
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if os.stat(f"/proc/self/fd/{number}").st_ino == inode:
+                    return True
+        return False
 
     def test_deleted_index(self) -> None:
         """The file and its log can be deleted at any time, together or alone, also while they are open."""

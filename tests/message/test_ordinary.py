@@ -74,6 +74,7 @@ ENDS = (
     b"\r",
     b"\r\r\n",
 )
+FIELDS = (b"FROM", b"TO", b"CC", b"BCC")
 FIELD_LIST = (b"From", b"subject", b"DATE", b"X-Other")
 
 lines = st.tuples(
@@ -226,6 +227,20 @@ class OrdinaryTests(SynchronousTestCase):
         self.assertEqual(
             search_value_of_envelope(answer, EnvelopeKey(b"FROM", "")), b"\0doe, jane <a@b>"
         )
+
+    def test_envelope_answers_keys_for_names_that_are_literals(self) -> None:
+        """Names with 8-bit characters, quotation marks and backslashes are found in ENVELOPE; not a NUL."""
+        names = (b"caf\xc3\xa9", b'"a\\"b\\\\c"', b'"' + b'\\"' * 6 + b'"', b"\xff")
+        header = b"".join(
+            b"%b: x@y, %b <a@b>\r\n" % pair for pair in zip(FIELDS, names, strict=True)
+        )
+        answer = envelope(header)
+        for field in FIELDS:
+            key = EnvelopeKey(field, "")
+            self.assertEqual(search_value_of_envelope(answer, key), careful_value(header, key))
+        nul = envelope(b'From: a <a@b>\r\nTo: "a\0b" <c@d>\r\n')
+        self.assertIsNotNone(search_value_of_envelope(nul, EnvelopeKey(b"FROM", "")))
+        self.assertIsNone(search_value_of_envelope(nul, EnvelopeKey(b"TO", "")))
 
     def test_a_list_gets_a_pattern_when_it_is_used_often(self) -> None:
         """The pattern of a list of fields is made when the list was used often, and never for a long list."""

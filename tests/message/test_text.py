@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.mailbox.sort_order import collation_key
-from imapshield.message.mime_tree import parse_mime_tree
-from imapshield.message.text import normalize, preview, searchable_texts
+from imapshield.message.headers import header_end
+from imapshield.message.mime_tree import Part, parse_mime_tree
+from imapshield.message.text import _line_text, normalize, preview, searchable_texts
 from tests.message import mails
 
 
@@ -43,6 +46,39 @@ class SearchableTextTests(SynchronousTestCase):
             b"Subject:=?utf-8?q?=C3=A9?=\r\nof no\r\n field\r\nX: y\r\n\r\n", headers=True
         )
         self.assertIn("Subject:é\r\nof no field\r\nX: y\r\n", found)
+
+    @given(
+        st.lists(
+            st.sampled_from(
+                (
+                    *(
+                        b"\n",
+                        b"\r\n",
+                        b"\r",
+                        b"\n ",
+                        b"\r\n ",
+                        b"\r\n\t",
+                        b"\n\r\n ",
+                        b"a",
+                        b": ",
+                        b"=?",
+                    ),
+                    *(b"=?utf-8?q?=C3=A9?=", b"=?utf-8?b?w6k=?=\r\n =?utf-8?b?w6k=?=", b"\xc3\xa9"),
+                )
+            )
+        ).map(b"".join)
+    )
+    def test_each_line_of_a_header_is_decoded_by_itself(self, lines: bytes) -> None:
+        """A line is decoded as if it were alone, whatever the others are like."""
+        header = b"X: y\n" + lines.replace(b"\n\n", b"\n") + b"=?utf-8?q?z?=\n"
+        end = header_end(header + b"\n", 0, len(header) + 1)
+        header = header if end < 0 else header[:end]
+        unfolded = re.sub(rb"\r?\n(?=[ \t])", b"", header.replace(b"\n\t", b"\n "))
+        expected = [_line_text(line) for line in unfolded.split(b"\n")]
+        if b"=?" in header:
+            part = Part(0, body_start=len(header), end=len(header))
+            found = "".join(next(iter(searchable_texts(part, header, True))))
+            self.assertEqual(found, "\n".join(expected))
 
     def test_embedded_message_is_searched_part_by_part(self) -> None:
         """Other message types are searched as text, and embedded messages part by part."""
@@ -101,6 +137,10 @@ class NormalizeTests(SynchronousTestCase):
         """A substring of a text is a substring of its normal form."""
         self.assertIn(normalize(needle), normalize(text + needle + text))
         self.assertEqual(normalize(normalize(text)), normalize(text))
+
+    @given(st.text())
+    def test_each_character_is_normalized_by_itself(self, text: str) -> None:
+        self.assertEqual(normalize(text), "".join(map(normalize, text)))
 
     def test_text_larger_than_the_cache_is_normalized(self) -> None:
         """A text with more different characters than the cache holds is normalized like other texts."""

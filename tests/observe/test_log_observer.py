@@ -42,8 +42,12 @@ class LogObserverTests(SynchronousTestCase):
 
     def test_limit_line_names_the_limit_the_peer_and_the_option(self) -> None:
         """The line of a limit has its name, its value, the observed value, the peer, the action and the option."""
-        facts = "", "a NOOP", "", "192.0.2.0/26", "name=x", 110, 700, 2000, 1.5, 9, 0.25
-        self.observer(events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset", *facts))
+        client = "", "a NOOP", "", "192.0.2.0/26", "name=x"
+        activity: dict[str, Any] = {"commands": 110, "octets_in": 700, "octets_out": 2000}
+        activity |= {"seconds": 1.5, "executed": 9, "busy": 0.25}
+        self.observer(
+            events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset", *client, **activity)
+        )
         (line,) = self.lines()
         self.assertEqual(
             line,
@@ -121,7 +125,7 @@ class LogObserverTests(SynchronousTestCase):
             events.LimitTriggered(3, PEER, "idle_seconds", 100, 101, "bye", forged, forged),
             events.LimitTriggered(3, PEER, "max_connections", 9, 10, "refused", forged, forged),
             events.LoggedIn(1, PEER, forged, "PLAIN", tls=False),
-            events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4, forged),
+            events.ConnectionClosed(1, PEER, "closed", forged),
         ):
             self.observer(event)
         lines = [formatEventAsClassicLogText(event) or "" for event in self.logged]
@@ -165,8 +169,8 @@ class LogObserverTests(SynchronousTestCase):
             events.BadCommandReceived(1, PEER, "x", "no"),
             events.ProxyHeaderRejected(0, PEER, "invalid port"),
             events.TLSFailed(1, PEER, "the client sends no TLS (http request)"),
-            events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4),
-            events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4, "a"),
+            events.ConnectionClosed(1, PEER, "closed"),
+            events.ConnectionClosed(1, PEER, "closed", "a"),
         ):
             verbose(event)
         self.assertEqual(len(self.lines()), 7)
@@ -180,7 +184,7 @@ class LogObserverTests(SynchronousTestCase):
     def test_connection_without_login_needs_verbose(self) -> None:
         """A connection that never logs in is logged only with `verbose`."""
         self.observer(events.ConnectionOpened(1, PEER))
-        self.observer(events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4))
+        self.observer(events.ConnectionClosed(1, PEER, "closed"))
         self.observer(events.Event(1, PEER))
         self.assertEqual(self.logged, [])
 
@@ -230,7 +234,7 @@ class LogObserverTests(SynchronousTestCase):
             events.AddressBanned(0, PEER, "192.0.2.7/32", "max_failed_pairs", 10, 10, 600),
             events.CommandFailed(1, PEER, "1-2", "FETCH", "Traceback"),
             events.LoggedIn(1, PEER, "alice", "PLAIN", tls=False),
-            events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4, "alice"),
+            events.ConnectionClosed(1, PEER, "closed", "alice"),
             events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset"),
             events.LoginRefused(3, PEER, "alice", "LOGIN", "no-tls"),
         ):

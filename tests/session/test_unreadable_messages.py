@@ -6,6 +6,7 @@ import os
 import re
 from typing import Any
 
+from imapshield.errors import MessageExpunged, StoreIOError
 from imapshield.events import CommandFailed
 from imapshield.mailbox import sort_order
 from imapshield.mailbox.values import FetchResult
@@ -245,6 +246,22 @@ class LargeMessageTests(SessionTestCase):
             self.assertIn(b"BODY[] {%d}" % len(LARGE), response)
             other = self.second_client()
             self.assertIn(b"* SEARCH 1\r\n", other(b"b SEARCH SEEN"))
+
+    def test_message_that_is_gone_when_its_turn_comes(self) -> None:
+        """A message that is expunged, or unreadable, when its first bytes are read is left out; no other one is."""
+        for error, answer in (
+            (MessageExpunged, b"a NO [EXPUNGEISSUED]"),
+            (StoreIOError, b"a NO"),
+        ):
+
+            def fail(*_: object, e: type[Exception] = error) -> bytes:
+                raise e
+
+            self.patch(self.store, "read", fail)
+            response = self.client(b"a FETCH 1:3 (FLAGS BODY[])")
+            self.assertEqual(numbers(response), [1, 3])
+            self.assertIn(answer, response)
+            self.assertFalse(self.client.transport.aborted)
 
 
 class MaildirTests(SessionTestCase):

@@ -172,10 +172,10 @@ async def _send_parts(
     for part in parts:
         chunk_items = await _items_of_seen(session, part, items) if sets_seen else items
         responses = chunk_of_rows(session, rows, uids, chunk_items, part)
-        await send_chunk(session, responses)
-        if sets_seen and responses.has_blobs:
+        done = await send_chunk(session, responses)
+        if sets_seen and responses.has_blobs and done:
             await _mark_seen_later(session, responses.rows.uids, uid=UID in items)
-        sent += len(responses.rows.uids)
+        sent += done
     return sent
 
 

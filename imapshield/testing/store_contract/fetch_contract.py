@@ -131,8 +131,8 @@ class FetchContract(StoreFixture):
         self.append(content=b"x: y\r\n\r\n" + bytes(400_000))
         self.assertIsInstance(self.fetch_item(1, WHOLE), Blob)
         self.store.read(self.key(), 1, WHOLE, 0, 100)
-        self.damage(1)
-        self.assertRaises(StoreIOError, self.store.read, self.key(), 1, WHOLE, 100, 100)
+        self.damage(1)  # of a string that is being read, a store may still have the rest
+        self.assertRaises(StoreIOError, self.store.read, self.key(), 1, WHOLE, 0, 100)
 
     def test_large_string_is_a_blob(self) -> None:
         """A string over 256 KiB is returned as a `Blob`, and `read` returns its content in chunks."""
