@@ -132,6 +132,9 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         )
     if settings.key is not None and settings.certificate is None:
         raise ConfigError("--key needs --certificate: add --certificate PEM")
+    for text in settings.listen:
+        if settings.certificate is None and text.removeprefix("haproxy:").startswith("imaps"):
+            raise ConfigError(f"--listen {text} needs --certificate: add --certificate PEM")
     _check_names(settings.separator, settings.prefix)
     return settings
 

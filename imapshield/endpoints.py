@@ -66,8 +66,7 @@ def server_endpoint(reactor: Any, description: str, certificates: Certificates) 
     description = description.removeprefix("haproxy:")
     kind, *arguments = re.findall(r"(?:\\.|[^:\\])+", description)
     if kind == "imaps":
-        if certificates.main is None:
-            raise ConfigError(f"--listen {description}: needs --certificate PEM")
+        assert certificates.main is not None  # `config` has checked it
         source, plain = certificates.main, _split_imaps(arguments)
     elif kind == "tls":
         directory, plain = _split_tls(arguments)

@@ -163,7 +163,8 @@ def pem_files(directory: str) -> Iterator[str]:
 
     def fail(error: OSError) -> None:
         if error.filename == directory:
-            raise ConfigError(f"--listen tls:{directory}: {_advice(error)}")
+            advice = _advice(error, "name a directory with files *.pem")
+            raise ConfigError(f"--listen tls:{directory}: {advice}")
 
     for folder, _, names in os.walk(directory, onerror=fail, followlinks=True):
         for name in names:
@@ -217,8 +218,7 @@ def _read(path: str, option: str) -> bytes:
         raise ConfigError(f"{where}: {_advice(error)}") from None
 
 
-def _advice(error: OSError) -> str:
-    advice = "name a readable PEM file"
+def _advice(error: OSError, advice: str = "name a readable PEM file") -> str:
     if isinstance(error, PermissionError):
         advice = "make it readable for the user of the server"
     return f"{error.strerror}; {advice}"

@@ -181,6 +181,10 @@ class CertificateTests(ReloadCase):
         other = f"{self.folder}/other"
         os.mkdir(other)
         daemon = self.start()
+        context = ssl._create_unverified_context()  # noqa: S323
+        old = context.wrap_socket(socket.create_connection(("127.0.0.1", self.tls_port), TIMEOUT))
+        self.addCleanup(old.close)
+        self.assertTrue(old.recv(4096).startswith(b"* OK"))
         failures: list[BaseException] = []
         sessions, stopped = [0], threading.Event()
 
@@ -211,6 +215,9 @@ class CertificateTests(ReloadCase):
             for client in clients:
                 client.join(TIMEOUT)
         self.assertEqual(failures, [])
+        if RENEWALS < 50:  # else its time to log in is over
+            old.sendall(b"a NOOP\r\n")
+            self.assertTrue(old.recv(4096).startswith(b"a OK"))
         self.assertEqual(len(seen), RENEWALS)
         self.assertGreater(sessions[0], 0)
         self.assertNotIn("Traceback", daemon.stop())

@@ -146,6 +146,8 @@ class CommandLineTests(ConfigTestCase):
     def test_key_requires_certificate(self) -> None:
         """A private key without a certificate is an error."""
         self.refuses({"key": "/x"}, None, "--key", "--certificate")
+        for text in ("imaps:993", "haproxy:imaps:993", "imaps"):
+            self.refuses({"listen": [text]}, None, f"--listen {text} needs --certificate")
 
     def test_separator_and_prefix_must_fit(self) -> None:
         """A separator is one of a few characters, and a prefix ends with it and has no other empty level."""
@@ -164,7 +166,7 @@ class TomlFileTests(ConfigTestCase):
         """The example in docs/running.rst is a valid file."""
         page = (Path(__file__).parent.parent / "docs" / "running.rst").read_text()
         example = page.partition('    listen = ["tcp:143"')
-        text = example[1] + example[2].partition("\n\nA unit for systemd")[0]
+        text = example[1] + example[2].partition("\n\nThe file is read")[0]
         content = "\n".join(line.strip() for line in text.splitlines())
         settings = load_settings({}, self.file(content.encode()))
         self.assertEqual(settings.state, "/var/lib/imapshield-guard/guard.sqlite")

@@ -97,10 +97,6 @@ class ImapsTests(EndpointCase):
             ((_, _, _, address),) = self.listening(description).tcpServers
             self.assertEqual(address, "", description)
 
-    def test_needs_a_certificate(self) -> None:
-        """Without ``--certificate``, ``imaps:`` is an error that says what to add."""
-        self.refuses("imaps:993", "needs --certificate PEM")
-
 
 class SslTests(EndpointCase):
     def test_chain(self) -> None:

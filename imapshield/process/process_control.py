@@ -56,6 +56,7 @@ class ProcessControl:
             signals.handlers[SIGUSR1] = self.log_status
         if self.notifier.is_used:
             self.reactor.callWhenRunning(self.notifier.ready)
+            self.reactor.callWhenRunning(self.update)
             self.reactor.addSystemEventTrigger("before", "shutdown", self.notifier.stopping)
 
     def _hangup(self) -> None:

@@ -79,13 +79,13 @@ class ProcessControlTests(SynchronousTestCase):
     def test_systemd_is_told_about_the_life_of_the_server(self) -> None:
         """Systemd is told when the server serves, reloads and begins to stop."""
         self.start()
-        self.assertEqual(self.sent, ["READY=1"])
+        self.assertEqual(self.sent[0], "READY=1")
         self.assertEqual(self.signal(SIGHUP), ["reloaded: changes=0 problems=0"])
-        self.assertEqual(self.sent[1:], ["RELOADING=1 MONOTONIC_USEC=7", "READY=1"])
+        self.assertEqual(self.sent[2:], ["RELOADING=1 MONOTONIC_USEC=7", "READY=1"])
         ((phase, event, stop),) = self.reactor.triggers
         self.assertEqual((phase, event), ("before", "shutdown"))
         stop()
-        self.assertEqual(self.sent[3:], ["STOPPING=1"])
+        self.assertEqual(self.sent[4:], ["STOPPING=1"])
 
     def test_status_is_one_line(self) -> None:
         """SIGUSR1 logs what the server is doing in one line."""
@@ -97,11 +97,12 @@ class ProcessControlTests(SynchronousTestCase):
         self.assertEqual(self.signal(SIGUSR1), [expected])
 
     def test_status_for_systemd(self) -> None:
-        """``systemctl status`` shows the state in words."""
+        """``systemctl status`` shows the state in words, from the start on."""
         control = self.start()
-        control.update()
         expected = "STATUS=3 connections, 1 without a login, 7 commands pending, 2 bans"
         self.assertEqual(self.sent[-1], expected)
+        control.update()
+        self.assertEqual(len(self.sent), 2)
 
     def test_answer_of_the_control_socket(self) -> None:
         """The request ``reload`` is answered with what has changed, what needs a restart, and problems."""
@@ -134,7 +135,7 @@ class ProcessControlTests(SynchronousTestCase):
         self.load = lambda: cast("Any", 1 / 0)
         self.signal(SIGHUP)
         self.signal(SIGUSR1)
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
         self.assertEqual(self.sent[-1], "READY=1")
 
     def test_without_systemd_or_signals(self) -> None:
