@@ -142,7 +142,7 @@ class CertificateSource:
         return SSL.Connection(self.certificates[0].context, None)
 
     def look(self) -> _Look:
-        """Look at the files, and read them if they have changed. Runs in a thread."""
+        """Look at the files, and read them if they have changed. Runs in a thread, and raises nothing."""
         files, stamps = self.files, None
         try:
             paths = files.paths()
@@ -152,6 +152,8 @@ class CertificateSource:
             return _Look(files, stamps, certificates=files.load(paths))
         except ConfigError as error:
             return _Look(files, stamps, str(error))
+        except Exception as error:  # whatever OpenSSL says of a file that is being written
+            return _Look(files, stamps, f"{self._name}: cannot be used ({error})")
 
     def finish(self, look: _Look, *, insist: bool) -> str:
         """Use what a look has found. Returns a problem that is to be reported; "" if there is none.

@@ -143,9 +143,8 @@ def load_directory(directory: str, paths: list[str]) -> list[Certificate]:
             try:
                 found.append(_certificate(named, options.getContext(), leaf))
             except SSL.Error as error:
-                if not _is_weak(error):
-                    raise
-                raise ConfigError(f"{named}: {_WEAK}") from None
+                reason = _WEAK if _is_weak(error) else f"OpenSSL refuses the certificate ({error})"
+                raise ConfigError(f"{named}: {reason}") from None
     if not found:
         raise ConfigError(
             f"{option}: no certificate with its private key in files *.pem there; name their directory, such as"

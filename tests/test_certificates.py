@@ -157,6 +157,17 @@ class PairTests(CertificateCase):
         self.assertTrue(self.gets(self.source, both[0]))
         self.assertGreater(SETTLED_SECONDS, 0.02)  # ticks of a kernel with 50 Hz
 
+    def test_unexpected_error(self) -> None:
+        """An error that is not foreseen is a line like any other, once, and the earlier certificate stays."""
+
+        def load(*_: object) -> None:
+            raise SSL.Error([("x", "", "strange")])
+
+        self.patch(certificates, "load_file", load)
+        self.write("key.pem", self.old[1])
+        (line,) = self.pass_time(looks=5)
+        self.assertRegex(line, r"^--certificate .*: cannot be used \(.*strange.*\); the earlier")
+
     def test_look_that_was_overtaken(self) -> None:
         """What a look finds is ignored if the source has got other files in the meantime."""
         waiting: list[tuple[Any, Deferred[Any]]] = []

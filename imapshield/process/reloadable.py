@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
 
 from imapshield.auth_option import make_checker, mechanisms
 from imapshield.certificates import Certificates, CertificateSource, pair_files
@@ -19,6 +20,8 @@ from imapshield.guard.networks import NetworkSet
 from imapshield.observe.log_observer import LogObserver
 from imapshield.process.log_files import reopen_all
 from imapshield.process.reload import Apply, Reloader
+
+_log = Logger(namespace="imapshield")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,14 @@ class ReloadableServer:
         def apply() -> None:
             limits = new.limits
             self.factory.set_limits(limits)
+            most = self.factory.shared.admission.guard.shares.max_connections
+            if most < limits.max_connections:
+                _log.warn(
+                    "reload: the open files permit {most} connections; for max_connections={wanted} raise `ulimit -n`"
+                    " (LimitNOFILE= in systemd) and restart the server",
+                    most=most,
+                    wanted=limits.max_connections,
+                )
             for proxies in self.proxies:
                 proxies.limits = limits
             quota = limits.quota_bytes or None, limits.quota_messages or None

@@ -10,6 +10,7 @@ from twisted.cred.credentials import IUsernamePassword, UsernamePassword
 from twisted.cred.portal import Portal
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import maybeDeferred
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.auth_option import make_checker
@@ -115,6 +116,15 @@ class ReloadableTests(SynchronousTestCase):
         self.assertEqual(self.realm.quota, (1000, None))
         self.reload(limits=Limits())
         self.assertEqual(self.realm.quota, (None, None))
+
+    def test_open_files_bound_the_connections(self) -> None:
+        """If the open files are too few for the new limit, the log says so."""
+        self.factory.shared.admission.guard.shares.set_open_files(500)
+        with capturedLogs() as logged:
+            self.reload(limits=Limits(max_connections=100))
+            self.reload(limits=Limits(max_connections=5000))
+        (line,) = [text for text in map(formatEvent, logged) if "open files" in text]
+        self.assertIn("for max_connections=5000 raise `ulimit -n`", line)
 
     def test_networks(self) -> None:
         """The networks of ``--trust`` and ``--proxy`` are replaced, for bans and for all ports."""
