@@ -9,18 +9,36 @@ from twisted.cred import strcred
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import IUsernamePassword
 
-from imapshield.config import ConfigError
+from imapshield.config import ConfigError, Settings
 from imapshield.cred.checkers import PasswordFile
 from imapshield.cred.sasl import challengers
+from imapshield.cred.user_names import UserNames
+from imapshield.cred.users import BadUserName
 from imapshield.credentials import credential_path
 
 
-def mechanisms(checkers: Sequence[Any]) -> dict[bytes, Callable[[], Any]]:
+def mechanisms(checkers: Sequence[Any], names: UserNames) -> dict[bytes, Callable[[], Any]]:
     """Return the SASL mechanisms besides PLAIN that the checkers permit, for `ShieldedIMAP4Factory`.
 
     A SCRAM exchange begins with the salt of one checker. With several checkers, it is not known which one to use.
     """
-    return challengers(checkers) if len(checkers) == 1 else {}
+    return challengers(checkers, names=names) if len(checkers) == 1 else {}
+
+
+def user_names(settings: Settings) -> UserNames:
+    """Return how user names may be written.
+
+    Raises:
+        ConfigError: no user name can have the default domain.
+    """
+    domain = settings.default_domain
+    try:
+        return UserNames(not settings.exact_user_names, domain)
+    except BadUserName as error:
+        reason = str(error).replace("user name", "domain")
+        raise ConfigError(
+            f"--default-domain {domain}: {reason}; use for example --default-domain example.org"
+        ) from None
 
 
 def make_checker(reactor: Any, text: str) -> Any:

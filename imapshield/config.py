@@ -25,6 +25,8 @@ SEPARATORS = "/.^_|:~-"
 _TOML_TYPES: dict[str, type] = {
     **dict.fromkeys(("mail-root", "index-root", "separator", "prefix"), str),
     **dict.fromkeys(("certificate", "key", "backlog", "state", "ban-command", "control"), str),
+    "default-domain": str,
+    "exact-user-names": bool,
     **dict.fromkeys(
         ("strict-backlog", "report-only", "verbose", "follow-symlinks", "no-text-index"), bool
     ),
@@ -59,6 +61,8 @@ class Settings:
             empty.
         auth: the values of ``--auth``, in the order in which their checkers are tried; empty selects the password file
             of the first-run folder.
+        exact_user_names: whether a user name must be written as it is, also in letter case.
+        default_domain: the domain of user names without one; "" for none.
         certificate: path of a PEM file with the certificate and its chain; None disables STARTTLS.
         key: path of a PEM file with the private key; by default it is in the file `certificate`.
         verbose: also log connections that never log in.
@@ -78,6 +82,8 @@ class Settings:
     separator: str = "/"
     prefix: str = ""
     auth: tuple[str, ...] = ()
+    exact_user_names: bool = False
+    default_domain: str = ""
     certificate: str | None = None
     key: str | None = None
     verbose: bool = False
@@ -114,6 +120,8 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         separator=options.get("separator", "/"),
         prefix=options.get("prefix", ""),
         auth=tuple(options.get("auth", ())),
+        exact_user_names=options.get("exact-user-names", False),
+        default_domain=options.get("default-domain", ""),
         certificate=options.get("certificate"),
         key=options.get("key"),
         verbose=options.get("verbose", False),

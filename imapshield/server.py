@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from imapshield.auth_option import make_checker, mechanisms
+from imapshield.auth_option import make_checker, mechanisms, user_names
 from imapshield.certificates import Certificates, pair_files
 from imapshield.config import ConfigError, Settings
 from imapshield.control.commands import BanCommands, ConnectionCommands
@@ -24,7 +24,8 @@ from imapshield.control.request_lines import ControlError
 from imapshield.control.server import ControlFactory, Handler
 from imapshield.control.socket_file import server_path
 from imapshield.control.work_meter import WorkMeter
-from imapshield.cred.checkers import CheckerChain, PasswordFile
+from imapshield.cred.checker_chain import CheckerChain
+from imapshield.cred.checkers import PasswordFile
 from imapshield.cred.realm import MaildirRealm
 from imapshield.edge.admission import Admission
 from imapshield.edge.ban_command import BanCommand, parse_command
@@ -79,18 +80,22 @@ def _make_server(
         first_run = _first_run_folder(settings)
     demo_checker = PasswordFile(first_run.users, reactor=reactor)
     checkers = [make_checker(reactor, text) for text in settings.auth] or [demo_checker]
+    chain = CheckerChain(checkers, user_names(settings))
     realm = _realm(settings, settings.mail_root or first_run.mail, reactor)
     guard = ProcessGuard(limits, NetworkSet.parse(settings.trust))
-    log, meter = LogObserver(verbose=settings.verbose), WorkMeter(reactor)
-    history = EndHistory(time.time)
+    log, meter, history = (
+        LogObserver(verbose=settings.verbose),
+        WorkMeter(reactor),
+        EndHistory(time.time),
+    )
     observers: list[EventObserver] = [log, meter, history]
     factory = ShieldedIMAP4Factory(
-        Portal(realm, [CheckerChain(checkers)]),
+        Portal(realm, [chain]),
         limits=limits,
         context_factory=certificates.main,
         observers=observers,
         reactor=reactor,
-        challengers=mechanisms(checkers),
+        challengers=mechanisms(checkers, chain.names),
         guard=guard,
     )
     shared, admission = factory.shared, factory.shared.admission

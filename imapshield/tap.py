@@ -44,6 +44,12 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["index-root", None, None, "Keep the indexes here, not in the Maildirs; like --mail-root"],
         ["separator", None, None, "Between levels of names, one of / . ^ _ | : ~ - [default: /]"],
         ["prefix", None, None, "What all mailbox names but INBOX begin with, such as INBOX."],
+        [
+            "default-domain",
+            None,
+            None,
+            "The domain of user names without one: alice is alice@DOMAIN",
+        ],
         ["certificate", None, None, "PEM file with certificate and chain; enables STARTTLS"],
         ["key", None, None, "PEM file with the private key [default: the --certificate file]"],
         ["backlog", None, None, "Pending commands before a connection is reset [default: 100]"],
@@ -79,6 +85,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["report-only", None, "Log which connections the limits would reset, but reset none"],
         ["follow-symlinks", None, "Show folders that are symbolic links to directories"],
         ["no-text-index", None, "Do not index the text of messages; SEARCH TEXT and BODY read all"],
+        ["exact-user-names", None, "Alice is not alice; without it the exact name is tried first"],
         ["verbose", None, "Also log connections that never log in"],
     ]
     settings = Settings()

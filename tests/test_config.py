@@ -160,6 +160,17 @@ class CommandLineTests(ConfigTestCase):
         for prefix in ("/", "a//", "/a/", "a*/", "a\n/"):
             self.refuses({"prefix": prefix}, None, "--prefix", "INBOX/")
 
+    def test_user_names(self) -> None:
+        """User names are folded and have no default domain, unless an option says so."""
+        settings = load_settings({"exact-user-names": True, "default-domain": "example.org"})
+        self.assertEqual(
+            (settings.exact_user_names, settings.default_domain), (True, "example.org")
+        )
+        settings = load_settings({}, self.file(b'default-domain = "example.org"'))
+        self.assertEqual(
+            (settings.exact_user_names, settings.default_domain), (False, "example.org")
+        )
+
 
 class TomlFileTests(ConfigTestCase):
     def test_documented_example(self) -> None:

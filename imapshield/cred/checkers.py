@@ -1,4 +1,4 @@
-"""Checks passwords against a password file, in threads and with a bounded queue; and combines several checkers.
+"""Checks passwords against a password file, in threads and with a bounded queue.
 
 Verifying a password takes a tenth of a second of one core and 32 to 64 MiB, and everybody who can connect can cause it.
 So passwords are verified in two threads, few logins wait for the threads, and further logins are refused before any
@@ -12,13 +12,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import blake2b
-from itertools import chain
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import LoginFailed, UnauthorizedLogin
-from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -132,6 +131,28 @@ class PasswordFile:
         password, pool = credentials.password, self._pool
         checked = deferToThreadPool(self._reactor, pool, self._check, user, password)
         return checked.addBoth(self._checked, user, digest, credentials.username)
+
+    def has_user(self, user: bytes) -> bool:
+        """Return whether the file had a user of exactly this name when it was read last."""
+        return user.decode("utf-8", "surrogateescape") in self._hashes
+
+    def is_stale(self) -> bool:
+        """Return whether the file has changed since it was read."""
+        version = self._file_version()
+        return version is None or version != self._version
+
+    def refresh(self) -> Deferred[None] | None:
+        """Read the file in a thread if it has changed, so that `has_user` is right; returns None if it has not."""
+        if self._closed or self._pending >= self._max_pending or not self.is_stale():
+            return None
+        self._start()
+        self._pending += 1
+        reading = deferToThreadPool(self._reactor, self._pool, self.load)
+        # A file that cannot be read is reported by the check that follows.
+        return reading.addBoth(lambda _: self._refreshed())
+
+    def _refreshed(self) -> None:
+        self._pending -= 1
 
     def is_cached(self, credentials: Any) -> bool:
         """Return whether `requestAvatarId` accepts the password without work, because it was correct recently."""
@@ -289,40 +310,3 @@ class PasswordFile:
         if summary and summary != self._logged_problems:
             self._log.warn(text, path=self.path, problems=summary)
         self._logged_problems = summary
-
-
-@implementer(ICredentialsChecker)
-class CheckerChain:
-    """Tries several checkers in order. The first one that accepts the credentials decides.
-
-    If none accepts them, the login fails with `CheckerUnavailable` if a checker could not decide, and otherwise with
-    `UnauthorizedLogin`.
-    """
-
-    def __init__(self, checkers: Sequence[Any]) -> None:
-        self.checkers = tuple(checkers)
-        interfaces = chain.from_iterable(checker.credentialInterfaces for checker in checkers)
-        self.credentialInterfaces = tuple(dict.fromkeys(interfaces))
-
-    async def _try_all(self, credentials: Any) -> Any:
-        failure: Exception = UnauthorizedLogin()
-        for checker in self.checkers:
-            if any(accepted.providedBy(credentials) for accepted in checker.credentialInterfaces):
-                try:
-                    return await maybeDeferred(checker.requestAvatarId, credentials)
-                except UnauthorizedLogin:
-                    continue
-                except LoginFailed as error:
-                    failure = error
-        raise failure
-
-    def is_cached(self, credentials: Any) -> bool:
-        """Return whether the first checker that is asked accepts a password without work (`PasswordFile.is_cached`)."""
-        for checker in self.checkers:
-            if IUsernamePassword in checker.credentialInterfaces:
-                return hasattr(checker, "is_cached") and bool(checker.is_cached(credentials))
-        return False
-
-    def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
-        """Return the avatar id of the first checker that accepts the credentials."""
-        return Deferred.fromCoroutine(self._try_all(credentials))

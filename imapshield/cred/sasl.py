@@ -26,6 +26,7 @@ from twisted.mail.interfaces import IChallengeResponse
 from zope.interface import Attribute, implementer
 
 from imapshield.cred.passwords import DEFAULT_ITERATIONS, ScramSecret
+from imapshield.cred.user_names import EXACT, UserNames
 
 _CLIENT_FIRST = re.compile(
     rb"(n|y|p=([A-Za-z0-9.-]+)),(?:a=([^,]+))?,(n=([^,]+),r=([!-+\--~]+)(?:,.*)?)"
@@ -53,7 +54,10 @@ class IBearerToken(ICredentials):
 
 
 class ScramSource(Protocol):
-    """The methods that a checker of `IScramProof` has in addition to those of `ICredentialsChecker`."""
+    """The methods that a checker of `IScramProof` has in addition to those of `ICredentialsChecker`.
+
+    With a method ``has_user(name)``, it permits the other ways to write a name (`UserNames`).
+    """
 
     @property
     def ready(self) -> bool:
@@ -98,6 +102,10 @@ class ScramChecker:
         self._lookup = lookup
         self.decoy_key = decoy_key or secrets.token_bytes(32)
 
+    def has_user(self, user: bytes) -> bool:
+        """Return whether `lookup` has a secret of exactly this name."""
+        return self._lookup(user) is not None
+
     def secret(self, user: bytes) -> ScramSecret:
         """Return the secret of `user`, or a fake one if `lookup` has none (`ScramSource`)."""
         # Also for a known user, so that both take the same time.
@@ -118,9 +126,16 @@ class Scram:
     Args:
         source: the checker that supplies the secret and accepts the proof.
         plus: the mechanism is SCRAM-SHA-256-PLUS, which requires channel binding and thus TLS.
+        names: the ways to write a user name.
+
+    Attributes:
+        username: the name of the user whose secret is used, which may be written in another way than the client did.
     """
 
-    def __init__(self, source: ScramSource, plus: bool = False) -> None:
+    def __init__(
+        self, source: ScramSource, plus: bool = False, *, names: UserNames = EXACT
+    ) -> None:
+        self._names = names
         self.username = b""
         self.proved = False
         self.source = source
@@ -153,8 +168,11 @@ class Scram:
         if match is None:
             raise IllegalClientResponse("client-first-message")
         flag, binding_type, authzid, self._client_first_bare, user, nonce = match.groups()
-        self.username = _saslname(user)
-        if authzid is not None and _saslname(authzid) != self.username:
+        given = _saslname(user)
+        # Before the secret is read: what follows is about this one user, also if the file changes meanwhile.
+        knows_users = hasattr(self.source, "has_user")
+        self.username = self._names.resolve(given, [self.source]) if knows_users else given
+        if authzid is not None and _saslname(authzid) != given:
             raise IllegalClientResponse("acting for another user is not supported")
         if (binding_type is not None) != self.plus:
             raise IllegalClientResponse("channel binding does not match the mechanism")
@@ -244,12 +262,15 @@ class Bearer:
         return json.dumps({"status": status, "schemes": "bearer"}).encode("ascii")
 
 
-def challengers(checkers: Iterable[Any], *, bearer: bool = True) -> dict[bytes, Callable[[], Any]]:
+def challengers(
+    checkers: Iterable[Any], *, bearer: bool = True, names: UserNames = EXACT
+) -> dict[bytes, Callable[[], Any]]:
     """Return the SASL mechanisms of the portal's checkers, for the `challengers` of `ShieldedIMAP4Factory`.
 
     Args:
         checkers: the first one that accepts `IScramProof` and is a `ScramSource` supplies the SCRAM secrets.
         bearer: include OAUTHBEARER and XOAUTH2, if a checker accepts `IBearerToken`.
+        names: the ways to write a user name, for SCRAM.
 
     Returns:
         mechanism name → factory of challenge credentials.
@@ -258,8 +279,8 @@ def challengers(checkers: Iterable[Any], *, bearer: bool = True) -> dict[bytes, 
     for checker in checkers:
         # A `CheckerChain` accepts a proof, but has no secrets.
         if IScramProof in checker.credentialInterfaces and hasattr(checker, "secret"):
-            mechanisms.setdefault(b"SCRAM-SHA-256-PLUS", partial(Scram, checker, True))
-            mechanisms.setdefault(b"SCRAM-SHA-256", partial(Scram, checker))
+            mechanisms.setdefault(b"SCRAM-SHA-256-PLUS", partial(Scram, checker, True, names=names))
+            mechanisms.setdefault(b"SCRAM-SHA-256", partial(Scram, checker, names=names))
         if bearer and IBearerToken in checker.credentialInterfaces:
             mechanisms[b"OAUTHBEARER"] = Bearer
             mechanisms[b"XOAUTH2"] = partial(Bearer, True)

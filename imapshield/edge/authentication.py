@@ -98,16 +98,17 @@ class Authentication:
         """
         authenticate = self._owner.authenticateLogin
         login: Awaitable[Any] | None = None
+        counted = self._resolve(user)
         if not password:
             pass  # RFC 4616 section 2 forbids it. An LDAP checker would take it for an anonymous bind.
         elif self._is_cached(UsernamePassword(user, password)):
             login = authenticate(user, password)
         else:
             # After the cache: a ban must not stop a device whose password is known to be correct.
-            self._refuse_banned(user)
-            login = self._check_in_turn(user, lambda: authenticate(user, password))
+            self._refuse_banned(counted)
+            login = self._check_in_turn(counted, lambda: authenticate(user, password))
         try:
-            return await self._finish_login(login, user, mechanism, _digest(password), user)
+            return await self._finish_login(login, user, mechanism, _digest(password), counted)
         finally:
             self._give_guess_back()
 
@@ -116,6 +117,12 @@ class Authentication:
         checkers = getattr(self._owner.portal, "checkers", {})
         is_cached = getattr(checkers.get(IUsernamePassword), "is_cached", None)
         return is_cached is not None and bool(is_cached(credentials))
+
+    def _resolve(self, user: bytes) -> bytes:
+        """Return the name that counts, of all ways to write the name of a user (`CheckerChain.resolve`)."""
+        checkers = getattr(self._owner.portal, "checkers", {})
+        resolve = getattr(checkers.get(IUsernamePassword), "resolve", None)
+        return user if resolve is None else bytes(resolve(user))
 
     async def _check_in_turn(self, user: bytes, check: Callable[[], Deferred[Any]]) -> Any:
         """Wait for the turn of this client, and return the result of `check`.
@@ -185,7 +192,7 @@ class Authentication:
             response = await challenge(credentials.getChallenge())
             if has_proof and step == 1:
                 # Before the proof is verified: the answer to a correct one is another challenge.
-                self._begin_guess(credentials.username)
+                self._begin_guess(self._resolve(credentials.username))
             try:
                 credentials.setResponse(response)
             except IllegalClientResponse:
@@ -193,15 +200,17 @@ class Authentication:
             if not credentials.moreChallenges():
                 break
         user = getattr(credentials, "username", b"")
+        counted = self._resolve(user)
         if not has_proof:
-            self._refuse_banned(user)
-        login = self._check_sasl(credentials, user)
+            self._refuse_banned(counted)
+        login = self._check_sasl(credentials, counted)
         try:
             secret = getattr(credentials, "token", None)
             digest = None if secret is None else _digest(secret)
             # With a token, the name that the client gave proves nothing.
-            proved = b"" if sasl.IBearerToken.providedBy(credentials) else user
-            return await self._finish_login(login, user, mechanism.decode(), digest, proved)
+            is_proved = not sasl.IBearerToken.providedBy(credentials)
+            name = mechanism.decode()
+            return await self._finish_login(login, user, name, digest, counted, is_proved)
         except CommandRefused:
             if hasattr(credentials, "failure"):  # RFC 7628 section 3.2.3: sent before the NO
                 with suppress(BadCommand):  # whatever the client answers, also "*"
@@ -255,7 +264,8 @@ class Authentication:
         user: bytes,
         mechanism: str,
         secret: bytes | None,
-        proved: bytes,
+        counted: bytes,
+        is_proved: bool = True,
     ) -> IAccount:
         """Wait for the result of `check_credentials`, and log the user in.
 
@@ -264,7 +274,8 @@ class Authentication:
             user: the name that the client gave.
             mechanism: the name of the SASL mechanism, or LOGIN.
             secret: a digest of the password or token; None if the client has not sent it.
-            proved: the name that the client gave, if it is proved by a correct password; otherwise empty.
+            counted: the name that counts (`_resolve`).
+            is_proved: whether a correct password proves that name.
         """
         owner = self._owner
         try:
@@ -277,14 +288,15 @@ class Authentication:
             owner.reporter.login_refused(user, mechanism, "unavailable")
             raise CommandRefused(b"UNAVAILABLE", error.text) from None
         except (LoginFailed, UnhandledCredentials):
-            await self._login_failed(user, mechanism, secret)
+            await self._login_failed(user, counted, mechanism, secret)
             raise CommandRefused(b"AUTHENTICATIONFAILED", "Authentication failed") from None
         if owner.closed:
             logout()
             raise Disconnected
-        # The account knows the name of its user. With a bearer token, the name that the client gave proves nothing.
+        # The account knows the name of its user.
         name = getattr(account, "user", "") or user.decode("utf-8", "replace")
-        reached = owner.shared.admission.login(owner.counted, name, proved or name.encode())
+        proved = counted if is_proved else name.encode()
+        reached = owner.shared.admission.login(owner.counted, name, proved)
         if reached is not None:
             logout()
             owner.reporter.limit_triggered("refused", reached)
@@ -301,14 +313,16 @@ class Authentication:
         owner.reporter.logged_in(name, mechanism, self.tls)
         return cast("IAccount", account)
 
-    async def _login_failed(self, user: bytes, mechanism: str, secret: bytes | None) -> None:
+    async def _login_failed(
+        self, user: bytes, counted: bytes, mechanism: str, secret: bytes | None
+    ) -> None:
         """Count a failed login, and wait as long as its answer is delayed.
 
         Raises:
             Disconnected: the address is banned now, or the client has left.
         """
         owner = self._owner
-        failed, ban = owner.shared.admission.login_failed(owner.counted, user, secret)
+        failed, ban = owner.shared.admission.login_failed(owner.counted, counted, secret)
         if failed.is_guess:
             self._guess = None
         delay = 0.0 if ban is not None else failed.delay

@@ -8,11 +8,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from imapshield.auth_option import make_checker, mechanisms
+from imapshield.auth_option import make_checker, mechanisms, user_names
 from imapshield.certificates import Certificates, CertificateSource, pair_files
 from imapshield.config import Settings
-from imapshield.cred.checkers import CheckerChain, PasswordFile
+from imapshield.cred.checker_chain import CheckerChain
+from imapshield.cred.checkers import PasswordFile
 from imapshield.cred.realm import MaildirRealm
+from imapshield.cred.user_names import UserNames
 from imapshield.edge.ban_command import BanCommand
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.proxy import Proxies
@@ -62,7 +64,7 @@ class ReloadableServer:
             ("proxy",): self._proxy,
             ("trust",): self._trust,
             ("verbose",): self._verbose,
-            ("auth",): self._auth(settings),
+            ("auth", "exact_user_names", "default_domain"): self._auth(settings),
             ("certificate", "key"): self._certificate(run_in_thread),
         }
         renewals = [self._read_users(run_in_thread), self.certificates.look]
@@ -116,13 +118,14 @@ class ReloadableServer:
         async def prepare(new: Settings) -> Apply | None:
             if not new.auth or not known:  # from or to the users of the first start
                 return None
+            names = user_names(new)
             made = {text: known.get(text) or make_checker(self.reactor, text) for text in new.auth}
 
             def apply() -> None:
                 gone = [checker for text, checker in known.items() if text not in made]
                 known.clear()
                 known.update(made)
-                self._use_checkers(list(made.values()))
+                self._use_checkers(list(made.values()), names)
                 for checker in gone:
                     getattr(checker, "close", lambda: None)()
 
@@ -130,12 +133,12 @@ class ReloadableServer:
 
         return prepare
 
-    def _use_checkers(self, checkers: list[Any]) -> None:
+    def _use_checkers(self, checkers: list[Any], names: UserNames) -> None:
         self.checkers[:] = checkers
         portal = self.factory.portal
         portal.checkers.clear()
-        portal.registerChecker(CheckerChain(checkers))
-        self.factory.challengers = mechanisms(checkers)
+        portal.registerChecker(CheckerChain(checkers, names))
+        self.factory.challengers = mechanisms(checkers, names)
         self.on_checkers()
 
     def _certificate(

@@ -17,7 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from imapshield.cred import checkers, passwords, users
-from imapshield.cred.checkers import CheckerChain, CheckerUnavailable, PasswordFile, TooManyLogins
+from imapshield.cred.checker_chain import CheckerChain
+from imapshield.cred.checkers import CheckerUnavailable, PasswordFile, TooManyLogins
 from imapshield.testing import Server
 from tests.cred.fakes import FakePool, FakeReactor
 

@@ -18,7 +18,8 @@ from zope.interface import implementer
 
 from imapshield import events
 from imapshield.cred import passwords, users
-from imapshield.cred.checkers import CheckerChain, PasswordFile
+from imapshield.cred.checker_chain import CheckerChain
+from imapshield.cred.checkers import PasswordFile
 from imapshield.cred.passwords import ScramSecret
 from imapshield.cred.sasl import IBearerToken, Scram, ScramChecker, challengers
 from imapshield.edge import authentication

@@ -5,7 +5,7 @@ from typing import Any
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.cred.checkers import CheckerChain
+from imapshield.cred.checker_chain import CheckerChain
 from imapshield.cred.sasl import challengers
 from imapshield.edge import peer
 from imapshield.edge.factory import ShieldedIMAP4Factory

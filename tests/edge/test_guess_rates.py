@@ -7,7 +7,8 @@ from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.error import UnauthorizedLogin
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.cred.checkers import CheckerChain, CheckerUnavailable
+from imapshield.cred.checker_chain import CheckerChain
+from imapshield.cred.checkers import CheckerUnavailable
 from imapshield.cred.sasl import Scram, ScramChecker, challengers
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.events import AddressBanned, LimitTriggered, LoginFailed

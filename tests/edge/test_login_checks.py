@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from imapshield.cred.checkers import CheckerChain, CheckerUnavailable
+from imapshield.cred.checker_chain import CheckerChain
+from imapshield.cred.checkers import CheckerUnavailable
 from imapshield.cred.sasl import Bearer, IBearerToken
 from imapshield.edge import peer
 from imapshield.events import CommandFailed, LimitTriggered, LoggedIn, LoginFailed, LoginRefused

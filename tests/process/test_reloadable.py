@@ -166,6 +166,15 @@ class ReloadableTests(SynchronousTestCase):
         self.reload(auth=(f"file:{self.users}",))
         self.assertIn(b"SCRAM-SHA-256", self.factory.challengers or {})
 
+    def test_user_names(self) -> None:
+        """How user names may be written changes at the next login, and a wrong domain changes nothing."""
+        self.assertTrue(self.reload(exact_user_names=True).changed)
+        self.assertFalse(self.accepts(b"Alice", b"secret"))
+        self.reload(exact_user_names=False, default_domain="example.org")
+        self.assertTrue(self.accepts(b"Alice", b"secret"))
+        done = self.reload(default_domain="a@b")
+        self.assertIn("--default-domain a@b: the domain contains @; use", done.problems[0])
+
     def test_wrong_checker_changes_nothing(self) -> None:
         """A checker that cannot be made leaves the present ones."""
         done = self.reload(auth=("memory:bob:secret", f"file:{self.path('none')}"))

@@ -1,0 +1,110 @@
+"""`CheckerChain`: tries several checkers, and several ways to write a user name, in a fixed order."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernamePassword, UsernamePassword
+from twisted.cred.error import LoginFailed, UnauthorizedLogin
+from twisted.internet.defer import Deferred, maybeDeferred
+from zope.interface import implementer
+
+from imapshield.cred.user_names import EXACT, UserNames
+
+
+@implementer(ICredentialsChecker)
+class CheckerChain:
+    """Tries several checkers in order. The first one that accepts the credentials decides.
+
+    If none accepts them, the login fails with `CheckerUnavailable` if a checker could not decide, and otherwise with
+    `UnauthorizedLogin`.
+
+    A checker that knows its users has a method ``has_user(name)``, and a method ``refresh()`` that returns a Deferred
+    if it must first read them again. It is asked once, whatever the name, so that a login takes the same time for a
+    user who exists and for one who does not. Other checkers are asked for each candidate of `names`. If one of them
+    cannot decide about a candidate, later candidates are not tried: they may be other users.
+
+    Args:
+        checkers: the checkers.
+        names: the ways to write a user name.
+    """
+
+    def __init__(self, checkers: Sequence[Any], names: UserNames = EXACT) -> None:
+        self.checkers = tuple(checkers)
+        self.names = names
+        interfaces = chain.from_iterable(checker.credentialInterfaces for checker in checkers)
+        self.credentialInterfaces = tuple(dict.fromkeys(interfaces))
+
+    def resolve(self, name: bytes) -> bytes:
+        """Return the name under which logins with `name` are counted (`UserNames.resolve`)."""
+        return self.names.resolve(name, self.checkers)
+
+    def _attempts(self, name: bytes) -> Iterator[list[tuple[Any, bytes]]]:
+        """Yield, for each candidate that is tried, the checkers that are asked and the name for each."""
+        names = self.names.candidates(name)
+        checkers = [c for c in self.checkers if IUsernamePassword in c.credentialInterfaces]
+        resolved = self.resolve(name)
+        last = names.index(resolved)
+        for candidate in names[: last + 1]:
+            attempt = [
+                (checker, candidate)
+                for checker in checkers
+                if candidate == resolved or not hasattr(checker, "has_user")
+            ]
+            if attempt:
+                yield attempt
+
+    async def _check_password(self, credentials: Any) -> Any:
+        for checker in self.checkers:
+            reading = checker.refresh() if hasattr(checker, "refresh") else None
+            if reading is not None:
+                await reading
+        failure: Exception = UnauthorizedLogin()
+        for attempt in self._attempts(credentials.username):
+            for checker, name in attempt:
+                try:
+                    return await maybeDeferred(checker.requestAvatarId, _renamed(credentials, name))
+                except UnauthorizedLogin:
+                    continue
+                except LoginFailed as error:
+                    failure = error
+            if not isinstance(failure, UnauthorizedLogin):
+                break
+        raise failure
+
+    async def _try_all(self, credentials: Any) -> Any:
+        failure: Exception = UnauthorizedLogin()
+        for checker in self.checkers:
+            if any(accepted.providedBy(credentials) for accepted in checker.credentialInterfaces):
+                try:
+                    return await maybeDeferred(checker.requestAvatarId, credentials)
+                except UnauthorizedLogin:
+                    continue
+                except LoginFailed as error:
+                    failure = error
+        raise failure
+
+    def is_cached(self, credentials: Any) -> bool:
+        """Return whether the first checker that is asked accepts a password without work (`PasswordFile.is_cached`)."""
+        for (first, name), *_ in self._attempts(credentials.username):
+            others = [c for c in self.checkers if c is not first and hasattr(c, "is_stale")]
+            return (
+                hasattr(first, "is_cached")
+                and not any(other.is_stale() for other in others)  # one may have the exact name now
+                and bool(first.is_cached(_renamed(credentials, name)))
+            )
+        return False
+
+    def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
+        """Return the avatar id of the first checker that accepts the credentials."""
+        has_password = IUsernamePassword.providedBy(credentials)
+        check = self._check_password if has_password else self._try_all
+        return Deferred.fromCoroutine(check(credentials))
+
+
+def _renamed(credentials: Any, name: bytes) -> Any:
+    """Return the credentials with another name, if it is another one."""
+    if name == credentials.username:
+        return credentials
+    return UsernamePassword(name, credentials.password)
