@@ -149,7 +149,7 @@ class ReloadableTests(SynchronousTestCase):
         maybeDeferred(checker.requestAvatarId, UsernamePassword(user, password)).addBoth(
             result.append
         )
-        return result == [user]
+        return result == [user.lower()]
 
     def test_checkers(self) -> None:
         """Another ``--auth`` is used at the next login. One that stays is kept, and one that is gone is closed."""
