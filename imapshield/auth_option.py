@@ -41,6 +41,21 @@ def user_names(settings: Settings) -> UserNames:
         ) from None
 
 
+def set_rehashing(checkers: Sequence[Any], settings: Settings) -> None:
+    """Let password files replace the hashes of other servers, or not."""
+    for checker in checkers:
+        if isinstance(checker, PasswordFile):
+            checker.rehashes = not settings.no_rehash
+
+
+def quota_of(checkers: Sequence[Any], user: str) -> tuple[int | None, int | None]:
+    """Return the bytes and messages that the first password file with this user permits; None if it does not say."""
+    for checker in checkers:
+        if isinstance(checker, PasswordFile) and user in checker.entries:
+            return checker.entries[user].quota
+    return None, None
+
+
 def make_checker(reactor: Any, text: str) -> Any:
     """Return the checker of one ``--auth``.
 

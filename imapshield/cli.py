@@ -1,12 +1,7 @@
-"""The console script ``imapshield``: manages the users of a password file and the bans, and inspects Maildirs.
-
-A password is typed, or read from standard input. It is never an argument, because every process of the machine can
-read the arguments of other processes.
-"""
+"""The console script ``imapshield``: its subcommands, and those about bans. The others are in the ``*_commands.py``."""
 
 import argparse
 import errno
-import getpass
 import math
 import os
 import shlex
@@ -15,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from imapshield import __version__, mail_commands, operator_commands
+from imapshield import __version__, mail_commands, operator_commands, user_commands
 from imapshield.control.request_lines import ControlError
-from imapshield.cred import passwords, users
+from imapshield.cred import users
 from imapshield.first_run import FirstRunFolder
 from imapshield.guard.bans import ban_target
 from imapshield.state_file import (
@@ -27,10 +22,7 @@ from imapshield.state_file import (
     StateFileError,
     default_path,
 )
-
-
-class CommandError(Exception):
-    """The command cannot be run. The text says why, and what to do."""
+from imapshield.user_commands import CommandError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,19 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="imapshield", description=description)
     parser.add_argument("--version", action="version", version=__version__)
     commands: Any = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, run, text in (
-        ("passwd", _passwd, "add a user or change a password, which is typed or read from a pipe"),
-        ("users", _users, "list the users"),
-        ("remove", _remove, "remove a user; the mail is kept"),
-    ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("file", metavar="FILE", help="the password file")
-        if run is not _users:
-            command.add_argument("user", metavar="USER", help="the name of the user")
-        if run is _passwd:
-            scram = "store a SCRAM-SHA-256 secret; SCRAM is offered if all users of FILE have one"
-            command.add_argument("--scram", action="store_true", help=scram)
-        command.set_defaults(run=run)
+    user_commands.add_commands(commands)
     folder = FirstRunFolder.from_environ(os.environ).folder
     state = default_path(os.environ, folder)
     for name, run, text in (
@@ -111,75 +91,6 @@ def _advice(error: OSError, path: str) -> str:
         return f"{path}: is a directory; name a file in it, such as {os.path.join(path, 'users')}"
     text = f"{error.filename or path}: {error.strerror}"
     return f"{text}; run this command as its owner" if error.errno == errno.EACCES else text
-
-
-def _passwd(options: argparse.Namespace) -> None:
-    users.name_in_file(options.user)
-    _check_folder(options.file)
-    password = _read_password()
-    if not password:
-        raise CommandError("the password is empty; nothing was changed")
-    hash_password = passwords.hash_scram if options.scram else passwords.hash_password
-    try:
-        stored = hash_password(password)
-    except passwords.NotAscii:
-        raise CommandError(
-            "with --scram a password has only printable ASCII characters; omit --scram, or "
-            "choose another password"
-        ) from None
-    had_file = os.path.exists(options.file)
-    had_scram = had_file and _offers_scram(options.file)
-    added = users.set_hash(options.file, options.user, stored)
-    print(f"{'added' if added else 'changed'} {options.user}")
-    if not had_file and _only_root_reads(options.file):
-        advice = f"`chown USER {shlex.quote(options.file)}`, if the server runs as another user"
-        print(f"imapshield: only root can read {options.file}; {advice}", file=sys.stderr)
-    if had_scram and not _offers_scram(options.file):
-        text = f"SCRAM is no longer offered, because {options.user} has no SCRAM secret; --scram stores one"
-        print(f"imapshield: {text}", file=sys.stderr)
-
-
-def _only_root_reads(path: str) -> bool:
-    status = _status(path)
-    return status.st_uid == 0 and not status.st_mode & 0o044
-
-
-def _status(path: str) -> os.stat_result:
-    return os.stat(path)
-
-
-def _check_folder(path: str) -> None:
-    """Check, before a password is typed, that the file can exist."""
-    if os.path.isdir(path):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    os.stat(os.path.dirname(os.path.realpath(path)))
-
-
-def _read(path: str) -> tuple[dict[str, str], list[str]]:
-    with open(path, "rb") as file:
-        return users.parse(file.read())
-
-
-def _offers_scram(path: str) -> bool:
-    hashes = _read(path)[0].values()
-    return bool(hashes) and all(passwords.parse_scram(stored) for stored in hashes)
-
-
-def _users(options: argparse.Namespace) -> None:
-    hashes, problems = _read(options.file)
-    for user in hashes:
-        print(user)
-    for problem in problems:
-        print(f"imapshield: {options.file}: {problem}", file=sys.stderr)
-
-
-def _remove(options: argparse.Namespace) -> None:
-    if not users.remove(options.file, options.user):
-        raise CommandError(
-            f"{options.file}: no user {options.user}; list the users with `imapshield users "
-            f"{options.file}`"
-        )
-    print(f"removed {options.user}")
 
 
 def _bans(options: argparse.Namespace) -> None:
@@ -232,15 +143,6 @@ def _state_advice(path: str, error: int) -> str:
         errno.EISDIR: "is a directory",
     }
     return f"{path}: {texts.get(error, os.strerror(error))}; {advice}"
-
-
-def _read_password() -> bytes:
-    if not sys.stdin.isatty():
-        return sys.stdin.buffer.readline().rstrip(b"\r\n")
-    password = getpass.getpass("New password: ")
-    if getpass.getpass("Retype new password: ") != password:
-        raise CommandError("passwords do not match; nothing was changed")
-    return password.encode("utf-8", "surrogateescape")
 
 
 def _fail(text: str) -> int:

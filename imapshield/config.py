@@ -26,7 +26,7 @@ _TOML_TYPES: dict[str, type] = {
     **dict.fromkeys(("mail-root", "index-root", "separator", "prefix"), str),
     **dict.fromkeys(("certificate", "key", "backlog", "state", "ban-command", "control"), str),
     "default-domain": str,
-    "exact-user-names": bool,
+    **dict.fromkeys(("exact-user-names", "no-rehash"), bool),
     **dict.fromkeys(
         ("strict-backlog", "report-only", "verbose", "follow-symlinks", "no-text-index"), bool
     ),
@@ -63,6 +63,7 @@ class Settings:
             of the first-run folder.
         exact_user_names: whether a user name must be written as it is, also in letter case.
         default_domain: the domain of user names without one; "" for none.
+        no_rehash: whether hashes of other servers in password files stay as they are.
         certificate: path of a PEM file with the certificate and its chain; None disables STARTTLS.
         key: path of a PEM file with the private key; by default it is in the file `certificate`.
         verbose: also log connections that never log in.
@@ -84,6 +85,7 @@ class Settings:
     auth: tuple[str, ...] = ()
     exact_user_names: bool = False
     default_domain: str = ""
+    no_rehash: bool = False
     certificate: str | None = None
     key: str | None = None
     verbose: bool = False
@@ -122,6 +124,7 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         auth=tuple(options.get("auth", ())),
         exact_user_names=options.get("exact-user-names", False),
         default_domain=options.get("default-domain", ""),
+        no_rehash=options.get("no-rehash", False),
         certificate=options.get("certificate"),
         key=options.get("key"),
         verbose=options.get("verbose", False),

@@ -15,6 +15,7 @@ _OPTIONS = {
     "report_only": "--report-only",
     "ban": "none",
     "operator": "none",
+    "user_removed": "none",
     "open_files": "LimitNOFILE",
 }
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from twisted.application.service import IService
@@ -14,7 +15,7 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from imapshield.auth_option import make_checker, mechanisms, user_names
+from imapshield.auth_option import make_checker, mechanisms, quota_of, set_rehashing, user_names
 from imapshield.certificates import Certificates, pair_files
 from imapshield.config import ConfigError, Settings
 from imapshield.control.commands import BanCommands, ConnectionCommands
@@ -44,6 +45,7 @@ from imapshield.observe.log_observer import LogObserver
 from imapshield.process.process_control import Process, ProcessControl
 from imapshield.process.reloadable import ReloadableServer
 from imapshield.process.systemd import Notifier
+from imapshield.process.user_watch import UserWatch
 from imapshield.service import CannotServe, ShieldService
 from imapshield.start_checks import check_as_user, check_mail_directories
 from imapshield.state_file import default_path
@@ -78,8 +80,7 @@ def _make_server(
     limits = settings.limits
     with process.user.acting():
         first_run = _first_run_folder(settings)
-    demo_checker = PasswordFile(first_run.users, reactor=reactor)
-    checkers = [make_checker(reactor, text) for text in settings.auth] or [demo_checker]
+    checkers = _checkers(settings, first_run, reactor)
     chain = CheckerChain(checkers, user_names(settings))
     realm = _realm(settings, settings.mail_root or first_run.mail, reactor)
     guard = ProcessGuard(limits, NetworkSet.parse(settings.trust))
@@ -119,6 +120,7 @@ def _make_server(
     more = {"talkers": meter.talkers, "why": history.why, "reload": control_process.reload}
     control = _control_port(settings, first_run, factory, more, reactor)
     start_freeing, stop_freeing = _freeing(factory, reactor)
+    user_watch = _user_watch(factory, realm, checkers, reactor)
 
     def load_state() -> None:
         _log_start(settings, path, control)
@@ -129,6 +131,7 @@ def _make_server(
         state.start()
         start_freeing()
         meter.start(factory)
+        user_watch.start()
         certificates.start()
         control_process.start(process.signals)
 
@@ -148,16 +151,13 @@ def _make_server(
         _open_control(control, is_chosen=settings.control is not None)
         announce(ports)
 
-    on_stop: list[Callable[[], Any]] = [control.close, meter.stop, certificates.stop]
-    on_stop += [lambda: _close_checkers(checkers)]
-    on_stop += [ban_command.stop] if ban_command is not None else []
-    on_stop += [
-        stop_freeing,
-        realm.close,
-        state.stop,
-        admission.report_refused,
+    on_stop: list[Callable[[], Any]] = [
+        *(control.close, meter.stop, certificates.stop, user_watch.stop),
+        lambda: _close_checkers(checkers),
+        *([] if ban_command is None else [ban_command.stop]),
+        *(stop_freeing, realm.close, state.stop, admission.report_refused),
+        lambda: log.summarize(everything=True),
     ]
-    on_stop += [lambda: log.summarize(everything=True)]
     return ShieldService(
         endpoints,
         factory,
@@ -170,6 +170,22 @@ def _make_server(
         on_port=close_off,
         on_listening=listening,
     )
+
+
+def _checkers(settings: Settings, first_run: FirstRunFolder, reactor: Any) -> list[Any]:
+    """Return the checkers of ``--auth``, or that of the demo user."""
+    checkers = [make_checker(reactor, text) for text in settings.auth]
+    checkers = checkers or [PasswordFile(first_run.users, reactor=reactor)]
+    set_rehashing(checkers, settings)
+    return checkers
+
+
+def _user_watch(
+    factory: ShieldedIMAP4Factory, realm: MaildirRealm, checkers: Sequence[Any], reactor: Any
+) -> UserWatch:
+    """Return what notices changed password files, whose quotas the realm asks for from now on."""
+    realm.quota_of = partial(quota_of, checkers)
+    return UserWatch(factory, checkers, reactor)
 
 
 def _certificates(settings: Settings, reactor: Any) -> Certificates:

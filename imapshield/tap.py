@@ -86,6 +86,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["follow-symlinks", None, "Show folders that are symbolic links to directories"],
         ["no-text-index", None, "Do not index the text of messages; SEARCH TEXT and BODY read all"],
         ["exact-user-names", None, "Alice is not alice; without it the exact name is tried first"],
+        ["no-rehash", None, "Keep password hashes of other servers as they are in the file"],
         ["verbose", None, "Also log connections that never log in"],
     ]
     settings = Settings()

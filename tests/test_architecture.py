@@ -69,8 +69,11 @@ RULES = {
     "maildir.watch": Rule((*BASE, "wire", "message", "mailbox"), ("twisted", "zope")),
     "maildir.compression": Rule(("message",), ("backports", "compression"), IO_MODULES),
     "maildir": Rule((*BASE, "wire", "message", "mailbox"), ("zope",)),
-    "cred.passwords": Rule((), ("argon2",)),
-    "cred.users": Rule(()),
+    "cred.passwords": Rule(("cred.foreign_hashes",), ("argon2",)),
+    "cred.foreign_hashes": Rule(()),
+    "cred.password_rules": Rule(never=IO_MODULES),
+    "cred.user_import": Rule(("cred.foreign_hashes", "cred.passwords", "cred.users")),
+    "cred.users": Rule(("cred.foreign_hashes", "cred.passwords")),
     "cred.decoys": Rule((), never=IO_MODULES),
     "cred.twisted_mail_account": Rule(
         (*BASE, "mailbox", "wire", "cred.twisted_mail_mailbox"), ("twisted", "zope")
@@ -86,14 +89,17 @@ RULES = {
         (
             "__init__",
             "control.request_lines",
-            "cred.passwords",
             "cred.users",
             "first_run",
             "guard.bans",
             "mail_commands",
             "operator_commands",
             "state_file",
+            "user_commands",
         )
+    ),
+    "user_commands": Rule(
+        ("cred.password_rules", "cred.passwords", "cred.user_import", "cred.users")
     ),
     "control.request_lines": Rule(never=IO_MODULES),
     "control.socket_file": Rule(("control.request_lines",)),

@@ -10,17 +10,21 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield import __version__, cli
+from imapshield import __version__, cli, user_commands
 from imapshield.cred import passwords, users
 
 Answer = str | type[BaseException]
 
 
-class CommandTests(SynchronousTestCase):
+class CommandCase(SynchronousTestCase):
+    """Runs commands on the password file `path`."""
+
     def setUp(self) -> None:
         self.path = self.mktemp()
         self.patch(passwords, "hash_password", lambda p: passwords.hash_scrypt(p, ln=2))
-        self.patch(cli, "_status", lambda _: os.stat_result([0o600, 0, 0, 0, 1000] + [0] * 5))
+        self.patch(
+            user_commands, "_status", lambda _: os.stat_result([0o600, 0, 0, 0, 1000] + [0] * 5)
+        )
 
     def command(
         self, *arguments: str, stdin: bytes = b"", typed: Sequence[Answer] = ()
@@ -40,9 +44,11 @@ class CommandTests(SynchronousTestCase):
             status = cli.main(arguments)
         return status, out.getvalue(), err.getvalue()
 
+
+class CommandTests(CommandCase):
     def verifies(self, user: str, password: bytes) -> bool:
         with open(self.path, "rb") as file:
-            return passwords.verify(users.parse(file.read())[0][user], password)
+            return passwords.verify(users.parse(file.read())[0][user].stored, password)
 
     def test_passwd_reads_the_first_line_of_a_pipe(self) -> None:
         """The first line of a pipe is the password, whatever its bytes; the password is never printed."""
@@ -52,9 +58,9 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual((status, out, err), (0, "added alice\n", ""))
         self.assertTrue(self.verifies("alice", b"s\xc3\xa9 cret"))
         self.assertEqual(
-            self.command("passwd", self.path, "alice", stdin=b"new")[1], "changed alice\n"
+            self.command("passwd", self.path, "alice", stdin=b"new one")[1], "changed alice\n"
         )
-        self.assertTrue(self.verifies("alice", b"new"))
+        self.assertTrue(self.verifies("alice", b"new one"))
 
     def test_wrong_command_lines_are_one_line(self) -> None:
         """A wrong command, or a missing or superfluous argument, is one line, with the arguments that are expected."""
@@ -96,16 +102,18 @@ class CommandTests(SynchronousTestCase):
         """If root creates a file that only root can read, `imapshield passwd` says what to do, but only then."""
         for uid, mode, lines in ((0, 0o600, 1), (0, 0o640, 0), (8, 0o600, 0)):
             status = os.stat_result((mode, 0, 0, 0, uid, 7, 0, 0, 0, 0))
-            with mock.patch.object(cli, "_status", return_value=status):
+            with mock.patch.object(user_commands, "_status", return_value=status):
                 path = self.mktemp()
-                err = self.command("passwd", path, "alice", stdin=b"x")[2]
-                self.assertEqual(self.command("passwd", path, "bob", stdin=b"x")[2], "")
+                err = self.command("passwd", path, "alice", stdin=b"secret")[2]
+                self.assertEqual(self.command("passwd", path, "bob", stdin=b"secret")[2], "")
             self.assertEqual(err.count(f"only root can read {path}; `chown USER {path}`"), lines)
 
     def test_passwd_prompts_twice_without_echo(self) -> None:
         """At a terminal, `imapshield passwd` prompts for the password twice, without echo."""
-        self.assertEqual(self.command("passwd", self.path, "alice", typed=["sé", "sé"])[0], 0)
-        self.assertTrue(self.verifies("alice", "sé".encode()))
+        self.assertEqual(
+            self.command("passwd", self.path, "alice", typed=["sésame", "sésame"])[0], 0
+        )
+        self.assertTrue(self.verifies("alice", "sésame".encode()))
 
     def test_passwd_scram_stores_a_scram_secret(self) -> None:
         """--scram stores a SCRAM secret; a password that is not ASCII is refused and changes nothing."""
@@ -113,7 +121,9 @@ class CommandTests(SynchronousTestCase):
         self.assertTrue(self.verifies("alice", b"secret"))
         with open(self.path, "rb") as file:
             self.assertIn(b"alice:$scram-sha-256$", file.read())
-        status, _, err = self.command("passwd", "--scram", self.path, "alice", stdin="sé".encode())
+        status, _, err = self.command(
+            "passwd", "--scram", self.path, "alice", stdin="sésame".encode()
+        )
         self.assertEqual(status, 1)
         self.assertIn("ASCII", err)
         self.assertTrue(self.verifies("alice", b"secret"))
@@ -143,7 +153,7 @@ class CommandTests(SynchronousTestCase):
     def test_users_are_listed_and_invalid_lines_reported(self) -> None:
         """Users are listed; an invalid line is reported by its number, without its text."""
         for name in ("bob", "alice"):
-            self.command("passwd", self.path, name, stdin=b"x")
+            self.command("passwd", self.path, name, stdin=b"secret")
         with open(self.path, "ab") as file:
             file.write(b"eve:hunter2\n")
         status, out, err = self.command("users", self.path)
@@ -153,7 +163,7 @@ class CommandTests(SynchronousTestCase):
 
     def test_remove_succeeds_once(self) -> None:
         """Removing a user succeeds once; a second removal is an error of one line."""
-        self.command("passwd", self.path, "alice", stdin=b"x")
+        self.command("passwd", self.path, "alice", stdin=b"secret")
         self.assertEqual(self.command("remove", self.path, "alice"), (0, "removed alice\n", ""))
         status, _, err = self.command("remove", self.path, "alice")
         self.assertEqual((status, len(err.splitlines())), (1, 1))
@@ -165,30 +175,34 @@ class CommandTests(SynchronousTestCase):
             ("passwd", "/no/such/folder/users", "alice"), ("users", "/"),
         ):  # fmt: skip
             with self.subTest(arguments=arguments):
-                status, out, err = self.command(*arguments, stdin=b"x")
+                status, out, err = self.command(*arguments, stdin=b"secret")
                 self.assertEqual((status, out, len(err.splitlines())), (1, "", 1))
 
     def test_advice(self) -> None:
         """A missing directory, a missing file and a lack of permission each have their own advice."""
         folder: str = os.path.abspath(self.mktemp())
         missing = f"the directory {folder} does not exist; create it first"
-        self.assertIn(missing, self.command("passwd", f"{folder}/users", "alice", stdin=b"x")[2])
+        self.assertIn(
+            missing, self.command("passwd", f"{folder}/users", "alice", stdin=b"secret")[2]
+        )
         self.assertIn(missing, self.command("users", f"{folder}/users")[2])
         self.assertIn(f"`imapshield passwd {self.path} USER`", self.command("users", self.path)[2])
         denied = PermissionError(errno.EACCES, "Permission denied", self.path)
         for error, advice in ((denied, "Permission denied; run"), (OSError(28, "Full"), "Full\n")):
             with mock.patch.object(users, "set_hash", side_effect=error):
-                err = self.command("passwd", self.path, "alice", stdin=b"x")[2]
+                err = self.command("passwd", self.path, "alice", stdin=b"secret")[2]
             self.assertIn(f"{self.path}: {advice}", err)
 
     def test_end_of_scram(self) -> None:
         """A hash of another kind in a file of SCRAM secrets says that SCRAM is no longer offered."""
-        self.command("passwd", "--scram", self.path, "alice", stdin=b"x")
-        self.assertEqual(self.command("passwd", "--scram", self.path, "bob", stdin=b"x")[2], "")
-        status, _, err = self.command("passwd", self.path, "bob", stdin=b"x")
+        self.command("passwd", "--scram", self.path, "alice", stdin=b"secret")
+        self.assertEqual(
+            self.command("passwd", "--scram", self.path, "bob", stdin=b"secret")[2], ""
+        )
+        status, _, err = self.command("passwd", self.path, "bob", stdin=b"secret")
         self.assertEqual(status, 0)
         self.assertIn("SCRAM is no longer offered, because bob", err)
-        self.assertEqual(self.command("passwd", self.path, "alice", stdin=b"x")[2], "")
+        self.assertEqual(self.command("passwd", self.path, "alice", stdin=b"secret")[2], "")
 
     def test_password_argument_is_refused(self) -> None:
         """A password on the command line, where every process could read it, is refused."""

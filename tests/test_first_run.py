@@ -44,7 +44,7 @@ class FirstRunFolderTests(SynchronousTestCase):
         password = self.start()
         with open(self.first_run.users, "rb") as file:
             hashes, problems = users.parse(file.read())
-        self.assertTrue(passwords.verify(hashes["demo"], password.encode()))
+        self.assertTrue(passwords.verify(hashes["demo"].stored, password.encode()))
         self.assertEqual((problems, list(hashes)), ([], ["demo"]))
         self.assertEqual(len(os.listdir(os.path.join(self.first_run.mail, "demo", "new"))), 3)
         self.assertEqual(stat.S_IMODE(os.stat(self.first_run.mail).st_mode), 0o700)

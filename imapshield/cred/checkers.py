@@ -6,11 +6,12 @@ work is done. A correct password is cached, so that the next login with the same
 """
 
 import hmac
+import json
 import os
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from hashlib import blake2b
 from typing import Any
 
@@ -24,7 +25,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from imapshield.cred import decoys, passwords, users
+from imapshield.cred import decoys, foreign_hashes, passwords, users
 from imapshield.cred.sasl import IScramProof, fake_secret
 
 THREADS = 2
@@ -72,11 +73,14 @@ class PasswordFile:
         pool: an object with the methods of `ThreadPool`, for tests.
         max_pending: the maximum number of running and waiting checks; further logins fail with `TooManyLogins`.
         decoy_key: initial value of the attribute.
+        rehashes: whether a hash of another server becomes one of ours when its user logs in, which changes the file.
 
     Attributes:
         decoy_key: a secret of up to 64 bytes that stays the same over restarts. From it come the salts of unknown
             users. None: it is derived from the hash of the first user in the file. Then it changes when that user is
             removed or gets another password, and that user could compute it.
+        entries: the lines of the file when it was read last, by user.
+        on_gone: called in the reactor's thread with users who could log in and cannot any more.
     """
 
     credentialInterfaces = (IUsernamePassword, IScramProof)
@@ -90,16 +94,21 @@ class PasswordFile:
         pool: ThreadPool | None = None,
         max_pending: int = MAX_PENDING,
         decoy_key: bytes | None = None,
+        rehashes: bool = False,
     ) -> None:
         self.path = os.path.abspath(path)
         self._reactor = reactor
         self._pool = pool or ThreadPool(0, THREADS, "passwords")
         self._max_pending = max_pending
+        self.rehashes = rehashes
         self._pending = 0
         self._started = self._closed = False
         self._read_lock = threading.Lock()
         self._version: object = None
+        self.entries: dict[str, users.UserEntry] = {}
+        self.on_gone: Callable[[Set[str]], object] = lambda _: None
         self._hashes: dict[str, str] = {}
+        self._rehashing: set[str] = set()
         self._scram_secrets: dict[bytes, passwords.ScramSecret] = {}
         self._logged_problems = ""
         self._key = secrets.token_bytes(32)
@@ -130,11 +139,15 @@ class PasswordFile:
         self._pending += 1
         password, pool = credentials.password, self._pool
         checked = deferToThreadPool(self._reactor, pool, self._check, user, password)
-        return checked.addBoth(self._checked, user, digest, credentials.username)
+        return checked.addBoth(self._checked, user, digest, credentials)
 
     def has_user(self, user: bytes) -> bool:
-        """Return whether the file had a user of exactly this name when it was read last."""
-        return user.decode("utf-8", "surrogateescape") in self._hashes
+        """Return whether the file had a user of exactly this name when it was read last, who may be disabled."""
+        return user.decode("utf-8", "surrogateescape") in self.entries
+
+    def can_log_in(self, user: str) -> bool:
+        """Return whether the file had a usable line of exactly this name when it was read last."""
+        return user in self._hashes
 
     def is_stale(self) -> bool:
         """Return whether the file has changed since it was read."""
@@ -222,7 +235,7 @@ class PasswordFile:
         return stored if verifiable and passwords.verify(verifiable, password) else None
 
     def _checked(
-        self, result: str | Failure | None, user: str, digest: bytes, username: bytes
+        self, result: str | Failure | None, user: str, digest: bytes, credentials: Any
     ) -> bytes | Failure:
         """Return the result of the check, and cache a correct password. Runs on the reactor."""
         self._pending -= 1
@@ -238,7 +251,40 @@ class PasswordFile:
         self._cache.move_to_end(user)
         while len(self._cache) > CACHE_SIZE:
             self._cache.popitem(last=False)
+        self._replace_hash(user, credentials.password, result)
+        username: bytes = credentials.username
         return username
+
+    def _replace_hash(self, user: str, password: bytes, stored: str) -> None:
+        """Begin to replace a hash of another server that `password` has."""
+        has_room = user not in self._rehashing and len(self._rehashing) < self._max_pending
+        if self.rehashes and has_room and foreign_hashes.is_foreign(stored):
+            self._rehashing.add(user)
+            pool, arguments = self._pool, (user, password, stored)
+            replaced = deferToThreadPool(self._reactor, pool, self._rehash, *arguments)
+            replaced.addBoth(self._rehashed, user)
+
+    def _rehash(self, user: str, password: bytes, stored: str) -> None:
+        """Write another hash of a correct password, if the file has the old one still. Runs in a thread."""
+        if not self._closed:
+            users.set_hash(self.path, user, passwords.hash_password(password), only_if=stored)
+
+    def _rehashed(self, result: object, user: str) -> None:
+        self._rehashing.discard(user)
+        if not isinstance(result, Failure):
+            self._log.info(
+                "{path}: new hash of {user_json}", path=self.path, user_json=json.dumps(user)
+            )
+            return
+        self.rehashes = False  # one line is enough
+        error = result.value
+        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+        self._log.warn(
+            "{path}: the hashes of other servers stay, because the file cannot be changed: {reason}; make it and its"
+            " directory writable for the user of the server, or use --no-rehash",
+            path=self.path,
+            reason=reason,
+        )
 
     def _digest(self, password: bytes) -> bytes:
         return blake2b(password, key=self._key, digest_size=32).digest()
@@ -275,7 +321,7 @@ class PasswordFile:
             return
         try:
             with open(self.path, "rb") as file:
-                hashes, problems = users.parse(file.read())
+                entries, problems = users.parse(file.read())
         except OSError as error:
             problem = error.strerror or "cannot be read"
             text = (
@@ -284,11 +330,21 @@ class PasswordFile:
             )
             self._log_problems(text, [problem])
             raise CheckerUnavailable("the password file cannot be read") from None
-        self._hashes, self._version = hashes, version
+        hashes = users.usable(entries)
+        gone = self._hashes.keys() - hashes.keys()
+        self.entries, self._hashes, self._version = entries, hashes, version
+        if gone:
+            self._reactor.callFromThread(self.on_gone, gone)
         parsed = {user.encode(): passwords.parse_scram(stored) for user, stored in hashes.items()}
         scram_secrets = {user: secret for user, secret in parsed.items() if secret is not None}
         self._scram_secrets = scram_secrets if len(scram_secrets) == len(hashes) else {}
         self._read_decoys()
+        without = users.without_scram(hashes)
+        if without:
+            advice = f"`imapshield passwd --scram {self.path} {without[0]}` stores one"
+            problems.append(
+                f"SCRAM is not offered, because {without[0]} has no SCRAM secret; {advice}"
+            )
         if not hashes:
             advice = f"add a user with `imapshield passwd {self.path} USER`"
             problems = [f"no users; nobody can log in; {advice}", *problems]

@@ -8,6 +8,8 @@ Each hash contains its parameters, so old hashes stay valid when the defaults ch
 * ``$scrypt$ln=15,r=8,p=1$SALT$DIGEST`` needs only the standard library.
 * ``$scram-sha-256$i=65536$SALT$STOREDKEY$SERVERKEY`` (the values of RFC 5803) lets a client prove that it knows the
   password without sending it. A thief of the file can try far more passwords per second than with the other formats.
+
+`foreign_hashes` has those of other servers.
 """
 
 import hmac
@@ -17,6 +19,8 @@ from base64 import b64decode, b64encode
 from hashlib import pbkdf2_hmac, scrypt, sha256
 from types import ModuleType
 from typing import NamedTuple, Self
+
+from imapshield.cred import foreign_hashes
 
 try:
     import argon2
@@ -132,6 +136,8 @@ def verify(stored: str, password: bytes) -> bool:
         UnusableHash: no password can be verified against `stored`.
     """
     validate(stored)
+    if foreign_hashes.is_foreign(stored):
+        return foreign_hashes.verify(stored, password)
     if stored.startswith("$argon2"):
         assert _argon2 is not None
         try:
@@ -154,6 +160,12 @@ def validate(stored: str) -> None:
     Raises:
         UnusableHash: no password can be verified. The text never contains `stored`, which may be a password.
     """
+    if foreign_hashes.is_foreign(stored):
+        try:
+            foreign_hashes.validate(stored)
+        except ValueError as error:
+            raise UnusableHash(str(error)) from None
+        return
     if parse_scram(stored) is not None:
         return
     if stored.startswith("$argon2"):
@@ -177,6 +189,8 @@ def validate(stored: str) -> None:
 
 def cost(stored: str) -> str:
     """Return the part of a valid stored hash that decides how long `verify` takes: its kind and its parameters."""
+    if foreign_hashes.is_foreign(stored):
+        return foreign_hashes.cost(stored)
     return stored.rsplit("$", 3 if stored.startswith("$scram-") else 2)[0]
 
 

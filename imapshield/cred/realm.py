@@ -24,7 +24,7 @@ from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
 from imapshield.mailbox.storage import IStore
 from imapshield.mailbox.store_account import StoreAccount
 from imapshield.mailbox.store_helpers import ChangeNotifier
-from imapshield.mailbox.values import Namespace
+from imapshield.mailbox.values import Namespace, QuotaLimits
 from imapshield.maildir import text_index_file
 from imapshield.maildir.index_database import FIRST_BUSY_SECONDS
 from imapshield.maildir.large_messages import LargeMessages
@@ -117,7 +117,9 @@ class MaildirRealm:
             the separator, or is empty. The names of the store do not have it.
 
     Attributes:
-        max_idle_accounts, quota: as above. They may be changed; the quota is that of accounts which are opened later.
+        max_idle_accounts, quota: as above. They may be changed.
+        quota_of: returns the maximum number of bytes and of messages of one user. None means that of `quota`, 0 no
+            limit. It is called in threads.
     """
 
     _log = Logger()
@@ -158,6 +160,7 @@ class MaildirRealm:
             tuple(optional_interfaces) if open_store else (IQuota, IMetadata)
         )
         self.quota = quota
+        self.quota_of: Callable[[str], QuotaLimits] = lambda _: (None, None)
         self._large_messages = LargeMessages()
         self._namespace = Namespace.as_shown(prefix, separator)
         self._accounts: dict[str, StoreAccount] = {}
@@ -212,7 +215,7 @@ class MaildirRealm:
             self._start()
             account = self._accounts[user] = StoreAccount(
                 user,
-                lambda: self._open_account(maildir, index),
+                lambda: self._open_account(user, maildir, index),
                 SerialWorker(self._threads),
                 change_notifier=self._notifier_of(user),
                 on_idle=self._account_idle,
@@ -278,7 +281,14 @@ class MaildirRealm:
             self._unused_stores.stop()
             self._pool.stop()
 
-    def _open_account(self, path: str, index: str | None) -> IStore:
+    def _quota(self, user: str) -> QuotaLimits:
+        octets, messages = (
+            default if own is None else own or None
+            for own, default in zip(self.quota_of(user), self.quota, strict=True)
+        )
+        return octets, messages
+
+    def _open_account(self, user: str, path: str, index: str | None) -> IStore:
         if self._open_store is not None:
             return self._open_store(path)
 
@@ -289,7 +299,7 @@ class MaildirRealm:
             path,
             now=time.time,
             log_warning=log_warning,
-            quota=self.quota,
+            quota=lambda: self._quota(user),
             base=self.mail_root.base,
             index_directory=index,
             follow_symlinks=self._follow_symlinks,

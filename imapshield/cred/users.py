@@ -2,19 +2,50 @@
 
 Blocking, and without Twisted: the console script writes the file, and the checker reads it. Comments (``#``), the
 order of the lines, and fields after the hash, which belong to other programs, are kept.
+
+The lines may be those of Dovecot's passwd-file: ``user:hash:uid:gid:gecos:home:shell:extra``. A ``!`` before the hash
+disables the user, as in ``/etc/shadow``. ``extra`` has fields with spaces between them; it may also follow the hash
+at once. These have a meaning here:
+
+* ``quota=1G`` and ``quota_messages=5000``, or Dovecot's ``userdb_quota_rule=*:bytes=1G:messages=5000``; 0 is no limit.
+* ``nologin`` disables the user.
+* `UNSUPPORTED` fields restrict or redirect logins in ways that this server cannot follow, so it accepts none.
 """
 
 import fcntl
 import os
+import re
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
-from imapshield.cred import passwords
+from imapshield.cred import foreign_hashes, passwords
 
 MAX_NAME_BYTES = 255
 """Maximum length of a user name in bytes, which is that of a file name."""
+
+
+UNSUPPORTED = ("allow_nets", "allow_real_nets", "user", "proxy", "proxy_maybe", "host", "pass")
+"""Extra fields of Dovecot that decide who may log in, from where, or as whom."""
+
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SIZE = re.compile(r"(\d{1,12})([bkmgt]?)", re.ASCII | re.IGNORECASE)
+
+
+class UserEntry(NamedTuple):
+    """What a password file says of one user.
+
+    Attributes:
+        stored: the hash; "" if nobody can log in with this line.
+        is_disabled: whether the line says so itself.
+        quota: the maximum number of bytes and of messages; 0 means no limit, None that the line does not say.
+    """
+
+    stored: str
+    is_disabled: bool = False
+    quota: tuple[int | None, int | None] = (None, None)
 
 
 class BadUserName(ValueError):
@@ -44,13 +75,14 @@ def user_name(raw: bytes) -> str:
     return name
 
 
-def parse(text: bytes) -> tuple[dict[str, str], list[str]]:
+def parse(text: bytes) -> tuple[dict[str, UserEntry], list[str]]:
     """Parse a password file.
 
     Returns:
-        The hash of each user, and a text for each invalid line. If a user has two lines, the first one is used.
+        The entry of each user, and a text for each invalid line. If a user has two lines, the first one is used. A user
+        with an invalid line is one who cannot log in.
     """
-    hashes: dict[str, str] = {}
+    entries: dict[str, UserEntry] = {}
     problems = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith(b"#"):
@@ -58,16 +90,76 @@ def parse(text: bytes) -> tuple[dict[str, str], list[str]]:
         raw, _, rest = line.partition(b":")
         try:
             name = user_name(raw)
-            stored = rest.partition(b":")[0].decode("ascii", "replace").strip()
-            passwords.validate(stored)
+            if name in entries:
+                raise ValueError(f"{name} has an earlier line, which is used")
+            entries[name] = UserEntry("")
+            entries[name], problem = parse_entry(rest)
         except ValueError as error:
-            problems.append(f"line {number}: {error}")
-            continue
-        if name in hashes:
-            problems.append(f"line {number}: {name} has an earlier line, which is used")
-        else:
-            hashes[name] = stored
-    return hashes, problems
+            problem = str(error)
+        if problem:
+            problems.append(f"line {number}: {problem}")
+    return entries, problems
+
+
+def usable(entries: dict[str, UserEntry]) -> dict[str, str]:
+    """Return the hashes of the users who can log in."""
+    return {user: entry.stored for user, entry in entries.items() if entry.stored}
+
+
+def without_scram(hashes: Mapping[str, str]) -> list[str]:
+    """Return the users because of whom SCRAM is not offered to the others: empty if nobody has a SCRAM secret."""
+    without = [user for user, stored in hashes.items() if passwords.parse_scram(stored) is None]
+    return without if len(without) < len(hashes) else []
+
+
+def parse_entry(rest: bytes) -> tuple[UserEntry, str]:
+    """Parse what follows the name and the colon in a line.
+
+    Returns:
+        The entry, and what is wrong with its extra fields.
+
+    Raises:
+        ValueError: no password can be verified with it. The text says why.
+    """
+    stored, *others = rest.split(b":", 6)
+    hashed = stored.decode("ascii", "replace").strip()
+    is_short = bool(others) and (b"=" in others[0] or others[0].strip() == b"nologin")
+    extra = others[5] if len(others) == 6 and not is_short else b":".join(others) * is_short
+    fields = dict(each.partition("=")[::2] for each in extra.decode("utf-8", "replace").split())
+    is_disabled = hashed.startswith(("!", "*")) or "nologin" in fields
+    if not is_disabled:
+        hashed = foreign_hashes.native(hashed)
+        passwords.validate(hashed)
+    for name in UNSUPPORTED:
+        if name in fields:
+            raise ValueError(f"{name} is not supported, so the user cannot log in; remove it")
+    problem = ""
+    quota: tuple[int | None, int | None] = (None, None)
+    try:
+        quota = _quota(fields)
+    except ValueError:
+        problem = "the quota is not a number, as in quota=1G quota_messages=5000; it is ignored"
+    return UserEntry("" if is_disabled else hashed, is_disabled, quota), problem
+
+
+def _quota(fields: dict[str, str]) -> tuple[int | None, int | None]:
+    """Return the bytes and the messages of the extra fields."""
+    folder, *limits = fields.get("userdb_quota_rule", "").split(":")
+    rules = dict(each.partition("=")[::2] for each in limits) if folder == "*" else {}
+    octets = fields.get("quota", rules.get("bytes"))
+    if octets is None and "storage" in rules:  # its unit is KiB
+        octets = rules["storage"] + ("K" if rules["storage"].isdigit() else "")
+    messages = fields.get("quota_messages", rules.get("messages"))
+    return _number(octets), _number(messages)
+
+
+def _number(text: str | None) -> int | None:
+    if text is None:
+        return None
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    return int(match[1]) * _UNITS[match[2].lower()]
 
 
 def name_in_file(user: str) -> bytes:
@@ -85,8 +177,16 @@ def name_in_file(user: str) -> bytes:
     return name
 
 
-def set_hash(path: str, user: str, stored: str) -> bool:
+def set_hash(path: str, user: str, stored: str, *, only_if: str | None = None) -> bool:
     """Set the hash of a user. A new user is added at the end of the file, which is created if it does not exist.
+
+    A user who is disabled stays disabled.
+
+    Args:
+        path: the file.
+        user: the name.
+        stored: the new hash.
+        only_if: change nothing if the user has another hash than this one, or is not in the file.
 
     Returns:
         Whether the user is new.
@@ -95,20 +195,80 @@ def set_hash(path: str, user: str, stored: str) -> bool:
         BadUserName, OSError: nothing was changed.
     """
     name = name_in_file(user)
-    entry = name + b":" + stored.encode()
+    is_new = False
+
+    def changed(old: bytes) -> bytes:
+        if only_if is None:
+            return b"!" * old.startswith(b"!") + stored.encode()
+        text = old.decode("ascii", "replace").strip()
+        if foreign_hashes.native(text) != only_if:
+            return old
+        # With the scheme, Dovecot can still read what it could read before.
+        has_scheme = text.startswith("{") and stored.startswith("$argon2id$")
+        return (b"{ARGON2ID}" if has_scheme else b"") + stored.encode()
 
     def edit(lines: list[bytes]) -> list[bytes]:
-        edited, exists = [], False
-        for line in lines:
-            owner, _, rest = line.partition(b":")
-            if owner != name:
-                edited.append(line)
-            elif not exists:
-                exists = True
-                edited.append(entry + b"".join(rest.partition(b":")[1:]))
-        return edited if exists else [*edited, entry]
+        nonlocal is_new
+        edited, exists = _edit_hashes(lines, name, changed)
+        is_new = not exists and only_if is None
+        return [*edited, name + b":" + stored.encode()] if is_new else edited
 
-    return _rewrite(path, edit, create=True) > 0
+    _rewrite(path, edit, create=only_if is None)
+    return is_new
+
+
+def set_disabled(path: str, user: str, *, is_disabled: bool) -> bool:
+    """Disable a user, who then cannot log in, or enable a user again. The hash is kept.
+
+    Returns:
+        Whether the file has the user.
+
+    Raises:
+        OSError: nothing was changed.
+    """
+    exists = False
+
+    def changed(old: bytes) -> bytes:
+        return b"!" * is_disabled + old.lstrip(b"!")
+
+    def edit(lines: list[bytes]) -> list[bytes]:
+        nonlocal exists
+        edited, exists = _edit_hashes(lines, user.encode("utf-8", "surrogateescape"), changed)
+        return edited
+
+    _rewrite(path, edit, create=False)
+    return exists
+
+
+def add_lines(path: str, lines: dict[str, bytes]) -> None:
+    """Replace the lines of users, or add them at the end: name → the line after the name and the colon.
+
+    Raises:
+        BadUserName, OSError: nothing was changed.
+    """
+    new = {name_in_file(user): rest for user, rest in lines.items()}
+
+    def edit(old: list[bytes]) -> list[bytes]:
+        kept = [line for line in old if line.startswith(b"#") or line.partition(b":")[0] not in new]
+        return [*kept, *(name + b":" + rest for name, rest in new.items())]
+
+    _rewrite(path, edit, create=True)
+
+
+def _edit_hashes(
+    lines: list[bytes], name: bytes, change: Callable[[bytes], bytes]
+) -> tuple[list[bytes], bool]:
+    """Return the lines with another hash for one user, without further lines of that user; and whether there is one."""
+    edited, exists = [], False
+    for line in lines:
+        owner, _, rest = line.partition(b":")
+        if owner != name or line.startswith(b"#"):
+            edited.append(line)
+        elif not exists:
+            exists = True
+            old, colon, others = rest.partition(b":")
+            edited.append(name + b":" + change(old) + colon + others)
+    return edited, exists
 
 
 def remove(path: str, user: str) -> bool:

@@ -262,6 +262,10 @@ class FetchResult:
         return FetchResult(kept_uids, columns, self.missing, [*self.unreadable, *failed])
 
 
+QuotaLimits = tuple[int | None, int | None]
+"""The maximum number of bytes and of messages of an account."""
+
+
 class Quota(NamedTuple):
     """The usage and the limits of an account (RFC 9208). A limit of None means unlimited.
 

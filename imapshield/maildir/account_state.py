@@ -9,7 +9,7 @@ from itertools import count
 from imapshield.errors import NoSuchMailbox, QuotaExceeded, StoreIOError
 from imapshield.limits import LimitReached
 from imapshield.mailbox.in_place import may_block
-from imapshield.mailbox.values import Quota
+from imapshield.mailbox.values import Quota, QuotaLimits
 from imapshield.maildir import filename, files, local_disk
 from imapshield.maildir.entry import Ownership
 from imapshield.maildir.fetch_cache import FetchCache
@@ -54,7 +54,7 @@ class AccountState:
         now: Callable[[], float],
         log_warning: Callable[[str], None],
         *,
-        quota: tuple[int | None, int | None] = (None, None),
+        quota: QuotaLimits | Callable[[], QuotaLimits] = (None, None),
         base: str | None = None,
         index_directory: str | None = None,
         follow_symlinks: bool = False,
@@ -86,7 +86,7 @@ class AccountState:
         self.kept_moves: set[int] = set()
         self.volumes: frozenset[int] = frozenset()
         self.is_running = False
-        self._quota = quota
+        self._quota = quota if callable(quota) else lambda: quota
         self._logged_full_disk = 0.0
         self._is_index_inside = self._index_path == path
         self._index_fd = -1
@@ -232,7 +232,7 @@ class AccountState:
         Its triggers count messages, the bytes of their files, and the bytes of metadata.
         """
         octets, messages = self.index.db.execute("SELECT octets, messages FROM account").fetchone()
-        return Quota(octets, messages, *self._quota)
+        return Quota(octets, messages, *self._quota())
 
     def check_quota(self, messages: int, octets: int, *, counted: bool = False) -> None:
         """Check that there is room for more messages and bytes; `counted` if the index counts them already.
@@ -243,7 +243,7 @@ class AccountState:
         Raises:
             QuotaExceeded: the account would be over its quota.
         """
-        if self._quota == (None, None):
+        if self._quota() == (None, None):
             return
         usage = self.usage()
         for name, added, used, limit in (

@@ -34,6 +34,7 @@ from imapshield.mailbox.storage import (
     IQuotaStore,
     IStore,
 )
+from imapshield.mailbox.values import QuotaLimits
 from imapshield.maildir import (
     append_copy,
     flags_expunge,
@@ -135,7 +136,7 @@ class MaildirStore:
         root: the directory that holds ``cur``, ``new`` and ``tmp``.
         now: returns seconds since the epoch; file times are compared with it.
         log_warning: called with one line for the operator: what failed, the path, and what to do.
-        quota: the maximum of bytes and of messages of the account; None is no limit.
+        quota: the maximum of bytes and of messages of the account, or returns it; None is no limit.
         base: a directory above `root` that the owner of the mail cannot replace; by default the parent directory. Below
             it, symbolic links are not followed, except those of root and of the server's own user.
         index_directory: the directory of the index, which is created if it does not exist; by default `root`.
@@ -152,7 +153,7 @@ class MaildirStore:
         *,
         now: Callable[[], float],
         log_warning: Callable[[str], None],
-        quota: tuple[int | None, int | None] = (None, None),
+        quota: QuotaLimits | Callable[[], QuotaLimits] = (None, None),
         base: str | None = None,
         index_directory: str | None = None,
         follow_symlinks: bool = False,

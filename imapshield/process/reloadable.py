@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from imapshield.auth_option import make_checker, mechanisms, user_names
+from imapshield.auth_option import make_checker, mechanisms, set_rehashing, user_names
 from imapshield.certificates import Certificates, CertificateSource, pair_files
 from imapshield.config import Settings
 from imapshield.cred.checker_chain import CheckerChain
@@ -64,7 +64,7 @@ class ReloadableServer:
             ("proxy",): self._proxy,
             ("trust",): self._trust,
             ("verbose",): self._verbose,
-            ("auth", "exact_user_names", "default_domain"): self._auth(settings),
+            ("auth", "exact_user_names", "default_domain", "no_rehash"): self._auth(settings),
             ("certificate", "key"): self._certificate(run_in_thread),
         }
         renewals = [self._read_users(run_in_thread), self.certificates.look]
@@ -125,6 +125,7 @@ class ReloadableServer:
                 gone = [checker for text, checker in known.items() if text not in made]
                 known.clear()
                 known.update(made)
+                set_rehashing([*made.values()], new)
                 self._use_checkers(list(made.values()), names)
                 for checker in gone:
                     getattr(checker, "close", lambda: None)()

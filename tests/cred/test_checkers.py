@@ -91,6 +91,27 @@ class PasswordFileTests(SynchronousTestCase):
         os.unlink(self.path)
         self.assertFalse(self.checker.ready)
 
+    def test_users_because_of_whom_scram_is_not_offered_are_logged(self) -> None:
+        """If some users have SCRAM secrets, the log names one who has none."""
+        users.set_hash(self.path, "bob", passwords.hash_scram(b"x", iterations=4096))
+        self.checker.load()
+        (warning,) = self.warnings()
+        advice = f"`imapshield passwd --scram {self.checker.path} alice` stores one"
+        text = f"SCRAM is not offered, because alice has no SCRAM secret; {advice}"
+        self.assertIn(text, formatEvent(warning))
+
+    def test_disabled_user_is_refused_like_an_unknown_one(self) -> None:
+        """A disabled user is refused at the cost of one hash, also while the password is cached."""
+        self.accepts(b"alice", b"secret")
+        users.set_disabled(self.path, "alice", is_disabled=True)
+        with mock.patch.object(passwords, "verify", wraps=passwords.verify) as verify:
+            users.set_hash(self.path, "bob", BOB)
+            self.refuses(b"alice", b"secret")
+        self.assertEqual(verify.call_count, 1)
+        self.assertTrue(self.checker.has_user(b"alice"))
+        users.set_disabled(self.path, "alice", is_disabled=False)
+        self.accepts(b"alice", b"secret")
+
     def test_unknown_user_has_a_constant_salt(self) -> None:
         """An unknown user has a constant salt and the iterations of some known user, and no password matches."""
         for name, iterations in (("alice", 4096), ("bob", 5000)):
@@ -281,6 +302,69 @@ class ClientTextTests(SynchronousTestCase):
             checker: Any = FixedChecker(error)
             answer = Server(checker=checker).connect()(b"a LOGIN alice secret")
             self.assertEqual(answer, b"a NO [UNAVAILABLE] %b\r\n" % text)
+
+
+class RehashTests(SynchronousTestCase):
+    SHA = "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="  # secret
+
+    def setUp(self) -> None:
+        self.patch(passwords, "hash_password", lambda p: passwords.hash_scrypt(p, ln=2))
+        self.path = os.path.abspath(self.mktemp())
+        with open(self.path, "w") as file:
+            file.write(f"alice:{self.SHA}:1000:1000\n")
+        self.pool = FakePool()
+        self.checker = PasswordFile(self.path, reactor=FakeReactor(), pool=self.pool, rehashes=True)
+        self.logged: list[dict[str, Any]] = []
+        observer: Any = self.logged.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+    def login(self, password: bytes = b"secret") -> Deferred[Any]:
+        return self.checker.requestAvatarId(UsernamePassword(b"alice", password))
+
+    def line(self) -> str:
+        with open(self.path) as file:
+            return file.read()
+
+    def test_a_login_replaces_the_hash_of_another_server(self) -> None:
+        """After a login the hash is one of ours, with the other fields of the line; the password stays correct."""
+        self.failureResultOf(self.login(b"wrong"), UnauthorizedLogin)
+        self.assertIn(self.SHA, self.line())
+        self.successResultOf(self.login())
+        self.assertRegex(self.line(), r"^alice:\$scrypt\$[^:]+:1000:1000\n$")
+        before = self.line()
+        self.successResultOf(self.login())
+        self.assertEqual(self.line(), before)
+        self.assertIn(f'{self.path}: new hash of "alice"', [formatEvent(e) for e in self.logged])
+
+    def test_the_setting_turns_it_off(self) -> None:
+        """Without the setting the file stays as it is."""
+        self.checker.rehashes = False
+        self.successResultOf(self.login())
+        self.assertIn(self.SHA, self.line())
+
+    def test_a_line_that_was_changed_meanwhile_stays(self) -> None:
+        """A password that is set between the login and the new hash is not lost."""
+        self.pool.paused = True
+        login = self.login()
+        jobs, self.pool.jobs_run = self.pool.jobs, 0
+        on_result, check, arguments = jobs.popleft()
+        on_result(True, check(*arguments))
+        self.successResultOf(login)
+        users.set_hash(self.path, "alice", BOB)
+        self.pool.run_pending()
+        self.assertEqual(self.line(), f"alice:{BOB}:1000:1000\n")
+
+    def test_a_file_that_cannot_be_written_is_one_line(self) -> None:
+        """If the file cannot be changed, logins work and the log has one line that says what to do."""
+        denied = mock.Mock(side_effect=PermissionError(13, "Permission denied"))
+        self.patch(users, "set_hash", denied)
+        for _ in range(2):
+            self.checker._cache.clear()
+            self.successResultOf(self.login())
+        self.assertEqual(denied.call_count, 1)
+        (warning,) = [e for e in self.logged if e["log_level"] is LogLevel.warn]
+        self.assertIn("Permission denied; make it and its directory writable", formatEvent(warning))
 
 
 class CheckerChainTests(SynchronousTestCase):

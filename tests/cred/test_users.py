@@ -70,11 +70,62 @@ class PasswordFileTests(SynchronousTestCase):
         with open(self.path, "wb") as file:
             file.write(text)
 
+    def entry(self, rest: str) -> users.UserEntry:
+        entries, self.problems = parse(f"alice:{rest}\n".encode())
+        return entries["alice"]
+
+    def test_quota_of_a_user(self) -> None:
+        """A line may have a quota, in our own words or in those of Dovecot, after the hash or after Dovecot's fields."""
+        for fields, expected in (
+            ("", (None, None)),
+            (":quota=1G", (1 << 30, None)),
+            (":quota=10m quota_messages=5", (10 << 20, 5)),
+            ("::::::quota_messages=0", (None, 0)),
+            ("::::::userdb_quota_rule=*:bytes=1G", (1 << 30, None)),
+            (":1:1:x:/home/a:/bin/sh:userdb_quota_rule=*:storage=2:messages=7", (2048, 7)),
+            ("::::::userdb_quota_rule=*:storage=2M quota=1k", (1024, None)),
+            ("::::::userdb_quota_rule=Trash:bytes=1G", (None, None)),
+            (":1000:1000:Alice quota=1:/home/a:/bin/sh", (None, None)),
+        ):
+            self.assertEqual(self.entry(HASH + fields).quota, expected, fields)
+            self.assertEqual(self.problems, [])
+        for fields in (":quota=x", ":quota=-1", ":quota_messages=1.5"):
+            self.assertEqual(self.entry(HASH + fields), users.UserEntry(HASH))
+            self.assertIn("the quota is not a number", self.problems[0])
+
+    def test_disabled_users(self) -> None:
+        """A user with ! or * before the hash or with nologin is disabled, and that is no problem of the line."""
+        for rest in ("!" + HASH, "!", "!!", "*", f"{HASH}:nologin", f"{HASH}::::::nologin=y"):
+            self.assertEqual(self.entry(rest), users.UserEntry("", is_disabled=True), rest)
+            self.assertEqual(self.problems, [])
+
+    def test_restrictions_that_are_not_supported(self) -> None:
+        """Nobody can log in with a line that has a restriction which this server does not enforce."""
+        for field in ("allow_nets=10.0.0.0/8", "user=bob", "proxy=y host=x"):
+            self.assertEqual(self.entry(f"{HASH}::::::{field}").stored, "")
+            self.assertIn("is not supported", self.problems[0])
+
+    def test_a_hash_is_replaced_only_if_it_is_the_expected_one(self) -> None:
+        """A hash that was changed meanwhile stays, and a user who was removed stays removed."""
+        self.write(f"alice:{HASH}:x=1\nbob:{OTHER}\n".encode())
+        for user, expected in (("alice", OTHER), ("carol", HASH)):
+            self.assertFalse(set_hash(self.path, user, "new", only_if=expected))
+        self.assertEqual(self.read(), f"alice:{HASH}:x=1\nbob:{OTHER}\n".encode())
+        set_hash(self.path, "alice", "new", only_if=HASH)
+        self.assertEqual(self.read(), f"alice:new:x=1\nbob:{OTHER}\n".encode())
+
+    def test_dovecot_can_read_a_replaced_hash(self) -> None:
+        """A hash that replaces one with Dovecot's scheme has a scheme, too."""
+        self.write(b"alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
+        set_hash(self.path, "alice", "$argon2id$x", only_if="{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=")
+        self.assertEqual(self.read(), b"alice:{ARGON2ID}$argon2id$x\n")
+
     def test_parse_reports_the_line_of_a_problem(self) -> None:
         """Comments, empty lines and fields after the hash are ignored; a problem names its line."""
         text = f"# users\n\nalice:{HASH}:uid=1000\r\nbob:plain\n:{HASH}\nalice:{OTHER}\nno colon\n\xff:{HASH}\n"
-        hashes, problems = parse(text.encode("latin-1"))
-        self.assertEqual(hashes, {"alice": HASH})
+        entries, problems = parse(text.encode("latin-1"))
+        self.assertEqual(users.usable(entries), {"alice": HASH})
+        self.assertEqual([*entries], ["alice", "bob", "no colon"])
         self.assertEqual(
             [p.partition(":")[0] for p in problems], [f"line {n}" for n in (4, 5, 6, 7, 8)]
         )
