@@ -19,6 +19,8 @@ from imapshield.limits import REPORTABLE, Limits
 
 DEFAULT_LISTEN = "tcp:1143:interface=127.0.0.1"
 
+LOG_FORMATS = ("text", "json")
+
 SEPARATORS = "/.^_|:~-"
 """The characters that ``--separator`` permits: those that mean nothing else in mailbox names, patterns and URLs."""
 
@@ -27,6 +29,7 @@ _TOML_TYPES: dict[str, type] = {
     **dict.fromkeys(("certificate", "key", "backlog", "state", "ban-command", "control"), str),
     "default-domain": str,
     **dict.fromkeys(("exact-user-names", "no-rehash"), bool),
+    **dict.fromkeys(("admin", "admin-auth", "metrics", "log-format"), str),
     **dict.fromkeys(
         ("strict-backlog", "report-only", "verbose", "follow-symlinks", "no-text-index"), bool
     ),
@@ -72,6 +75,10 @@ class Settings:
         state: path of the file that keeps bans over a restart; "none" for no file, None for the default.
         ban_command: path of a program that is called for each ban, or None.
         control: path of the control socket; "none" for no socket, None for the default.
+        admin: description of the endpoint of the status page; None for no page.
+        admin_auth: who may see it, as ``file:PATH``; None for whoever has the token of the process.
+        metrics: description of an endpoint with figures for Prometheus, without a login; None for none.
+        log_format: one of `LOG_FORMATS`.
         limits: the limits, with the changes of the operator.
     """
 
@@ -94,6 +101,10 @@ class Settings:
     state: str | None = None
     ban_command: str | None = None
     control: str | None = None
+    admin: str | None = None
+    admin_auth: str | None = None
+    metrics: str | None = None
+    log_format: str = LOG_FORMATS[0]
     limits: Limits = field(default_factory=Limits)
 
 
@@ -133,6 +144,10 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         state=options.get("state"),
         ban_command=options.get("ban-command"),
         control=options.get("control"),
+        admin=options.get("admin"),
+        admin_auth=options.get("admin-auth"),
+        metrics=options.get("metrics"),
+        log_format=options.get("log-format", LOG_FORMATS[0]),
         limits=Limits(**limits),
     )
     if settings.mail_root is not None and not settings.auth:
@@ -146,6 +161,10 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
     for text in settings.listen:
         if settings.certificate is None and text.removeprefix("haproxy:").startswith("imaps"):
             raise ConfigError(f"--listen {text} needs --certificate: add --certificate PEM")
+    if settings.admin_auth is not None and settings.admin is None:
+        raise ConfigError("--admin-auth needs --admin: add --admin tcp:8143:interface=127.0.0.1")
+    if settings.log_format not in LOG_FORMATS:
+        raise ConfigError(f"--log-format {settings.log_format}: must be {' or '.join(LOG_FORMATS)}")
     _check_names(settings.separator, settings.prefix)
     return settings
 

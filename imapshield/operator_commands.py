@@ -237,6 +237,16 @@ def _show_reload(answer: dict[str, Any]) -> Iterable[str]:
         yield "reloaded; no setting has changed"
 
 
+def _show_admin(answer: dict[str, str]) -> Iterable[str]:
+    if not answer["token"]:
+        yield f"{answer['url']} with a user and password of --admin-auth"
+    elif answer["url"].startswith("unix:"):
+        yield f"{answer['url']} with the token {answer['token']}"
+    else:
+        # Browsers do not send what is after the #, so no log has it.
+        yield f"{answer['url']}login#{answer['token']}"
+
+
 _WHO = {"metavar": "USER|ADDRESS|NETWORK|NUMBER", "help": "whose connections"}
 _COMMANDS: Sequence[tuple[str, Callable[[Any], Iterable[str]], str, Sequence[tuple[str, Any]]]] = (
     ("status", _show_status, "show what the running server is doing", ()),
@@ -253,6 +263,7 @@ _COMMANDS: Sequence[tuple[str, Callable[[Any], Iterable[str]], str, Sequence[tup
         (("who", {"nargs": "?", **_WHO}),),
     ),
     ("kick", _show_kick, "reset connections", (("who", _WHO),)),
+    ("admin", _show_admin, "print the address of the status page, and how to log in", ()),
     (
         "why",
         _show_why,

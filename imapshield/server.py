@@ -3,28 +3,20 @@
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from twisted.application.service import IService
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from imapshield import __version__
 from imapshield.auth_option import make_checker, mechanisms, quota_of, set_rehashing, user_names
 from imapshield.certificates import Certificates, pair_files
 from imapshield.config import ConfigError, Settings
-from imapshield.control.commands import BanCommands, ConnectionCommands
-from imapshield.control.end_history import EndHistory
-from imapshield.control.port import ControlPort
-from imapshield.control.request_lines import ControlError
-from imapshield.control.server import ControlFactory, Handler
-from imapshield.control.socket_file import server_path
-from imapshield.control.work_meter import WorkMeter
 from imapshield.cred.checker_chain import CheckerChain
 from imapshield.cred.checkers import PasswordFile
 from imapshield.cred.realm import MaildirRealm
@@ -42,6 +34,7 @@ from imapshield.guard.process_guard import ProcessGuard
 from imapshield.guard.shares import files_for
 from imapshield.guard_state import GuardState
 from imapshield.observe.log_observer import LogObserver
+from imapshield.operator_ports import OperatorPorts
 from imapshield.process.process_control import Process, ProcessControl
 from imapshield.process.reloadable import ReloadableServer
 from imapshield.process.systemd import Notifier
@@ -53,7 +46,7 @@ from imapshield.state_file import default_path
 _log = Logger(namespace="imapshield")
 
 
-def make_server(settings: Settings, reactor: Any, process: Process = Process()) -> IService:  # noqa: B008
+def make_server(settings: Settings, reactor: Any, process: Process = Process()) -> ShieldService:  # noqa: B008
     """Return the server as a service that is not yet started.
 
     Args:
@@ -76,7 +69,7 @@ def _make_server(
     process: Process,
     certificates: Certificates,
     endpoints: Sequence[tuple[str, Any]],
-) -> IService:
+) -> ShieldService:
     limits = settings.limits
     with process.user.acting():
         first_run = _first_run_folder(settings)
@@ -84,12 +77,8 @@ def _make_server(
     chain = CheckerChain(checkers, user_names(settings))
     realm = _realm(settings, settings.mail_root or first_run.mail, reactor)
     guard = ProcessGuard(limits, NetworkSet.parse(settings.trust))
-    log, meter, history = (
-        LogObserver(verbose=settings.verbose),
-        WorkMeter(reactor),
-        EndHistory(time.time),
-    )
-    observers: list[EventObserver] = [log, meter, history]
+    log, operator = LogObserver(verbose=settings.verbose), OperatorPorts(settings, reactor)
+    observers: list[EventObserver] = [log, *operator.observers]
     factory = ShieldedIMAP4Factory(
         Portal(realm, [chain]),
         limits=limits,
@@ -111,26 +100,26 @@ def _make_server(
         *(ban_command, reactor),
         on_checkers=lambda: _keep_decoys(state, checkers),
     )
+    operator.connect(factory, certificates, first_run.folder, process.user.acting)
     control_process = ProcessControl(
         reloadable.reloader(settings, process.load or (lambda: settings)),
         Notifier(os.environ, reactor),
-        ConnectionCommands(factory, reactor.seconds).status,
+        operator.status,
         reactor,
     )
-    more = {"talkers": meter.talkers, "why": history.why, "reload": control_process.reload}
-    control = _control_port(settings, first_run, factory, more, reactor)
+    operator.handlers["reload"] = control_process.reload
     start_freeing, stop_freeing = _freeing(factory, reactor)
     user_watch = _user_watch(factory, realm, checkers, reactor)
 
     def load_state() -> None:
-        _log_start(settings, path, control)
+        _log_start(settings, path, operator.control_path)
         for checker in checkers:
             if isinstance(checker, PasswordFile):
                 checker.load()
         state.on_load = lambda: _keep_decoys(state, checkers)
         state.start()
         start_freeing()
-        meter.start(factory)
+        operator.start()
         user_watch.start()
         certificates.start()
         control_process.start(process.signals)
@@ -148,11 +137,11 @@ def _make_server(
     announce = (lambda _: None) if settings.auth else _announcer(first_run)
 
     def listening(ports: Sequence[tuple[str, str]]) -> None:
-        _open_control(control, is_chosen=settings.control is not None)
+        operator.open()
         announce(ports)
 
     on_stop: list[Callable[[], Any]] = [
-        *(control.close, meter.stop, certificates.stop, user_watch.stop),
+        *(operator.close, certificates.stop, user_watch.stop),
         lambda: _close_checkers(checkers),
         *([] if ban_command is None else [ban_command.stop]),
         *(stop_freeing, realm.close, state.stop, admission.report_refused),
@@ -228,42 +217,10 @@ def _keep_decoys(state: GuardState, checkers: Sequence[Any]) -> None:
             checker.decoy_key = decoy_key
 
 
-def _control_port(
-    settings: Settings,
-    first_run: FirstRunFolder,
-    factory: ShieldedIMAP4Factory,
-    more: Mapping[str, Handler],
-    reactor: Any,
-) -> ControlPort:
-    """Return the control socket, which is not open yet. It has the commands here, and `more`."""
-    connections = ConnectionCommands(factory, reactor.seconds)
-    bans = BanCommands(factory, reactor.seconds)
-    handlers = {
-        "status": connections.status,
-        "who": connections.who,
-        "kick": connections.kick,
-        "bans": bans.bans,
-        "ban": bans.ban,
-        "unban": bans.unban,
-        **more,
-    }
-    path = settings.control or server_path(os.environ, first_run.folder)
-    return ControlPort(None if path == "none" else path, ControlFactory(handlers), reactor)
-
-
-def _open_control(control: ControlPort, *, is_chosen: bool) -> None:
-    """Open the control socket. The server does not need it, so only a path that was chosen must be usable."""
-    try:
-        control.open()
-    except ControlError as error:
-        if is_chosen:
-            raise CannotServe(f"--control {error}") from None
-        _log.warn("no control socket: {error} with --control", error=str(error))
-
-
-def _log_start(settings: Settings, state: str | None, control: ControlPort) -> None:
+def _log_start(settings: Settings, state: str | None, control: str | None) -> None:
     """Log what decides about bans, which limits are not enforced, and where the server can be asked."""
-    _log.info("control={path}", path=control.path or "none")
+    _log.info("version={version}", version=__version__)
+    _log.info("control={path}", path=control or "none")
     _log.info(
         "bans: state={state} trust={trust} proxy={proxy} ban-command={ban_command}",
         state=state or "none",

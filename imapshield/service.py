@@ -14,7 +14,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
 SUMMARY_SECONDS = 10.0
@@ -71,6 +71,9 @@ class ShieldService(Service):
         on_open_files: called with the number of files that the system permits the process to open, or None.
         on_port: called with each endpoint description and port when it listens.
         on_listening: called, while the process may still be root, with (endpoint description, address) of each port.
+
+    Attributes:
+        log_observer: writes the log of twistd, in place of twistd's own observer; None for that one.
     """
 
     endpoints: Sequence[tuple[str, Any]]
@@ -83,11 +86,18 @@ class ShieldService(Service):
     on_open_files: Callable[[int | None], object] = lambda _: None
     on_port: Callable[[str, Any], object] = lambda _text, _port: None
     on_listening: Callable[[Sequence[tuple[str, str]]], object] | None = None
+    log_observer: ILogObserver | None = field(default=None, init=False)
     _ports: list[tuple[str, Any]] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._loop = LoopingCall(self.periodic)
         self._loop.clock = self.clock
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Belong to an application, which takes its log observer from one of its components."""
+        if self.log_observer is not None and hasattr(parent, "setComponent"):
+            parent.setComponent(ILogObserver, self.log_observer)
+        super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
         """Listen on all endpoints, while the process may still be root.

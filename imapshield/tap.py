@@ -78,6 +78,10 @@ class Options(usage.Options, strcred.AuthOptionMixin):
             None,
             "UNIX socket for `imapshield status`, or none [default: see docs/operating.rst]",
         ],
+        ["admin", None, None, "Endpoint of the status page, such as tcp:8143:interface=127.0.0.1"],
+        ["admin-auth", None, None, "Who may log in to it, as file:PATH [default: see docs]"],
+        ["metrics", None, None, "Endpoint with /metrics and /health, without a login"],
+        ["log-format", None, None, "text, or json for one JSON object a line [default: text]"],
         ["config", None, None, "TOML file with these options; the command line takes precedence"],
     ]
     optFlags = [
@@ -202,8 +206,13 @@ def makeService(options: Options) -> IService:
     from imapshield.server import make_server
 
     use_monotonic_clock(reactor)
+    from imapshield.process.json_log_file import json_log_observer
+
     try:
-        return make_server(options.settings, reactor, _process(options, reactor))
+        service = make_server(options.settings, reactor, _process(options, reactor))
+        if options.settings.log_format == "json":
+            service.log_observer = json_log_observer(options.parent)
+        return service
     except ConfigError as error:
         raise SystemExit(f"imapshield: {error}") from None
 

@@ -81,7 +81,9 @@ RULES = {
     "cred.twisted_mail_mailbox": Rule((*BASE, "mailbox", "wire"), ("twisted", "zope")),
     "cred.unused_stores": Rule(("free_memory", "mailbox"), ("twisted",)),
     "cred": Rule((*BASE, "mailbox", "maildir"), ("twisted", "zope")),
-    "observe": Rule(("limits", "events"), ("twisted",)),
+    "observe.counters": Rule(("events",), never=IO_MODULES),
+    "observe.chart_history": Rule(never=IO_MODULES),
+    "observe": Rule(("limits", "events"), ("twisted", "zope")),
     "testing": Rule((*BASE, "edge", "mailbox", "message", "wire"), ("twisted", "zope")),
     "free_memory": Rule(never=IO_MODULES),
     "first_run": Rule(("cred.passwords", "cred.users")),
@@ -101,10 +103,26 @@ RULES = {
     "user_commands": Rule(
         ("cred.password_rules", "cred.passwords", "cred.user_import", "cred.users")
     ),
+    "admin.web_sessions": Rule(("guard",), never=IO_MODULES),
+    "admin.metrics": Rule(("observe.reactor_delay",), ("prometheus_client",)),
+    "admin": Rule(
+        (
+            *("certificates", "config", "control.request_lines", "cred.checkers", "endpoints"),
+            *("guard", "observe"),
+        ),
+        ("twisted",),
+    ),
     "control.request_lines": Rule(never=IO_MODULES),
     "control.socket_file": Rule(("control.request_lines",)),
     "control.client": Rule(("control.request_lines",)),
     "control": Rule(("__init__", *BASE, "edge", "guard", "observe"), ("twisted",)),
+    "operator_ports": Rule(
+        (
+            *("admin", "certificates", "config", "control", "edge.factory", "events", "observe"),
+            "service",
+        ),
+        ("twisted",),
+    ),
     "operator_commands": Rule(("control.client", "control.request_lines", "control.socket_file")),
     "state_file": Rule(("guard",)),
     "guard_state": Rule(("guard", "state_file"), ("twisted",)),
@@ -142,10 +160,10 @@ RULES = {
     "server": Rule(
         (
             *BASE,
+            "__init__",
             "auth_option",
             "certificates",
             "config",
-            "control",
             "cred",
             "edge",
             "endpoints",
@@ -154,6 +172,7 @@ RULES = {
             "guard",
             "guard_state",
             "observe",
+            "operator_ports",
             "process",
             "service",
             "start_checks",
@@ -420,8 +439,9 @@ class ImportTests(SynchronousTestCase):
         extras = project["optional-dependencies"]
         self.assertIn("argon2-cffi", " ".join(extras["argon2"]))
         self.assertIn("backports.zstd", " ".join(extras["zstd"]))
+        self.assertIn("prometheus-client", " ".join(extras["metrics"]))
         # Python 3.14 has the package "compression".
-        optional = {"argon2", "backports", "compression"}
+        optional = {"argon2", "backports", "compression", "prometheus_client"}
         permitted = {name for rule in RULES.values() for name in rule.others}
         self.assertEqual(permitted - {*RUNTIME, *optional}, set())
 

@@ -4,6 +4,7 @@ Each takes a `Request` and returns what can be written as JSON. Sizes are bytes,
 """
 
 from collections.abc import Callable
+from heapq import nlargest
 from typing import Any
 
 from imapshield import __version__
@@ -52,11 +53,15 @@ class ConnectionCommands:
         }
 
     async def who(self, request: Request) -> list[dict[str, Any]]:
-        """Return the connections, optionally only those of the argument `who`; most pending commands first."""
+        """Return the connections, optionally only those of the argument `who`; most pending commands first.
+
+        The argument `number` is how many at most.
+        """
         found = self._matching(request.text("who")) if request.arguments.get("who") else None
         servers = self._factory.connections if found is None else found
-        ordered = sorted(servers, key=lambda server: -server.guard.pending)
-        return [_describe(server) for server in ordered[:MAX_WHO]]
+        number = int(min(max(1, request.number("number", MAX_WHO)), MAX_WHO))
+        first = nlargest(number, servers, key=lambda server: server.guard.pending)
+        return [_describe(server) for server in first]
 
     async def kick(self, request: Request) -> int:
         """Reset the connections of the argument `who`, and return how many they were."""

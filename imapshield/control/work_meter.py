@@ -40,9 +40,13 @@ class WorkMeter:
 
     Args:
         reactor: an `IReactorTime`.
+
+    Attributes:
+        total: what all connections have done since the start.
     """
 
     def __init__(self, reactor: Any) -> None:
+        self.total = Work()
         self._reactor = reactor
         self._now: Callable[[], float] = reactor.seconds
         self._talkers = Talkers(self._now())
@@ -74,6 +78,7 @@ class WorkMeter:
         networks = networks_of(event.peer)
         network = describe(networks[1]) if networks else ""
         number = str(event.connection) if event.connection else ""
+        self.total = Work._make(map(sum, zip(self.total, work, strict=True)))
         self._talkers.add(Source(number, event.peer, network, user), work, self._now())
 
     def _collect(self) -> Deferred[None]:

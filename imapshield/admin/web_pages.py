@@ -1,0 +1,267 @@
+"""The pages: login, the status page with its scripts, what these ask, and ``/metrics`` and ``/health``."""
+
+import html
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from math import ceil
+from typing import Any
+from urllib.parse import urlsplit
+
+from imapshield.admin.metrics import Metrics
+from imapshield.admin.metrics import is_available as has_metrics
+from imapshield.admin.monitor import Monitor
+from imapshield.admin.web_login import Unavailable, WebLogin
+from imapshield.admin.web_sessions import MAX_SECONDS, LoginRate, Session, WebSessions
+from imapshield.admin.web_site import AdminRequest, Answer, Handler
+from imapshield.control.request_lines import ControlError
+from imapshield.observe.chart_history import RANGES
+
+_JSON = "application/json"
+_HTML = "text/html; charset=utf-8"
+_STATIC = {
+    "app.js": "text/javascript; charset=utf-8",
+    "charts.js": "text/javascript; charset=utf-8",
+    "login.js": "text/javascript; charset=utf-8",
+    "style.css": "text/css; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+_COOKIE = "imapshield"
+_NO_METRICS = b"install the package: pip install 'imapshield[metrics]'\n"
+
+
+def open_pages(monitor: Monitor) -> dict[tuple[str, str], Handler]:
+    """Return the pages without a login for ``--metrics``: ``/metrics`` and ``/health``."""
+    return {("GET", "/metrics"): _metrics(monitor), ("GET", "/health"): _health(monitor)}
+
+
+def _metrics(monitor: Monitor) -> Handler:
+    metrics = Metrics(monitor) if has_metrics else None
+
+    async def answer(request: AdminRequest) -> Answer:  # noqa: ARG001
+        if metrics is None:
+            return Answer(501, _NO_METRICS)
+        return Answer(200, *await metrics.text())
+
+    return answer
+
+
+def _health(monitor: Monitor) -> Handler:
+    async def answer(request: AdminRequest) -> Answer:  # noqa: ARG001
+        problem = monitor.problem()
+        return Answer(503 if problem else 200, f"{problem or 'ok'}\n".encode())
+
+    return answer
+
+
+class StatusPages:
+    """The pages of ``--admin``.
+
+    Args:
+        monitor: what they show.
+        login: who may see them.
+        now: returns seconds of a monotonic clock.
+    """
+
+    def __init__(self, monitor: Monitor, login: WebLogin, now: Callable[[], float]) -> None:
+        self._monitor, self._login, self._now = monitor, login, now
+        self._sessions, self._rate = WebSessions(), LoginRate()
+        folder = files("imapshield.admin") / "static"
+        self._pages = {
+            name: (folder / name).read_text("utf-8") for name in ("login.html", "index.html")
+        }
+        self._static = {name: (folder / name).read_bytes() for name in _STATIC}
+        self._metrics = _metrics(monitor)
+
+    def handlers(self) -> dict[tuple[str, str], Handler]:
+        """Return the handler of each method and path."""
+        return {
+            ("GET", "/"): self._index,
+            ("GET", "/login"): self._login_page,
+            ("POST", "/login"): self._log_in,
+            ("POST", "/logout"): self._log_out,
+            ("GET", "/api/state"): self._state,
+            ("GET", "/api/history"): self._history,
+            **{("POST", f"/api/{name}"): self._action(name) for name in ("ban", "unban", "kick")},
+            ("GET", "/metrics"): self._metrics_page,
+            ("GET", "/health"): _health(self._monitor),
+            **{("GET", f"/{name}"): self._file(name) for name in _STATIC},
+        }
+
+    def _file(self, name: str) -> Handler:
+        answer = Answer(200, self._static[name], _STATIC[name])
+
+        async def send(request: AdminRequest) -> Answer:  # noqa: ARG001
+            return answer
+
+        return send
+
+    def _session(self, request: AdminRequest) -> Session | None:
+        return self._sessions.find(_cookie(request), self._now())
+
+    async def _index(self, request: AdminRequest) -> Answer:
+        session = self._session(request)
+        if session is None:
+            return _redirect("/login")
+        return self._page("index.html", _cookie(request), user=session.user or "token")
+
+    def _page(self, name: str, cookie: str, status: int = 200, **values: str) -> Answer:
+        values = {"form_token": self._sessions.form_token(cookie), **values}
+        text = self._pages[name]
+        for key, value in values.items():
+            text = text.replace(f"{{{key}}}", html.escape(value, quote=True))
+        return Answer(status, text.encode(), _HTML)
+
+    async def _login_page(self, request: AdminRequest) -> Answer:
+        if self._session(request) is not None:
+            return _redirect("/")
+        return self._login_form(request)
+
+    def _login_form(
+        self, request: AdminRequest, status: int = 200, problem: str = "", retry: float = 0.0
+    ) -> Answer:
+        # A cookie without a session, so that the form has a token, too.
+        cookie = _cookie(request) or self._sessions.form_token(str(self._now()))
+        kind = "by-token" if self._login.by_token else "by-name"
+        user = request.argument("user")[:64]
+        page = self._page("login.html", cookie, status, kind=kind, user=user, problem=problem)
+        headers = {"Retry-After": str(ceil(retry))} if retry else {}
+        return Answer(
+            status, page.body, _HTML, headers, cookies=(_set_cookie(request, cookie, MAX_SECONDS),)
+        )
+
+    def _is_own_form(self, request: AdminRequest) -> bool:
+        """Whether a form was sent by one of our own pages."""
+        return _is_same_origin(request) and self._sessions.is_form_token(
+            _cookie(request), request.argument("form_token") or request.header("x-form-token")
+        )
+
+    async def _log_in(self, request: AdminRequest) -> Answer:
+        if not self._is_own_form(request):
+            return self._login_form(request, 403, "The form has expired. Try again.")
+        user, password = request.argument("user"), request.argument("password")
+        wait = self._rate.take(request.client_host(), self._now())
+        if wait:
+            text = f"Too many attempts. Wait {ceil(wait)} seconds."
+            return self._login_form(request, 429, text, wait)
+        try:
+            is_right = await self._login.check(user, password)
+        except Unavailable:
+            text = "Passwords cannot be checked now; the log of the server says why."
+            return self._login_form(request, 503, text)
+        if not is_right:
+            text = "Wrong token." if self._login.by_token else "Wrong name or password."
+            return self._login_form(request, 403, text)
+        self._sessions.end(_cookie(request))
+        # A new cookie: nobody else can know it.
+        cookie = self._sessions.begin(user, self._now())
+        answer = _redirect("/")
+        return Answer(
+            answer.status, answer.body, headers=answer.headers,
+            cookies=(_set_cookie(request, cookie, MAX_SECONDS),),
+        )  # fmt: skip
+
+    async def _log_out(self, request: AdminRequest) -> Answer:
+        if not self._is_own_form(request):
+            return Answer(403, b"not sent by the status page\n")
+        self._sessions.end(_cookie(request))
+        answer = _redirect("/login")
+        return Answer(303, headers=answer.headers, cookies=(_set_cookie(request, "", 0),))
+
+    async def _state(self, request: AdminRequest) -> Answer:
+        if self._session(request) is None:
+            return _LOGGED_OUT
+        return Answer(200, await self._monitor.state(), _JSON)
+
+    async def _history(self, request: AdminRequest) -> Answer:
+        if self._session(request) is None:
+            return _LOGGED_OUT
+        name = request.argument("range")
+        if name not in RANGES:
+            return _problem(400, f"range must be one of {', '.join(RANGES)}")
+        return Answer(200, await self._monitor.history(name), _JSON)
+
+    def _action(self, name: str) -> Handler:
+        """Return the handler of a command that changes something."""
+
+        async def act(request: AdminRequest) -> Answer:
+            if self._session(request) is None:
+                return _LOGGED_OUT
+            if not self._is_own_form(request):
+                return _problem(403, "not sent by the status page; load it again")
+            arguments: dict[str, Any] = {}
+            for argument in ("network", "who"):
+                if request.argument(argument):
+                    arguments[argument] = request.argument(argument)
+            seconds = request.argument("seconds")
+            if seconds:
+                if not (seconds.isascii() and seconds.isdecimal() and len(seconds) < 10):
+                    return _problem(400, "seconds must be a whole number")
+                arguments["seconds"] = int(seconds)
+            try:
+                result = await self._monitor.ask(name, **arguments)
+            except ControlError as error:
+                return _problem(400, str(error))
+            self._monitor.forget_answers()
+            return Answer(200, json.dumps({"result": result}).encode(), _JSON)
+
+        return act
+
+    async def _metrics_page(self, request: AdminRequest) -> Answer:
+        if self._session(request) is None:
+            refused = await self._basic_refusal(request)
+            if refused is not None:
+                return refused
+        return await self._metrics(request)
+
+    async def _basic_refusal(self, request: AdminRequest) -> Answer | None:
+        """Return why a request is not authenticated by HTTP Basic; None if it is."""
+        user, password = (
+            raw.decode("utf-8", "replace") for raw in (request.getUser(), request.getPassword())
+        )
+        headers = {"WWW-Authenticate": 'Basic realm="imapshield", charset="UTF-8"'}
+        if not password:
+            return Answer(401, b"log in\n", headers=headers)
+        if self._login.is_cached(user, password):
+            return None
+        wait = self._rate.take(request.client_host(), self._now())
+        if wait:
+            return Answer(429, b"too many attempts\n", headers={"Retry-After": str(ceil(wait))})
+        try:
+            is_right = await self._login.check(user, password)
+        except Unavailable:
+            return Answer(503, b"passwords cannot be checked now\n")
+        return None if is_right else Answer(401, b"wrong name or password\n", headers=headers)
+
+
+def _cookie(request: AdminRequest) -> str:
+    return (request.getCookie(_COOKIE.encode()) or b"").decode("ascii", "replace")[:128]
+
+
+def _set_cookie(request: AdminRequest, value: str, seconds: float) -> str:
+    """Return the header that sets the cookie. A proxy in front says whether the browser uses TLS."""
+    is_secure = request.isSecure() or request.header("x-forwarded-proto") == "https"
+    secure = "; Secure" if is_secure else ""
+    return f"{_COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds:.0f}{secure}"
+
+
+def _is_same_origin(request: AdminRequest) -> bool:
+    """Whether a browser says that the request comes from our own page; other programs say nothing.
+
+    Only the host is compared: behind a proxy with TLS, the scheme differs.
+    """
+    if request.header("sec-fetch-site") not in ("", "same-origin", "none"):
+        return False
+    origin = request.header("origin")
+    return not origin or urlsplit(origin).netloc == request.header("host") != ""
+
+
+def _redirect(path: str) -> Answer:
+    return Answer(303, headers={"Location": path})
+
+
+def _problem(status: int, text: str) -> Answer:
+    return Answer(status, json.dumps({"error": text}).encode(), _JSON)
+
+
+_LOGGED_OUT = _problem(403, "log in")

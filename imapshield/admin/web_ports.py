@@ -1,0 +1,183 @@
+"""The ports of ``--admin`` and ``--metrics``: which addresses are safe, and listening on them.
+
+Rules
+-----
+* Passwords and cookies cross no network without TLS: an address that others can reach needs TLS.
+* Without a password file, only who can ask the control socket learns the token with which to log in.
+* A UNIX socket has the mode 0600 unless the endpoint names another one.
+"""
+
+import re
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.defer import maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from imapshield.admin.metrics import is_available as has_metrics
+from imapshield.admin.monitor import Monitor
+from imapshield.admin.web_login import FileLogin, TokenLogin
+from imapshield.admin.web_pages import StatusPages, open_pages
+from imapshield.admin.web_site import BoundedSite
+from imapshield.certificates import Certificates
+from imapshield.config import ConfigError, Settings
+from imapshield.control.request_lines import ControlError, Request
+from imapshield.endpoints import server_endpoint
+
+EXAMPLE = "tcp:8143:interface=127.0.0.1"
+
+_LOCAL = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1", re.ASCII)
+
+_log = Logger(namespace="imapshield")
+
+
+class WebPorts:
+    """The web sites of one server.
+
+    Args:
+        settings: the configuration.
+        monitor: looks at the server.
+        certificates: for endpoints with TLS.
+        reactor: the reactor.
+
+    Raises:
+        ConfigError: an option cannot be used.
+    """
+
+    def __init__(
+        self, settings: Settings, monitor: Monitor, certificates: Certificates, reactor: Any
+    ) -> None:
+        self.monitor, self._reactor = monitor, reactor
+        self._sites: list[tuple[str, Any, BoundedSite]] = []
+        self._ports: list[Any] = []
+        self._login: FileLogin | TokenLogin = TokenLogin()
+        self._url = ""
+        if settings.admin is not None:
+            text = settings.admin
+            endpoint = _endpoint(reactor, "admin", text, certificates)
+            if not _is_safe(text):
+                raise ConfigError(
+                    f"--admin {text}: passwords would cross the network without TLS; use https:PORT with"
+                    f" --certificate, or {EXAMPLE}"
+                )
+            self._login = _login(settings, reactor)
+            pages = StatusPages(monitor, self._login, reactor.seconds)
+            self._sites.append(
+                (f"--admin {text}", endpoint, BoundedSite(pages.handlers(), reactor))
+            )
+        if settings.metrics is not None:
+            if not has_metrics:
+                raise ConfigError("--metrics needs a package: pip install 'imapshield[metrics]'")
+            endpoint = _endpoint(reactor, "metrics", settings.metrics, certificates)
+            site = BoundedSite(open_pages(monitor), reactor)
+            self._sites.append((f"--metrics {settings.metrics}", endpoint, site))
+
+    def open(self) -> None:
+        """Listen.
+
+        Raises:
+            ConfigError: that is not possible.
+        """
+        for text, endpoint, site in self._sites:
+            failures: list[Failure] = []
+            listening = maybeDeferred(endpoint.listen, site)
+            listening.addCallbacks(self._ports.append, failures.append)
+            if failures:
+                reason = str(failures[0].value).rstrip(".")
+                raise ConfigError(f"{text}: cannot listen: {reason}; choose another address")
+            where = _where(self._ports[-1].getHost())
+            if text.startswith("--admin "):
+                self._url = _url(text, self._ports[-1].getHost())
+            _log.info("web: {option} at {where}", option=text, where=where)
+
+    def start(self) -> None:
+        """Begin to sample what the pages show, and say that the server stops when it does."""
+        if self._sites:
+            self.monitor.start()
+            self._reactor.addSystemEventTrigger("before", "shutdown", self.monitor.stop)
+
+    async def close(self) -> None:
+        """Stop listening, and close all connections."""
+        self._login.close()
+        self.monitor.stop()
+        ports, self._ports = self._ports, []
+        for port in ports:
+            with suppress(OSError):  # a server that has given up root cannot remove a UNIX socket
+                await maybeDeferred(port.stopListening)
+        for _, _, site in self._sites:
+            site.close()
+
+    async def admin(self, request: Request) -> dict[str, str]:  # noqa: ARG002
+        """Return where the status page is, and the token with which to log in if there is no password file."""
+        if not self._url:
+            raise ControlError(f"there is no status page; start the server with --admin {EXAMPLE}")
+        token = self._login.token if isinstance(self._login, TokenLogin) else ""
+        return {"url": self._url, "token": token}
+
+
+def _login(settings: Settings, reactor: Any) -> Any:
+    if settings.admin_auth is None:
+        if settings.control == "none":
+            raise ConfigError(
+                "--admin needs --admin-auth file:PATH with --control none, which hides the token"
+            )
+        return TokenLogin()
+    kind, _, path = settings.admin_auth.partition(":")
+    if kind != "file" or not path:
+        raise ConfigError(
+            f"--admin-auth {settings.admin_auth}: use file:PATH; `imapshield passwd PATH USER` writes it"
+        )
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        raise ConfigError(
+            f"--admin-auth file:{path}: {error.strerror}; `imapshield passwd {path} USER` creates it,"
+            " and the user of the server must be able to read it"
+        ) from None
+    return FileLogin(path, reactor)
+
+
+def _endpoint(reactor: Any, option: str, text: str, certificates: Certificates) -> Any:
+    """Return the endpoint of an option: those of ``--listen``, and ``https:PORT``."""
+    kind, _, rest = text.partition(":")
+    description = text
+    if kind == "https":
+        if certificates.main is None:
+            raise ConfigError(f"--{option} {text} needs --certificate: add --certificate PEM")
+        if not rest:
+            raise ConfigError(f"--{option} {text}: has no port; write https:8143")
+        description = f"imaps:{rest}"
+    elif kind == "unix" and "mode=" not in text:
+        description = f"{text}:mode=600"
+    try:
+        return server_endpoint(reactor, description, certificates)
+    except ConfigError:
+        raise
+    except Exception as error:  # endpoint parsers are plugins and may raise anything
+        raise ConfigError(
+            f"--{option} {text}: not a Twisted endpoint ({error}); use for example {EXAMPLE}"
+        ) from None
+
+
+def _is_safe(text: str) -> bool:
+    """Return whether nobody else can read what clients of an endpoint send."""
+    kind, *arguments = re.findall(r"(?:\\.|[^:\\])+", text)
+    interface = [a.removeprefix("interface=") for a in arguments if a.startswith("interface=")]
+    is_local = bool(interface) and bool(_LOCAL.fullmatch(interface[0].replace("\\", "")))
+    return kind in ("https", "tls", "ssl", "unix") or is_local
+
+
+def _where(address: Any) -> str:
+    if hasattr(address, "port"):
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        return f"{host}:{address.port}"
+    name = getattr(address, "name", None)
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or address)
+
+
+def _url(option: str, address: Any) -> str:
+    if not hasattr(address, "port"):
+        return f"unix:{_where(address)}"
+    scheme = "http" if option.startswith(("--admin tcp", "--admin systemd")) else "https"
+    return f"{scheme}://{_where(address)}/"

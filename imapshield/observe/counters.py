@@ -1,0 +1,75 @@
+"""`Counters`: how often each kind of event has happened since the start. Pure; no table grows with addresses."""
+
+from collections import Counter
+from typing import Any
+
+from imapshield import events
+
+MAX_LABELS = 200
+"""Different labels of one counter. Further ones count as `OTHER`. All of them come from our code, none from clients."""
+
+OTHER = "other"
+
+
+class Counters:
+    """An `events.EventObserver` that counts.
+
+    Attributes:
+        opened: connections.
+        closed: connections that have ended, by their reason.
+        logins: logins by their result: "accepted", "failed" or "refused".
+        limits: limits that were reached, by (name of the limit, action).
+        bans: bans by the name of their limit.
+        refused: connections that bans have refused. It is updated every few seconds.
+        unbans: bans that an operator has ended.
+        problems: invalid commands, internal errors, failed TLS and invalid PROXY headers.
+    """
+
+    def __init__(self) -> None:
+        self.opened = self.refused = self.unbans = 0
+        self.closed: Counter[str] = Counter()
+        self.logins = Counter(accepted=0, failed=0, refused=0)
+        self.limits: Counter[tuple[str, str]] = Counter()
+        self.bans: Counter[str] = Counter()
+        self.problems = Counter(bad_command=0, internal_error=0, tls=0, proxy_header=0)
+
+    def __call__(self, event: events.Event) -> None:
+        """Count an event."""
+        if isinstance(event, events.ConnectionOpened):
+            self.opened += 1
+        elif isinstance(event, events.ConnectionClosed):
+            self.closed[event.reason if _fits(self.closed, event.reason) else OTHER] += 1
+        elif isinstance(event, events.LimitTriggered):
+            limit = event.limit, event.action
+            self.limits[limit if _fits(self.limits, limit) else (OTHER, event.action)] += 1
+        elif isinstance(event, events.AddressBanned):
+            self.bans[event.limit if _fits(self.bans, event.limit) else OTHER] += 1
+        elif isinstance(event, events.ConnectionsRefused):
+            self.refused += event.connections
+        elif isinstance(event, events.AddressUnbanned):
+            self.unbans += 1
+        elif (login := _LOGINS.get(type(event))) is not None:
+            self.logins[login] += 1
+        elif (problem := _PROBLEMS.get(type(event))) is not None:
+            self.problems[problem] += 1
+
+    def limits_by_action(self, action: str) -> int:
+        """Return how often the limits were reached that had this action."""
+        return sum(number for (_, done), number in self.limits.items() if done == action)
+
+
+_LOGINS: dict[type[events.Event], str] = {
+    events.LoggedIn: "accepted",
+    events.LoginFailed: "failed",
+    events.LoginRefused: "refused",
+}
+_PROBLEMS: dict[type[events.Event], str] = {
+    events.BadCommandReceived: "bad_command",
+    events.CommandFailed: "internal_error",
+    events.TLSFailed: "tls",
+    events.ProxyHeaderRejected: "proxy_header",
+}
+
+
+def _fits(counter: "Counter[Any]", label: object) -> bool:
+    return label in counter or len(counter) < MAX_LABELS

@@ -1,0 +1,125 @@
+"""`OperatorPorts`: where the operator asks the server: the control socket, the status page and the metrics."""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from twisted.logger import Logger
+
+from imapshield.admin.monitor import Monitor
+from imapshield.admin.web_ports import WebPorts
+from imapshield.certificates import Certificates
+from imapshield.config import ConfigError, Settings
+from imapshield.control.commands import BanCommands, ConnectionCommands
+from imapshield.control.end_history import EndHistory
+from imapshield.control.port import ControlPort
+from imapshield.control.request_lines import ControlError
+from imapshield.control.server import ControlFactory, Handler
+from imapshield.control.socket_file import server_path
+from imapshield.control.work_meter import WorkMeter
+from imapshield.edge.factory import ShieldedIMAP4Factory
+from imapshield.events import EventObserver
+from imapshield.observe.counters import Counters
+from imapshield.observe.reactor_delay import ReactorDelay
+from imapshield.service import CannotServe
+
+_log = Logger(namespace="imapshield")
+
+
+class OperatorPorts:
+    """What an operator sees of one server.
+
+    Args:
+        settings: the configuration.
+        reactor: the reactor.
+
+    Attributes:
+        observers: note what happens. They belong to the observers of the server.
+        handlers: the commands of the control socket.
+        status: answers the command ``status``.
+    """
+
+    def __init__(self, settings: Settings, reactor: Any) -> None:
+        self._settings, self._reactor = settings, reactor
+        self._meter, self._history, self._counters = (
+            WorkMeter(reactor),
+            EndHistory(time.time),
+            Counters(),
+        )
+        self.observers: list[EventObserver] = [self._meter, self._history, self._counters]
+        self.handlers: dict[str, Handler] = {}
+
+    def connect(
+        self,
+        factory: ShieldedIMAP4Factory,
+        certificates: Certificates,
+        folder: str,
+        acting: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        """Prepare the ports of a server.
+
+        Args:
+            factory: the server.
+            certificates: those of its endpoints.
+            folder: has the control socket by default.
+            acting: returns a context in which the process has the rights of the server's user.
+
+        Raises:
+            ConfigError: an option cannot be used.
+        """
+        settings, reactor = self._settings, self._reactor
+        self._factory = factory
+        connections = ConnectionCommands(factory, reactor.seconds)
+        bans = BanCommands(factory, reactor.seconds)
+        self.status = connections.status
+        self.handlers |= {
+            **{name: getattr(connections, name) for name in ("status", "who", "kick")},
+            **{name: getattr(bans, name) for name in ("bans", "ban", "unban")},
+            "talkers": self._meter.talkers,
+            "why": self._history.why,
+        }
+        delay, meter = ReactorDelay(reactor), self._meter
+        monitor = Monitor(
+            self.handlers, self._counters, delay, lambda: meter.total, reactor, time.time
+        )
+        with acting():
+            self._web = WebPorts(settings, monitor, certificates, reactor)
+        self.handlers["admin"] = self._web.admin
+        path = settings.control or server_path(os.environ, folder)
+        control = ControlFactory(self.handlers)
+        self._control = ControlPort(None if path == "none" else path, control, reactor)
+
+    @property
+    def control_path(self) -> str | None:
+        """The path of the control socket; None if there is none."""
+        return self._control.path
+
+    def open(self) -> None:
+        """Listen. The server does not need the control socket, so only a path that was chosen must be usable.
+
+        Raises:
+            CannotServe: a port cannot be opened.
+        """
+        try:
+            self._control.open()
+        except ControlError as error:
+            if self._settings.control is not None:
+                raise CannotServe(f"--control {error}") from None
+            _log.warn("no control socket: {error} with --control", error=str(error))
+        try:
+            self._web.open()
+        except ConfigError as error:
+            raise CannotServe(str(error)) from None
+
+    def start(self) -> None:
+        """Begin to measure."""
+        self._meter.start(self._factory)
+        self._web.start()
+
+    async def close(self) -> None:
+        """Close the ports, and measure no more."""
+        self._meter.stop()
+        await self._web.close()
+        await self._control.close()
