@@ -2,6 +2,8 @@
 
 import html
 import json
+import re
+import secrets
 from collections.abc import Callable
 from importlib.resources import files
 from math import ceil
@@ -27,6 +29,7 @@ _STATIC = {
     "icon.svg": "image/svg+xml",
 }
 _COOKIE = "imapshield"
+_COOKIE_VALUE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _NO_METRICS = b"install the package: pip install 'imapshield[metrics]'\n"
 
 
@@ -121,7 +124,7 @@ class StatusPages:
         self, request: AdminRequest, status: int = 200, problem: str = "", retry: float = 0.0
     ) -> Answer:
         # A cookie without a session, so that the form has a token, too.
-        cookie = _cookie(request) or self._sessions.form_token(str(self._now()))
+        cookie = _cookie(request) or secrets.token_urlsafe(32)
         kind = "by-token" if self._login.by_token else "by-name"
         user = request.argument("user")[:64]
         page = self._page("login.html", cookie, status, kind=kind, user=user, problem=problem)
@@ -235,7 +238,8 @@ class StatusPages:
 
 
 def _cookie(request: AdminRequest) -> str:
-    return (request.getCookie(_COOKIE.encode()) or b"").decode("ascii", "replace")[:128]
+    cookie = (request.getCookie(_COOKIE.encode()) or b"").decode("ascii", "replace")
+    return cookie if _COOKIE_VALUE.fullmatch(cookie) else ""
 
 
 def _set_cookie(request: AdminRequest, value: str, seconds: float) -> str:
