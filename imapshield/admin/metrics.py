@@ -22,7 +22,7 @@ else:
     is_available = True
 
 MAX_SERIES = 400
-"""Time series at most. The limits have most of them: `counters.MAX_LABELS`, and one more for each action."""
+"""Time series at most. The limits have most of them: `counters.MAX_LIMITS`, and one more for each action."""
 
 _GAUGES = (
     ("max_connections", "max_connections", "Connections that are possible."),

@@ -142,7 +142,7 @@ class StatusPages:
     async def _log_in(self, request: AdminRequest) -> Answer:
         if not self._is_own_form(request):
             return self._login_form(request, 403, "The form has expired. Try again.")
-        user, password = request.argument("user"), request.argument("password")
+        user, password = request.argument("user").strip(), request.argument("password")
         wait = self._rate.take(request.client_host(), self._now())
         if wait:
             text = f"Too many attempts. Wait {ceil(wait)} seconds."
@@ -194,8 +194,8 @@ class StatusPages:
                 return _problem(403, "not sent by the status page; load it again")
             arguments: dict[str, Any] = {}
             for argument in ("network", "who"):
-                if request.argument(argument):
-                    arguments[argument] = request.argument(argument)
+                if value := request.argument(argument).strip():
+                    arguments[argument] = value
             seconds = request.argument("seconds")
             if seconds:
                 if not (seconds.isascii() and seconds.isdecimal() and len(seconds) < 10):

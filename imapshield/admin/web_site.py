@@ -94,8 +94,8 @@ class AdminRequest(Request):
 
     def argument(self, name: str) -> str:
         """Return the value of a field of the form, or of the query; "" if there is none."""
-        values = self.args.get(name.encode()) or [b""]
-        return values[0].decode("utf-8", "replace").strip()
+        values: list[bytes] = self.args.get(name.encode()) or [b""]
+        return values[0].decode("utf-8", "replace")
 
     def client_host(self) -> str:
         """Return the address of the client; "" for a UNIX socket."""
@@ -168,6 +168,14 @@ class _Site(Site):
         """Write no line for a request: pages ask every few seconds."""
 
 
+class _Client(ProtocolWrapper):
+    """A connection, which ignores what comes after its end: TLS may still deliver it."""
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self.disconnecting:
+            super().dataReceived(data)
+
+
 class BoundedSite(WrappingFactory):
     """A web site with at most `MAX_CLIENTS` connections.
 
@@ -177,6 +185,7 @@ class BoundedSite(WrappingFactory):
     """
 
     noisy = False
+    protocol = _Client
 
     def __init__(self, handlers: dict[tuple[str, str], Handler], reactor: Any) -> None:
         site = _Site(

@@ -5,8 +5,11 @@ from typing import Any
 
 from imapshield import events
 
-MAX_LABELS = 200
-"""Different labels of one counter. Further ones count as `OTHER`. All of them come from our code, none from clients."""
+MAX_LIMITS = 200
+"""Pairs of a limit and an action; further ones count as `OTHER`. All come from our code, none from clients."""
+
+MAX_LABELS = 20
+"""The same for the reasons of ends, and for the limits that ban."""
 
 OTHER = "other"
 
@@ -41,7 +44,9 @@ class Counters:
             self.closed[event.reason if _fits(self.closed, event.reason) else OTHER] += 1
         elif isinstance(event, events.LimitTriggered):
             limit = event.limit, event.action
-            self.limits[limit if _fits(self.limits, limit) else (OTHER, event.action)] += 1
+            self.limits[
+                limit if _fits(self.limits, limit, MAX_LIMITS) else (OTHER, event.action)
+            ] += 1
         elif isinstance(event, events.AddressBanned):
             self.bans[event.limit if _fits(self.bans, event.limit) else OTHER] += 1
         elif isinstance(event, events.ConnectionsRefused):
@@ -71,5 +76,5 @@ _PROBLEMS: dict[type[events.Event], str] = {
 }
 
 
-def _fits(counter: "Counter[Any]", label: object) -> bool:
-    return label in counter or len(counter) < MAX_LABELS
+def _fits(counter: "Counter[Any]", label: object, number: int = MAX_LABELS) -> bool:
+    return label in counter or len(counter) < number

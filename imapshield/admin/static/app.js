@@ -40,7 +40,7 @@ const CHARTS = [
   {title: "Commands", unit: "per second", series: [["commands", ""]], format: count, floor: 4},
   {title: "Traffic", unit: "per second", series: [["octets", ""]], format: bytes, floor: 1000},
   {title: "Memory", unit: "", series: [["process_memory", "process"], ["client_memory", "for clients"]], format: bytes, floor: 1e6, fill: true},
-  {title: "Limits reached", unit: "per min", series: [["resets", "reset"], ["refused", "refused"], ["paused", "paused"]], format: count, floor: 4},
+  {title: "Limits", unit: "per min", series: [["resets", "reset"], ["refused", "refused"], ["paused", "paused"]], format: count, floor: 4},
   {title: "Logins", unit: "per min", series: [["logins", "accepted"], ["failed", "failed"]], format: count, floor: 4},
   {title: "Bans", unit: "active", series: [["bans", ""]], format: count, floor: 4, step: 1},
 ];

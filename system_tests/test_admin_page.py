@@ -1,0 +1,103 @@
+"""The status page in a real browser: it works during a flood, on a desktop and on a phone."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+from typing import Any
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from system_tests.server import TIMEOUT, free_port
+from system_tests.server_case import ServerCase
+
+IMAPSHIELD = os.path.join(os.path.dirname(sys.executable), "imapshield")
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+FLAGS = (
+    *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
+    *("disable-background-networking", "disable-component-update", "disable-sync"),
+)
+
+
+class AdminPageTests(ServerCase):
+    auth = "memory:alice:secret"
+
+    def prepare(self) -> None:
+        self.port_of_page = free_port()
+        self.control = os.path.join(self.base, "control")
+        endpoint = f"tcp:{self.port_of_page}:interface=127.0.0.1"
+        self.options = (
+            *("--admin", endpoint, "--control", self.control),
+            *("--state", "none", "--trust", "none"),
+        )
+
+    def browser(self, width: int, height: int) -> Any:
+        """Return a browser with a window of this size, which has logged in with the token."""
+        options = webdriver.ChromeOptions()
+        options.binary_location = "/usr/bin/chromium"
+        for flag in (*FLAGS, f"user-data-dir={tempfile.mkdtemp(dir=self.base)}"):
+            options.add_argument(f"--{flag}")
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        browser = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
+        self.addCleanup(browser.quit)
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        command = (IMAPSHIELD, "admin", "--control", self.control)
+        browser.get(self.run_client(*command).decode().strip())
+        self.wait(browser, lambda: browser.find_elements(By.CSS_SELECTOR, "#tiles .tile"))
+        return browser
+
+    def wait(self, browser: Any, condition: Any) -> None:
+        """Wait until something is on the page."""
+        WebDriverWait(browser, TIMEOUT, 0.2).until(lambda _: condition())
+
+    def wait_for_ban(self, browser: Any, address: str) -> None:
+        """Wait until the page shows the ban of an address."""
+        self.wait(browser, lambda: address in browser.find_element(By.ID, "bans").text)
+
+    def flood(self) -> None:
+        """Connect from three addresses and send more commands than permitted, until each is banned."""
+        for host in range(2, 5):
+            for _ in range(12):
+                with socket.socket() as client:
+                    client.settimeout(TIMEOUT)
+                    client.bind((f"127.0.5.{host}", 0))
+                    client.connect(("127.0.0.1", self.port))
+                    try:
+                        client.sendall(b"a NOOP\r\n" * 300)
+                        while client.recv(65536):
+                            pass
+                    except OSError:
+                        pass
+
+    def test_page_during_a_flood(self) -> None:
+        """The page shows a flood by itself, fits on a phone, bans and unbans, and has no errors."""
+        self.login()
+        browsers = {name: self.browser(*size) for name, size in SIZES.items()}
+        self.flood()
+        for browser in browsers.values():
+            self.wait_for_ban(browser, "127.0.5.2")
+            lines = browser.find_elements(
+                By.CSS_SELECTOR, "#charts svg polyline, #charts svg circle"
+            )
+            self.assertGreaterEqual(len(lines), 9)
+            widths = browser.execute_script(
+                "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+            )
+            self.assertEqual(widths[0], widths[1])
+            self.assertEqual(browser.get_log("browser"), [])
+        browser = browsers["phone"]
+        field = browser.find_element(By.CSS_SELECTOR, "#ban input")
+        field.send_keys("198.51.100.7\n")
+        self.wait_for_ban(browser, "198.51.100.7")
+        browser.execute_script(
+            "[...document.querySelectorAll('#bans tr')].find(r => r.textContent.includes('198.51.100.7'))"
+            ".querySelector('button').click()"
+        )
+        self.run_client(IMAPSHIELD, "ban", "198.51.100.8", "--control", self.control)
+        self.wait_for_ban(browser, "198.51.100.8")
+        self.assertNotIn("198.51.100.7", browser.find_element(By.ID, "bans").text)

@@ -1,0 +1,277 @@
+"""The status page shows what is going on to those who have logged in, and lets them end it."""
+
+import json
+import re
+from base64 import b64encode
+from typing import Any
+
+from imapshield import events
+from imapshield.admin.metrics import MAX_SERIES
+from imapshield.admin.monitor import MAX_DELAY, STATE_SECONDS
+from imapshield.admin.web_sessions import ATTEMPTS, IDLE_SECONDS
+from imapshield.observe.chart_history import SAMPLE_SECONDS
+from tests.admin.web_case import Reply, WebCase
+
+PRIVATE = ("/api/state", "/api/history?range=hour")
+
+
+def basic(password: str) -> str:
+    """Return the value of the header Authorization."""
+    return "Basic " + b64encode(f"ops:{password}".encode()).decode()
+
+
+class LoginTests(WebCase):
+    def test_without_a_login_nothing_is_shown(self) -> None:
+        """Without a session, the page leads to the login, and what its script asks is refused."""
+        self.server.login()
+        reply = self.request("GET", "/")
+        self.assertEqual((reply.status, reply.headers["location"]), (303, "/login"))
+        for path in PRIVATE:
+            self.assertEqual(self.request("GET", path).status, 403)
+        for path in ("/api/ban", "/api/unban", "/api/kick"):
+            self.assertEqual(self.request("POST", path, "network=192.0.2.9").status, 403)
+        self.assertEqual(self.request("GET", "/metrics").status, 401)
+        self.assertEqual([*self.server.factory.shared.admission.guard.bans], [])
+
+    def test_login_and_logout(self) -> None:
+        """A login gives a new cookie that scripts and other sites cannot use; a logout ends the session."""
+        self.request("GET", "/login")
+        visitor = self.cookie
+        reply = self.log_in()
+        self.assertEqual((reply.status, reply.headers["location"]), (303, "/"))
+        self.assertNotEqual(self.cookie, visitor)
+        for attribute in ("HttpOnly", "SameSite=Strict", "Path=/", "Max-Age="):
+            self.assertIn(attribute, reply.headers["set-cookie"])
+        self.assertNotIn("Secure", reply.headers["set-cookie"])
+        self.assertEqual(self.request("GET", "/").status, 200)
+        self.assertEqual(self.request("GET", "/login").status, 303)
+        cookie, token = self.cookie, self.form_token("/")
+        self.assertEqual(self.request("POST", "/logout", "form_token=x").status, 403)
+        self.assertEqual(self.request("POST", "/logout", f"form_token={token}").status, 303)
+        self.cookie = cookie
+        self.assertEqual(self.request("GET", "/api/state").status, 403)
+
+    def test_cookie_is_secure_behind_a_proxy_with_tls(self) -> None:
+        """The cookie has the attribute Secure if the browser uses TLS."""
+        reply = self.log_in(x_forwarded_proto="https")
+        self.assertIn("; Secure", reply.headers["set-cookie"])
+
+    def test_session_expires(self) -> None:
+        """A session that is not used ends."""
+        self.log_in()
+        self.clock.advance(IDLE_SECONDS - 1)
+        self.assertEqual(self.request("GET", "/api/state").status, 200)
+        self.clock.advance(IDLE_SECONDS + 1)
+        self.assertEqual(self.request("GET", "/api/state").status, 403)
+
+    def test_wrong_password(self) -> None:
+        """A wrong password gets the form again, with the name quoted, and no session."""
+        fields = f"user=%3Cb%3E&password=x&form_token={self.form_token()}"
+        reply = self.request("POST", "/login", fields)
+        self.assertEqual(reply.status, 403)
+        self.assertIn(b"Wrong name or password.", reply.body)
+        self.assertIn(b"&lt;b&gt;", reply.body)
+        self.assertEqual(self.request("GET", "/").status, 303)
+
+    def test_passwords_that_cannot_be_checked(self) -> None:
+        """If the password file cannot be read, the answer says where to look."""
+        self.login.is_available = False
+        self.assertEqual(self.log_in().status, 503)
+        self.assertEqual(self.request("GET", "/metrics", authorization=basic("x")).status, 503)
+
+    def test_attempts_are_limited(self) -> None:
+        """After a few attempts an address must wait, even with the right password; others need not."""
+        token = self.form_token()
+        for _ in range(ATTEMPTS):
+            self.request("POST", "/login", f"user=ops&password=x&form_token={token}")
+        reply = self.log_in()
+        self.assertEqual((reply.status, self.login.checks), (429, ATTEMPTS))
+        self.assertEqual(self.request("GET", "/metrics", authorization=basic("x")).status, 429)
+        self.assertEqual(self.log_in(peer="192.0.2.2").status, 303)
+        self.cookie = ""
+        self.clock.advance(int(reply.headers["retry-after"]))
+        self.assertEqual(self.log_in().status, 303)
+
+    def test_forged_forms_are_refused(self) -> None:
+        """A form without the token, with that of another cookie, or from another site changes nothing."""
+        other = self.form_token()
+        self.cookie = ""
+        self.log_in()
+        token = self.form_token("/")
+        fields = "network=192.0.2.9"
+        for attempt in (
+            self.request("POST", "/api/ban", fields),
+            self.request("POST", "/api/ban", fields, x_form_token=other),
+            self.request(
+                "POST", "/api/ban", fields, x_form_token=token, origin="http://evil.example"
+            ),
+            self.request("POST", "/api/ban", fields, x_form_token=token, origin="null"),
+            self.request(
+                "POST", "/api/ban", fields, x_form_token=token, sec_fetch_site="cross-site"
+            ),
+        ):
+            self.assertEqual(attempt.status, 403)
+        self.assertEqual([*self.server.factory.shared.admission.guard.bans], [])
+        own = self.request(
+            "POST", "/api/ban", fields, x_form_token=token, origin="https://page.example"
+        )
+        self.assertEqual(own.status, 200)
+
+    def test_login_form_cannot_be_forged(self) -> None:
+        """Another site cannot log a browser in."""
+        self.form_token()
+        reply = self.request("POST", "/login", "user=ops&password=secret&form_token=x")
+        self.assertEqual((reply.status, self.login.checks), (403, 0))
+
+
+class PageTests(WebCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.log_in()
+        self.token = self.form_token("/")
+
+    def act(self, command: str, fields: str) -> Reply:
+        """Send a command of the page."""
+        return self.request("POST", f"/api/{command}", fields, x_form_token=self.token)
+
+    def state(self) -> Any:
+        """Return what the page shows."""
+        self.clock.advance(STATE_SECONDS)
+        return json.loads(self.request("GET", "/api/state").body)
+
+    def test_state_shows_connections_talkers_and_limits(self) -> None:
+        """The page has numbers, connections, talkers, triggered limits and bans."""
+        self.server.login()
+        flood = self.server.connect("192.0.2.7")
+        flood(b"\r\n".join(b"%d NOOP" % n for n in range(20)))
+        flood.lose_connection()
+        self.clock.advance(1)
+        state = self.state()
+        self.assertGreater(state["status"]["connections"], 0)
+        self.assertGreater(state["status"]["process_memory"], 1 << 20)
+        self.assertIn("alice", [each["user"] for each in state["who"]])
+        self.assertIn({"limit": "backlog", "action": "reset", "count": 1}, state["limits"])
+        self.assertIn("192.0.2.7", [row["key"] for row in state["talkers"]["tables"]["address"]])
+
+    def test_ban_unban_and_kick(self) -> None:
+        """The page bans and unbans, and resets connections. Mistakes are errors in words."""
+        client = self.server.login()
+        reply = self.act("ban", "network=198.51.100.0/24&seconds=600")
+        self.assertEqual(json.loads(reply.body)["result"]["seconds"], 600)
+        self.assertEqual(self.state()["bans"][0]["network"], "198.51.100.0/24")
+        self.assertEqual(self.act("unban", "network=198.51.100.0/24").status, 200)
+        self.assertEqual(self.state()["bans"], [])
+        self.assertEqual(json.loads(self.act("kick", "who=alice").body), {"result": 1})
+        self.assertTrue(client.transport.aborted)
+        for command, fields in (
+            *(("kick", "who=nobody"), ("ban", "network=x"), ("ban", ""), ("kick", "")),
+            *(("ban", "network=192.0.2.1&seconds=-1"), ("ban", "network=192.0.2.1&seconds=9e9")),
+        ):
+            reply = self.act(command, fields)
+            self.assertEqual(reply.status, 400)
+            self.assertTrue(json.loads(reply.body)["error"])
+
+    def test_many_who_look_cost_as_much_as_one(self) -> None:
+        """An answer is used again for a short time, but not after a change by the operator."""
+        first = self.state()
+        self.server.login()
+        again = json.loads(self.request("GET", "/api/state").body)
+        self.assertEqual(first, again)
+        self.act("ban", "network=198.51.100.0/24")
+        self.assertEqual(json.loads(self.request("GET", "/api/state").body)["bans_in_all"], 1)
+
+    def test_history(self) -> None:
+        """The charts get a point every ten seconds; rates are per second or per minute."""
+        self.server.login()
+        for _ in range(3):
+            self.clock.advance(SAMPLE_SECONDS)
+        points = json.loads(self.request("GET", "/api/history?range=hour").body)
+        self.assertEqual(points["series"]["connections"], [0, 1, 1, 1])
+        self.assertEqual(points["series"]["logins"], [0, 6, 0, 0])
+        self.assertEqual(self.request("GET", "/api/history?range=year").status, 400)
+
+    def test_page_is_protected(self) -> None:
+        """Pages may not be framed, run no script and load nothing that is not their own."""
+        for path in ("/", "/app.js", "/api/state", "/health", "/nowhere"):
+            headers = self.request("GET", path).headers
+            policy = headers["content-security-policy"]
+            self.assertIn("default-src 'none'", policy)
+            self.assertIn("frame-ancestors 'none'", policy)
+            self.assertNotIn("unsafe", policy)
+            self.assertEqual(headers["x-frame-options"], "DENY")
+            self.assertEqual(headers["cache-control"], "no-store")
+        page = self.request("GET", "/").body.decode()
+        self.assertEqual(re.findall(r"\bstyle=|\bon\w+=|<style|https?://", page), [])
+        self.assertEqual(re.findall(r"<script(?![^>]*src=)", page), [])
+
+    def test_files_of_the_page(self) -> None:
+        """Each file that a page names exists, and names no other site."""
+        page = self.request("GET", "/").body.decode() + self.request("GET", "/app.js").body.decode()
+        for path in {"/login.js", "/charts.js", *re.findall(r'(?:src|href)="(/[^"]+)"', page)}:
+            reply = self.request("GET", path)
+            self.assertEqual(reply.status, 200)
+            self.assertNotIn(b"://", reply.body.replace(b"http://www.w3.org/2000/svg", b""))
+
+
+class MetricsTests(WebCase):
+    def metrics(self) -> str:
+        """Return the figures."""
+        return self.request("GET", "/metrics", site=self.open_site).body.decode()
+
+    def test_metrics_with_basic_authentication(self) -> None:
+        """Prometheus logs in with HTTP Basic; an address of its own needs no login."""
+        self.assertEqual(self.request("GET", "/metrics", authorization=basic("x")).status, 401)
+        reply = self.request("GET", "/metrics", authorization=basic("secret"))
+        self.assertEqual(reply.status, 200)
+        self.assertIn(b"imapshield_connections", reply.body)
+        self.assertIn("imapshield_connections", self.metrics())
+        self.assertEqual(self.request("GET", "/", site=self.open_site).status, 404)
+
+    def test_numbers(self) -> None:
+        """The figures are those of the server."""
+        client = self.server.login()
+        client(b"a NOOP")
+        client.protocol._runner.count_seconds(0.01)
+        self.clock.advance(1)
+        text = self.metrics()
+        for line in (
+            'imapshield_connections{login="yes"} 1.0',
+            'imapshield_logins_total{result="accepted"} 1.0',
+            "imapshield_commands_total 2.0",
+            "imapshield_reactor_delay_seconds_count 1.0",
+        ):
+            self.assertIn(line + "\n", text)
+
+    def test_series_are_bounded_under_a_flood(self) -> None:
+        """A flood from a thousand addresses with every limit and reason adds no series for an address."""
+        for number in range(1000):
+            address = f"10.1.{number // 250}.{number % 250 + 1}"
+            client = self.server.connect(address)
+            client(b"x LOGIN user%d wrong" % number)
+            client(b"\r\n".join(b"%d NOOP" % n for n in range(20)))
+        for number in range(1000):
+            for action in ("reset", "bye", "refused", "paused", "none"):
+                name = f"x{number}"
+                self.counters(events.LimitTriggered(1, "10.0.0.1", name, 1, 1, action))
+            self.counters(events.AddressBanned(0, "10.0.0.1", "10.0.0.1/32", f"x{number}", 1, 1, 1))
+            self.counters(events.ConnectionClosed(1, "10.0.0.1", f"x{number}"))
+        lines = [line for line in self.metrics().splitlines() if not line.startswith("#")]
+        self.assertLess(len(lines), MAX_SERIES)
+        self.assertFalse([line for line in lines if "10.1." in line])
+
+
+class HealthTests(WebCase):
+    def test_health(self) -> None:
+        """Without a login, /health says ok, or one word."""
+        reply = self.request("GET", "/health")
+        self.assertEqual((reply.status, reply.body), (200, b"ok\n"))
+        self.clock.rightNow += MAX_DELAY + SAMPLE_SECONDS
+        self.clock.advance(0)
+        reply = self.request("GET", "/health", site=self.open_site)
+        self.assertEqual((reply.status, reply.body), (503, b"overloaded\n"))
+        for _ in range(3):
+            for _ in range(20):
+                self.clock.advance(SAMPLE_SECONDS / 20)
+        self.assertEqual(self.request("GET", "/health").status, 200)
+        self.monitor.stop()
+        self.assertEqual(self.request("GET", "/health").body, b"stopping\n")
