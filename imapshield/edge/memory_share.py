@@ -97,10 +97,11 @@ class MemoryShare:
         owner = self._owner
         held = owner.write_buffer.unsent_bytes
         if not owner.closed:
+            framer = owner.framer
             # The framer counts a literal when it is announced, also the part that waits here.
             if waiting := len(owner._buffer):
-                held += max(0, waiting - owner.framer.literal_bytes_counted)
-            held += owner.framer.memory + owner.guard.memory
+                held += max(0, waiting - framer.literal_bytes_counted)
+            held += framer.memory + owner.guard.memory
             held += self.spooled + self.skipped + self.inflating + self.results
         return self._budget.hold(self._holder, held)
 

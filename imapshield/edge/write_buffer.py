@@ -123,6 +123,7 @@ class WriteBuffer:
         self.on_drained: Callable[[], object] = lambda: None
         self._transport = transport
         self._innermost = innermost(transport)
+        self._tls = transport if isinstance(transport, TLSMemoryBIOProtocol) else None
         self._call_later = call_later
         self._schedule = schedule
         self._unflushed: list[bytes] = []
@@ -183,7 +184,7 @@ class WriteBuffer:
     @property
     def unsent_bytes(self) -> int:
         """How many bytes wait here and in the transport until the kernel takes them, after compression."""
-        tls, transport = self._tls(), self._innermost
+        tls, transport = self._tls, self._innermost
         held = 0 if tls is None else sum(map(len, tls._appSendBuffer))  # during a handshake
         held += len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
         return self._unflushed_bytes + held + int(getattr(transport, "_tempDataLen", 0))
@@ -207,7 +208,7 @@ class WriteBuffer:
             if self.compress is not None:
                 data = self.compress(data)
             self.bytes_written += len(data)
-            transport, tls = self._transport, self._tls()
+            transport, tls = self._transport, self._tls
             if tls is not None:
                 transport = tls.transport
                 data = _encrypt(tls, data)
@@ -238,13 +239,12 @@ class WriteBuffer:
         sent = transport.writeSomeData(data)
         return data[sent:] if isinstance(sent, int) and sent > 0 else data
 
-    def _tls(self) -> TLSMemoryBIOProtocol | None:
-        """Return Twisted's TLS layer, if there is one: the transport itself, or what STARTTLS has put behind it."""
-        transport = self._transport
-        if isinstance(transport, TLSMemoryBIOProtocol):
-            return transport
-        protocol = vars(transport).get("protocol")
-        return protocol if isinstance(protocol, TLSMemoryBIOProtocol) else None
+    def start_tls(self, context: Any) -> None:
+        """Flush, and start TLS with an OpenSSL context factory."""
+        self.flush()
+        self._transport.startTLS(context)
+        layer = getattr(self._transport, "protocol", None)
+        self._tls = layer if isinstance(layer, TLSMemoryBIOProtocol) else None
 
     def drain(self) -> Deferred[None]:
         """Flush, and wait until the buffer is not full and other connections have had their turn.

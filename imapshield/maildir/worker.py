@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from imapshield.errors import IndexLocked, StoreBusy
@@ -114,42 +114,47 @@ class SharedThreads:
         self._delayed_call = None
         self._start()
 
-    def run_in_place(self, call: "_Call") -> bool:
-        """Run a call at once, and return whether it ended; if not, it is to be repeated in a thread."""
-        volumes = call.volumes
-        history, kind, started_at = call.worker.history, call.kind, self.reactor.seconds()
+    def run_in_place(
+        self,
+        history: CallHistory,
+        function: Callable[[], T],
+        kind: Hashable,
+        volumes: Collection[int],
+    ) -> Deferred[T] | None:
+        """Run a call at once. Return its result, or None if it is to run in a thread, perhaps again."""
+        clock = self.reactor.seconds
+        started_at = clock()
         if not self._rules.may_run(history, kind, volumes, started_at):
-            return False
+            return None
+        late = started_at + in_place_rules.SLOW_SECONDS_IN_PLACE
 
         def pause() -> None:
-            if self.reactor.seconds() - started_at > in_place_rules.SLOW_SECONDS_IN_PLACE:
+            if clock() > late:
                 raise WouldBlock
 
-        before = self._waits()
+        before, result = self._waits(), None
         self._queue.is_in_place = True
         try:
-            call.result = call_in_place(call.function, pause)
-            call.has_ended = True
+            result = succeed(call_in_place(function, pause))
         except WouldBlock:
             pass
         except Exception:
-            call.result = Failure()  # type: ignore[no-untyped-call]
-            call.has_ended = True
+            result = fail()
         finally:
             self._queue.is_in_place = False
-        now = self.reactor.seconds()
-        if call.has_ended:
-            self._rules.succeeded(history, kind, now - started_at, now)
+        now = clock()
+        seconds = now - started_at
+        if result is not None:
+            self._rules.succeeded(history, kind, seconds, now)
         else:
             self._rules.needed_thread(history, kind)
-        seconds = now - started_at
         if seconds > in_place_rules.SLOW_SECONDS_IN_PLACE and in_place_rules.has_waited(
             before, self._waits(), seconds, with_others=self._queue.is_running
         ):
             slow_volumes = self._rules.was_slow(history, volumes, seconds, now)
             if slow_volumes:
                 self._on_slow_volumes(slow_volumes, seconds)
-        return call.has_ended
+        return result
 
     def may_await(self, call: "_Call") -> bool:
         """Return whether the reactor may wait for a call that runs in a thread, because it is known to be short."""
@@ -306,15 +311,15 @@ class SerialWorker:
             volumes: the file systems that it uses.
             writes: whether it waits for a disk.
         """
-        call = _Call(self, function, ())
-        # A name of a mailbox would take memory that no budget counts.
-        call.kind, call.volumes, call.writes = hash(kind), volumes, writes
+        kind = hash(kind)  # a name of a mailbox would take memory that no budget counts
         is_idle = not self._is_busy and not self._queue
-        if is_idle and writes:
-            call.may_be_awaited = self._threads.may_await(call)
-        elif is_idle and self._threads.run_in_place(call):
-            call.fire()
-            return call.done
+        if is_idle and not writes:
+            result = self._threads.run_in_place(self.history, function, kind, volumes)
+            if result is not None:
+                return result
+        call = _Call(self, function, ())
+        call.kind, call.volumes, call.writes = kind, volumes, writes
+        call.may_be_awaited = is_idle and writes and self._threads.may_await(call)
         self._add(call)
         call.may_be_awaited = False  # if it must wait for its turn
         call.fire()  # if it has ended

@@ -55,9 +55,15 @@ class RawCommand(NamedTuple):
         self.close()
         return self._replace(parts=(), rejection=rejection)
 
+    @property
+    def literals(self) -> tuple[LiteralData, ...]:
+        """The literals among its parts."""
+        return self.parts[1::2]  # type: ignore[return-value]
+
     def close(self) -> None:
         """Close the literals of this command."""
-        _close_literals(self.parts)
+        for literal in self.literals:
+            literal.close()
 
     def packed(self) -> "RawCommand | bytes":
         """Return the line of a command without literals, which takes a fifth of the memory; see `unpacked`.
@@ -82,9 +88,9 @@ class RawCommand(NamedTuple):
     def memory(self) -> int:
         """About how many bytes of memory the command takes, without literals in a `Spool`, which counts them itself."""
         held = COMMAND_COST + (self.octets if self.parts else len(self.tag or b""))
-        for part in self.parts:
-            if type(part) is MemoryLiteral:
-                held += LITERAL_COST + part.size
+        for literal in self.literals:
+            if type(literal) is MemoryLiteral:
+                held += LITERAL_COST + literal.size
         return held
 
     @property
