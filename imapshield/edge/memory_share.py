@@ -73,11 +73,16 @@ class MemoryShare:
         if self._record():
             self._enforce()
 
-    def output_changed(self) -> None:
+    def output_changed(self, all_sent: bool = False) -> None:
         """Record what the connection holds now. If a limit is exceeded, connections are reset in a later turn.
 
         A command may be in the middle of writing its response, so its connection cannot be reset at once.
+
+        Args:
+            all_sent: whether it holds no output any more. Then there is nothing to do if nothing is recorded.
         """
+        if all_sent and not self._holder.memory:
+            return
         if self._record() and not self._enforcing:
             self._enforcing = True
             self._owner.callLater(0, self._enforce)

@@ -103,7 +103,7 @@ class WriteBuffer:
         work: lines and messages that the session has counted since its turn began.
         bytes_written: how many bytes were handed to the transport, after compression.
         compress: applied to each write while it is set (RFC 4978).
-        on_flushed: called when bytes were handed to the transport.
+        on_flushed: called when bytes were handed to the transport, with whether it has sent all of its data.
         on_full: called when the buffer becomes full. It must not write: that can be within a write.
         on_drained: called when the transport has sent all of its data.
     """
@@ -118,7 +118,7 @@ class WriteBuffer:
         self.full = self.client_reads = False
         self.bytes_written = self.work = self.turns = 0
         self.compress: Callable[[bytes], bytes] | None = None
-        self.on_flushed: Callable[[], object] = lambda: None
+        self.on_flushed: Callable[[bool], object] = lambda _: None
         self.on_full: Callable[[], object] = lambda: None
         self.on_drained: Callable[[], object] = lambda: None
         self._transport = transport
@@ -217,7 +217,7 @@ class WriteBuffer:
                 transport.write(data)
             else:
                 self._note_that_client_reads()
-            self.on_flushed()
+            self.on_flushed(not data)
 
     def _note_that_client_reads(self) -> None:
         """Use the whole high-water mark from now on if the peer must have read something: nothing waits for it."""

@@ -19,14 +19,11 @@ from imapshield.mailbox.request import Request, current_request
 from imapshield.maildir import in_place_rules
 from imapshield.maildir.handover import Handover
 from imapshield.maildir.in_place_rules import CallHistory, InPlaceRules, Waits
-from imapshield.maildir.job_queue import EXTRA_THREADS, SLOW_SECONDS, THREADS, JobQueue, Share
+from imapshield.maildir.job_queue import SLOW_SECONDS, JobQueue, Share
 from imapshield.maildir.local_disk import waits_of_thread
 from imapshield.message.pauses import call_with_pauses
 
 T = TypeVar("T")
-
-MAX_THREADS = THREADS + EXTRA_THREADS + 1
-"""Threads of the pool: for calls of stores, and one that polls directories (`watch`)."""
 
 LOCKED_SECONDS = 10.0
 """Seconds for which a call is repeated while another process holds the lock of its index."""
@@ -52,8 +49,7 @@ class SharedThreads:
     """A thread pool, and the queue in front of it.
 
     Args:
-        pool: a started `twisted.python.threadpool.ThreadPool` of `MAX_THREADS` threads; not the reactor's own, which
-            resolves host names.
+        pool: the threads (`StoreThreads`); not the reactor's own, which resolve host names.
         reactor: an `IReactorFromThreads` and `IReactorTime`.
         sleep: lets the calling thread wait for a number of seconds.
         waits: returns how often the calling thread has waited until now.
@@ -200,6 +196,8 @@ class _Timed:
         started_at, cpu_before = self._pauses.now(), self._now_cpu()
         try:
             return call_with_pauses(partial(self._function, *self._args), self._pauses.pause)
+        except BaseException:
+            return Failure()  # type: ignore[no-untyped-call]
         finally:
             self.seconds = self._pauses.now() - started_at - self._pauses.slept
             self.cpu_seconds = self._now_cpu() - cpu_before

@@ -62,8 +62,7 @@ class RawCommand(NamedTuple):
 
     def close(self) -> None:
         """Close the literals of this command."""
-        for literal in self.literals:
-            literal.close()
+        _close_literals(self.parts[1::2])
 
     def packed(self) -> "RawCommand | bytes":
         """Return the line of a command without literals, which takes a fifth of the memory; see `unpacked`.
@@ -88,9 +87,9 @@ class RawCommand(NamedTuple):
     def memory(self) -> int:
         """About how many bytes of memory the command takes, without literals in a `Spool`, which counts them itself."""
         held = COMMAND_COST + (self.octets if self.parts else len(self.tag or b""))
-        for literal in self.literals:
-            if type(literal) is MemoryLiteral:
-                held += LITERAL_COST + literal.size
+        for part in self.parts[1::2]:
+            if type(part) is MemoryLiteral:
+                held += LITERAL_COST + part.size
         return held
 
     @property

@@ -221,7 +221,7 @@ class LimitTests(MemoryCase):
         vars(client.transport)["dataBuffer"] = b"x" * 5000  # as Twisted's TCP transport has it
         client.protocol.close()
         self.assertEqual(server.factory.shared.memory_budget.memory, 0)
-        buffer.on_flushed()
+        buffer.on_flushed(False)
         self.assertEqual(server.factory.shared.memory_budget.memory, 5000)
         client.lose_connection()
         self.assertEqual(server.factory.shared.memory_budget.memory, 0)
