@@ -11,6 +11,7 @@ from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.guard.memory_budget import MemoryBudget
 from imapshield.guard.verdicts import CommandEvent, LimitReached, Reset, Verdict
 from imapshield.wire.framing import Framer
+from imapshield.wire.pieces import PIECE_SIZE
 
 
 class Holding(Protocol):
@@ -89,14 +90,20 @@ class MemoryShare:
 
     @contextmanager
     def hold_result(self, size: int) -> Iterator[None]:
-        """Count `size` bytes, in the block, which a command holds while it sends its response."""
+        """Count `size` bytes, in the block, which a command holds while it sends its response.
+
+        To record them takes as long as to encode several messages. So a small result is recorded when its command has
+        to wait (`CommandRunner`), which most never do.
+        """
         self.results += size
-        self.output_changed()
+        if size > PIECE_SIZE:
+            self.output_changed()
         try:
             yield
         finally:
             self.results -= size
-            self.output_changed()
+            if self._holder.memory:
+                self.output_changed()
 
     def _record(self) -> bool:
         owner = self._owner
