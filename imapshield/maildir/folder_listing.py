@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from imapshield.errors import MessageExpunged
@@ -32,6 +33,13 @@ def list_folder(folder: Folder, cur: bool) -> Listing:
     """
     new = files.message_names(folder.directory(NEW))
     return Listing(new, files.message_names(folder.directory(CUR)) if cur else None)
+
+
+def count_names(directory: int, limit: int) -> int:
+    """Return the number of names in an open directory, or `limit` if there are more."""
+    os.lseek(directory, 0, os.SEEK_SET)  # see `files.names`
+    with os.scandir(directory) as entries:
+        return sum(1 for _ in islice(entries, limit))
 
 
 def statuses(directory: int, names: Iterable[bytes]) -> Iterator[tuple[bytes, os.stat_result]]:
