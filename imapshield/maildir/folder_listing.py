@@ -21,9 +21,9 @@ class Listing(NamedTuple):
 
     def by_base(self) -> dict[bytes, tuple[int, bytes]]:
         """Return base name → (directory, name). A file in both listings was moved to ``cur/`` between them."""
-        found = {filename.base(name): (NEW, name) for name in self.new}
-        found.update((filename.base(name), (CUR, name)) for name in sorted(self.cur or ()))
-        return found
+        found = {name.partition(b":")[0]: (NEW, name) for name in self.new}
+        cur = {name.partition(b":")[0]: (CUR, name) for name in sorted(self.cur or ())}
+        return found | cur
 
 
 def list_folder(folder: Folder, cur: bool) -> Listing:

@@ -317,9 +317,9 @@ class Index(MessageTable):
             if since < mailbox.highestmodseq:
                 # Equal flag lists are one object: thousands of messages may have the same four KiB of flags.
                 flag_lists: dict[bytes, bytes] = {}
-                one = flag_lists.setdefault
+                one, new = flag_lists.setdefault, tuple.__new__  # a fourth faster than MessageRow()
                 rows = [
-                    MessageRow(uid, one(flags, flags), modseq, size, date)
+                    new(MessageRow, (uid, one(flags, flags), modseq, size, date))
                     for uid, flags, modseq, size, date in db.execute(
                         f"{_MESSAGE_ROW} {changed_after(since)} ORDER BY uid", (key, since)
                     )

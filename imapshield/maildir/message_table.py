@@ -3,8 +3,8 @@ bytes."""
 
 import json
 from collections.abc import Iterable, Sequence
-from itertools import chain
-from typing import Any, cast
+from itertools import chain, islice
+from typing import Any
 
 from imapshield.errors import StoreLimitExceeded
 from imapshield.maildir.index_database import IndexDatabase
@@ -25,8 +25,7 @@ _ROWS_PER_INSERT = 50
 # If a statement fails, the whole transaction is rolled back. FAIL spares SQLite a copy of each page that a statement
 # changes, with which it could undo the statement alone.
 _INSERT = "INSERT OR FAIL INTO message VALUES "
-_INSERT_ONE = _INSERT + "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_INSERT_MANY = _INSERT_ONE + ", (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)" * (_ROWS_PER_INSERT - 1)
+_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class MessageTable(IndexDatabase):
@@ -49,25 +48,25 @@ class MessageTable(IndexDatabase):
         query = f"SELECT {columns} FROM message WHERE mailbox = ? AND {in_uids} {condition}"  # noqa: S608
         return self.db.execute(query + " ORDER BY uid", (key, *parameters)).fetchall()
 
-    def insert_messages(self, rows: Sequence[tuple[Any, ...]]) -> None:
+    def insert_messages(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """Insert rows of ``message``, with all columns in the order of schema.sql, in a write transaction.
 
         Raises:
             StoreLimitExceeded: the mailbox has no UIDs left. The next SELECT gives it new ones.
         """
-        if not rows:
-            return
-        if cast("int", rows[-1][1]) >= MAX_UID:
-            raise StoreLimitExceeded("Mailbox has no UIDs left; select it again")
-        many = len(rows) - len(rows) % _ROWS_PER_INSERT
-        for start in range(0, many, _ROWS_PER_INSERT):
-            values = chain.from_iterable(rows[start : start + _ROWS_PER_INSERT])
-            self.db.execute(_INSERT_MANY, list(values))
-        self.db.executemany(_INSERT_ONE, rows[many:])
-        self.db.execute(
-            "UPDATE account SET octets = octets + ?, messages = messages + ?",
-            (sum([row[7] for row in rows]), len(rows)),
-        )
+        messages, octets, remaining = 0, 0, iter(rows)
+        while some := list(islice(remaining, _ROWS_PER_INSERT)):
+            if some[-1][1] >= MAX_UID:
+                raise StoreLimitExceeded("Mailbox has no UIDs left; select it again")
+            values = ", ".join([_ROW] * len(some))
+            self.db.execute(_INSERT + values, list(chain.from_iterable(some)))
+            messages += len(some)
+            octets += sum([row[7] for row in some])
+        if messages:
+            self.db.execute(
+                "UPDATE account SET octets = octets + ?, messages = messages + ?",
+                (octets, messages),
+            )
 
     def remove_messages(
         self, key: int, condition: str = "", parameters: Sequence[object] = ()
