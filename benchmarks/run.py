@@ -69,6 +69,15 @@ def memory_of(
     name: str, root: Path, settings: peers.Settings, scale: Scale, users: int, selected: bool
 ) -> list[ConnectionMemory]:
     """Measure memory in new processes with an existing index, as an operator has them."""
+    with peers.start_with(name, root, settings) as peer, ExitStack() as stack:
+        bench = bench_of(peer, scale, users)
+        for (
+            user
+        ) in bench.users:  # all at once: imapshield indexes mail while its user has a session
+            client = stack.enter_context(bench.connect())
+            client.login(user, bench.target.password)
+            client.select()
+        bench.wait_idle()
     with peers.start_with(name, root, settings) as peer:
         entries = measure_memory(bench_of(peer, scale, users))
     if selected:

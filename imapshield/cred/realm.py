@@ -14,7 +14,6 @@ from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 from zope.interface import Interface, implementer
 
 from imapshield.cred.text_indexing import TextIndexing
@@ -29,8 +28,9 @@ from imapshield.maildir import text_index_file
 from imapshield.maildir.index_database import FIRST_BUSY_SECONDS
 from imapshield.maildir.large_messages import LargeMessages
 from imapshield.maildir.store import MaildirStore
+from imapshield.maildir.store_threads import StoreThreads
 from imapshield.maildir.watch import DirectoryWatcher
-from imapshield.maildir.worker import MAX_THREADS, SerialWorker, SharedThreads
+from imapshield.maildir.worker import SerialWorker, SharedThreads
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ class MaildirRealm:
     Args:
         mail_root: a directory or a pattern (`MailRoot`).
         reactor: an `IReactorThreads`; the realm adds a trigger that stops its threads when the reactor stops.
-        pool: the threads for disk access; by default `MAX_THREADS` threads of the realm.
+        pool: the threads for disk access; by default those of the realm.
         change_notifier: reports mail that is delivered while clients are in IDLE; by default a `DirectoryWatcher`, of
             which each user has a share.
         max_idle_accounts: the maximum number of accounts that stay open without a session.
@@ -129,7 +129,7 @@ class MaildirRealm:
         mail_root: str,
         *,
         reactor: Any,
-        pool: ThreadPool | None = None,
+        pool: Any = None,
         change_notifier: ChangeNotifier | None = None,
         max_idle_accounts: int = MAX_IDLE_ACCOUNTS,
         open_store: Callable[[str], IStore] | None = None,
@@ -151,7 +151,7 @@ class MaildirRealm:
             reactor, self._run_in_thread
         )
         self._reactor = reactor
-        self._pool = pool or ThreadPool(0, MAX_THREADS, "maildir")
+        self._pool: Any = pool or StoreThreads()
         self._threads = SharedThreads(self._pool, reactor, on_slow_volumes=self._log_slow_volumes)
         self._started = self._closed = False
         self.max_idle_accounts = max_idle_accounts

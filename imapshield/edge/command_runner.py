@@ -142,6 +142,7 @@ class CommandRunner:
         """Run the rest of a command, which awaits the Deferred `awaited`, and count the time of each step."""
         while True:
             step: Callable[[], Any]
+            self._owner.memory.output_changed()  # what the command holds while it waits
             try:
                 result = yield awaited
                 step = partial(coroutine.send, result)

@@ -11,6 +11,7 @@ from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.guard.memory_budget import MemoryBudget
 from imapshield.guard.verdicts import CommandEvent, LimitReached, Reset, Verdict
 from imapshield.wire.framing import Framer
+from imapshield.wire.pieces import PIECE_SIZE
 
 
 class Holding(Protocol):
@@ -73,34 +74,46 @@ class MemoryShare:
         if self._record():
             self._enforce()
 
-    def output_changed(self) -> None:
+    def output_changed(self, all_sent: bool = False) -> None:
         """Record what the connection holds now. If a limit is exceeded, connections are reset in a later turn.
 
         A command may be in the middle of writing its response, so its connection cannot be reset at once.
+
+        Args:
+            all_sent: whether it holds no output any more. Then there is nothing to do if nothing is recorded.
         """
+        if all_sent and not self._holder.memory:
+            return
         if self._record() and not self._enforcing:
             self._enforcing = True
             self._owner.callLater(0, self._enforce)
 
     @contextmanager
     def hold_result(self, size: int) -> Iterator[None]:
-        """Count `size` bytes, in the block, which a command holds while it sends its response."""
+        """Count `size` bytes, in the block, which a command holds while it sends its response.
+
+        To record them takes as long as to encode several messages. So a small result is recorded when its command has
+        to wait (`CommandRunner`), which most never do.
+        """
         self.results += size
-        self.output_changed()
+        if size > PIECE_SIZE:
+            self.output_changed()
         try:
             yield
         finally:
             self.results -= size
-            self.output_changed()
+            if self._holder.memory:
+                self.output_changed()
 
     def _record(self) -> bool:
         owner = self._owner
         held = owner.write_buffer.unsent_bytes
         if not owner.closed:
+            framer = owner.framer
             # The framer counts a literal when it is announced, also the part that waits here.
             if waiting := len(owner._buffer):
-                held += max(0, waiting - owner.framer.literal_bytes_counted)
-            held += owner.framer.memory + owner.guard.memory
+                held += max(0, waiting - framer.literal_bytes_counted)
+            held += framer.memory + owner.guard.memory
             held += self.spooled + self.skipped + self.inflating + self.results
         return self._budget.hold(self._holder, held)
 

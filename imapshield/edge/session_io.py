@@ -135,9 +135,8 @@ class SessionIO(Authentication):
     def start_tls(self) -> None:
         """Start TLS. Plaintext that the client sent after STARTTLS is dropped unread (CVE-2011-0411)."""
         self._owner.clearLineBuffer()
-        self._owner.write_buffer.flush()
         self._owner.startedTLS = True
-        self._owner.transport.startTLS(self._owner.ctx)
+        self._owner.write_buffer.start_tls(self._owner.ctx)
 
     @property
     def can_compress(self) -> bool:

@@ -103,7 +103,7 @@ class WriteBuffer:
         work: lines and messages that the session has counted since its turn began.
         bytes_written: how many bytes were handed to the transport, after compression.
         compress: applied to each write while it is set (RFC 4978).
-        on_flushed: called when bytes were handed to the transport.
+        on_flushed: called when bytes were handed to the transport, with whether it has sent all of its data.
         on_full: called when the buffer becomes full. It must not write: that can be within a write.
         on_drained: called when the transport has sent all of its data.
     """
@@ -118,11 +118,12 @@ class WriteBuffer:
         self.full = self.client_reads = False
         self.bytes_written = self.work = self.turns = 0
         self.compress: Callable[[bytes], bytes] | None = None
-        self.on_flushed: Callable[[], object] = lambda: None
+        self.on_flushed: Callable[[bool], object] = lambda _: None
         self.on_full: Callable[[], object] = lambda: None
         self.on_drained: Callable[[], object] = lambda: None
         self._transport = transport
         self._innermost = innermost(transport)
+        self._tls = transport if isinstance(transport, TLSMemoryBIOProtocol) else None
         self._call_later = call_later
         self._schedule = schedule
         self._unflushed: list[bytes] = []
@@ -183,7 +184,7 @@ class WriteBuffer:
     @property
     def unsent_bytes(self) -> int:
         """How many bytes wait here and in the transport until the kernel takes them, after compression."""
-        tls, transport = self._tls(), self._innermost
+        tls, transport = self._tls, self._innermost
         held = 0 if tls is None else sum(map(len, tls._appSendBuffer))  # during a handshake
         held += len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
         return self._unflushed_bytes + held + int(getattr(transport, "_tempDataLen", 0))
@@ -207,7 +208,7 @@ class WriteBuffer:
             if self.compress is not None:
                 data = self.compress(data)
             self.bytes_written += len(data)
-            transport, tls = self._transport, self._tls()
+            transport, tls = self._transport, self._tls
             if tls is not None:
                 transport = tls.transport
                 data = _encrypt(tls, data)
@@ -216,7 +217,7 @@ class WriteBuffer:
                 transport.write(data)
             else:
                 self._note_that_client_reads()
-            self.on_flushed()
+            self.on_flushed(not data)
 
     def _note_that_client_reads(self) -> None:
         """Use the whole high-water mark from now on if the peer must have read something: nothing waits for it."""
@@ -238,13 +239,12 @@ class WriteBuffer:
         sent = transport.writeSomeData(data)
         return data[sent:] if isinstance(sent, int) and sent > 0 else data
 
-    def _tls(self) -> TLSMemoryBIOProtocol | None:
-        """Return Twisted's TLS layer, if there is one: the transport itself, or what STARTTLS has put behind it."""
-        transport = self._transport
-        if isinstance(transport, TLSMemoryBIOProtocol):
-            return transport
-        protocol = vars(transport).get("protocol")
-        return protocol if isinstance(protocol, TLSMemoryBIOProtocol) else None
+    def start_tls(self, context: Any) -> None:
+        """Flush, and start TLS with an OpenSSL context factory."""
+        self.flush()
+        self._transport.startTLS(context)
+        layer = getattr(self._transport, "protocol", None)
+        self._tls = layer if isinstance(layer, TLSMemoryBIOProtocol) else None
 
     def drain(self) -> Deferred[None]:
         """Flush, and wait until the buffer is not full and other connections have had their turn.

@@ -155,10 +155,11 @@ class ConnectionGuard:
 
     def _enqueue(self, command: RawCommand) -> Admission:
         self._incomplete = False
-        texts = (part for part in command.parts if isinstance(part, bytes))
-        rejection = command.rejection or self._check_nesting(texts)
-        if rejection is not None and rejection is not command.rejection:
-            command = command.rejected(rejection)
+        rejection = command.rejection
+        if rejection is None and not self.authenticated:
+            rejection = self._check_nesting(part for part in command.parts if type(part) is bytes)
+            if rejection is not None:
+                command = command.rejected(rejection)
         if rejection is None and traits_of(command.name).suspends_input:
             self._suspending = command  # it is recognized by its identity when it runs
         is_kept = command is self._suspending or len(self._backlog) < self.unpacked_commands
@@ -235,8 +236,6 @@ class ConnectionGuard:
 
         CVE-2026-27857 was an endless line of opening parentheses.
         """
-        if self.authenticated:
-            return None
         depth = 0
         for text in texts:
             for found in _PARENTHESIS.finditer(_QUOTED.sub(b"", text)):
@@ -251,7 +250,8 @@ class ConnectionGuard:
             return None
         self._running = RawCommand.unpacked(self._backlog.pop(0))
         self._backlog_bytes -= _size(self._running)
-        self._update_full()
+        if self._full:
+            self._update_full()
         return self._running
 
     def command_finished(self) -> Verdict:
@@ -267,7 +267,8 @@ class ConnectionGuard:
         if self._running is not None:
             self.memory -= self._running.memory
         self._running = None
-        self._update_full()
+        if self._full:
+            self._update_full()
         verdict, self._after_command = self._after_command, _ACCEPTED
         return self._final or verdict
 
@@ -351,6 +352,6 @@ class ConnectionGuard:
 
 def _size(command: RawCommand) -> int:
     size = command.octets
-    for part in command.parts:
-        size += 0 if isinstance(part, bytes) else part.size
+    for literal in command.literals:
+        size += literal.size
     return size

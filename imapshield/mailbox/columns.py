@@ -118,6 +118,10 @@ class Columns:
 
     def apply(self, delta: Delta) -> Change:
         """Apply `delta`, and return what it changed. A delta that was applied before changes nothing."""
+        self.highestmodseq = max(self.highestmodseq, delta.highestmodseq)
+        self.uidnext = max(self.uidnext, delta.uidnext)
+        if not (delta.rows or delta.vanished.ranges):  # as in nearly every NOOP
+            return Change((), (), (), delta.recent)
         vanished = self._remove(delta.vanished)
         new_from = bisect_right(delta.rows, self.uids[-1], key=_uid_of) if self.uids else 0
         changed = self._update(delta.rows[:new_from])
@@ -126,8 +130,6 @@ class Columns:
         if new_rows:
             self._extend(new_rows)
         self._drop_unused_flag_lists()
-        self.highestmodseq = max(self.highestmodseq, delta.highestmodseq)
-        self.uidnext = max(self.uidnext, delta.uidnext)
         return Change(added, changed, vanished, delta.recent)
 
     def _update(self, rows: Iterable[MessageRow]) -> array[int]:

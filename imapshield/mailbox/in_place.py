@@ -58,6 +58,11 @@ def may_read(octets: int) -> None:
             raise WouldBlock
 
 
+def is_readable_in_place(octets: int) -> bool:
+    """Return whether `may_read` permits so many bytes: a call that returns a part of its result can stop before."""
+    return _thread.octets_left is None or octets <= _thread.octets_left
+
+
 def is_late() -> bool:
     """Return whether the call runs in place, and takes too long. SQLite asks (`Connection.set_progress_handler`)."""
     if _thread.octets_left is None:

@@ -149,10 +149,10 @@ class StoreMailbox:
                 they are to the session of the first listener that claims messages.
         """
         change = self.columns.apply(delta)
-        claimers = (listener for listener, claims in self._listeners.items() if claims)
-        claimer = None if claimed_by_caller else next(claimers, None)
         if not any(change):
             return ()
+        claimers = (listener for listener, claims in self._listeners.items() if claims)
+        claimer = None if claimed_by_caller else next(claimers, None)
         if change.added:
             self.is_text_indexed = False
             self._account.text_added()
@@ -256,11 +256,11 @@ class StoreMailbox:
             lambda store: store.search(self.key, uids, search_key), "search" if is_short else ""
         )
 
-    async def _run(self, job: Callable[[IStore], T], short_kind: str = "") -> T:
-        return await self._with(self._account.run, job, short_kind)
+    def _run(self, job: Callable[[IStore], T], short_kind: str = "") -> Awaitable[T]:
+        return self._with(self._account.run, job, short_kind)
 
-    async def _read(self, job: Callable[[IStore], T], short_kind: str = "") -> T:
-        return await self._with(self._account.run_read, job, short_kind)
+    def _read(self, job: Callable[[IStore], T], short_kind: str = "") -> Awaitable[T]:
+        return self._with(self._account.run_read, job, short_kind)
 
     async def _with(
         self,
@@ -274,8 +274,8 @@ class StoreMailbox:
             self.mark_deleted()
             raise
 
-    async def _write(self, short_kind: str, job: Callable[[IStore], T]) -> T:
-        return await self._with(partial(self._account.run, writes=True), job, short_kind)
+    def _write(self, short_kind: str, job: Callable[[IStore], T]) -> Awaitable[T]:
+        return self._with(partial(self._account.run, writes=True), job, short_kind)
 
     async def _run_with_target(
         self, target: str, job: Callable[[IStore], T], short_kind: Hashable = None

@@ -227,10 +227,7 @@ class AccountState:
         return found
 
     def usage(self) -> Quota:
-        """Return usage and limits, as the index has them.
-
-        Its triggers count messages, the bytes of their files, and the bytes of metadata.
-        """
+        """Return usage and limits, as the index has them: it counts messages, their bytes, and those of metadata."""
         octets, messages = self.index.db.execute("SELECT octets, messages FROM account").fetchone()
         return Quota(octets, messages, *self._quota())
 

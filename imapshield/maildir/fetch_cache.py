@@ -19,7 +19,8 @@ from itertools import accumulate
 from typing import Any
 
 from imapshield.mailbox.message_items import ANSWER_VERSION, RECORD_FIELDS, header_of
-from imapshield.maildir.index import Index, as_json, uid_condition
+from imapshield.maildir.index import Index
+from imapshield.maildir.message_table import as_json, uid_condition
 from imapshield.maildir.search_values import merged_rows, take_rows
 from imapshield.maildir.sqlite_file import is_locked
 from imapshield.message.ordinary import is_field_name

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from imapshield.errors import MessageExpunged
@@ -20,9 +21,9 @@ class Listing(NamedTuple):
 
     def by_base(self) -> dict[bytes, tuple[int, bytes]]:
         """Return base name → (directory, name). A file in both listings was moved to ``cur/`` between them."""
-        found = {filename.base(name): (NEW, name) for name in self.new}
-        found.update((filename.base(name), (CUR, name)) for name in sorted(self.cur or ()))
-        return found
+        found = {name.partition(b":")[0]: (NEW, name) for name in self.new}
+        cur = {name.partition(b":")[0]: (CUR, name) for name in sorted(self.cur or ())}
+        return found | cur
 
 
 def list_folder(folder: Folder, cur: bool) -> Listing:
@@ -32,6 +33,13 @@ def list_folder(folder: Folder, cur: bool) -> Listing:
     """
     new = files.message_names(folder.directory(NEW))
     return Listing(new, files.message_names(folder.directory(CUR)) if cur else None)
+
+
+def count_names(directory: int, limit: int) -> int:
+    """Return the number of names in an open directory, or `limit` if there are more."""
+    os.lseek(directory, 0, os.SEEK_SET)  # see `files.names`
+    with os.scandir(directory) as entries:
+        return sum(1 for _ in islice(entries, limit))
 
 
 def statuses(directory: int, names: Iterable[bytes]) -> Iterator[tuple[bytes, os.stat_result]]:

@@ -1,16 +1,22 @@
 """Queries of the index: mailboxes, messages, and what changed after a MODSEQ. schema.sql describes the tables."""
 
-import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
-from imapshield.errors import NoSuchMailbox, StoreLimitExceeded
+from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.deltas import Delta, MessageRow
 from imapshield.maildir.filename import base
-from imapshield.maildir.index_database import REBUILT_MARGIN, IndexDatabase
-from imapshield.maildir.paths import NEW
+from imapshield.maildir.index_database import REBUILT_MARGIN
+from imapshield.maildir.message_table import (
+    FIRST_MODSEQ,
+    MAX_UID,
+    MessageTable,
+    as_json,
+    changed_after,
+    uid_condition,
+)
 from imapshield.wire.sequence import SequenceSet
 
 MAX_LOGGED_EXPUNGES = 100_000
@@ -20,16 +26,10 @@ MAX_RETIRED = 100_000
 """Removed mailboxes of an account whose UIDVALIDITY is remembered: ten times as many as an account may have mailboxes.
 The lowest are forgotten. A client that creates and deletes mailboxes could otherwise make the index ever larger."""
 
-MAX_UID = 0xFFFFFFFF
-"""The largest UID and UIDVALIDITY (RFC 9051 section 2.3.1.1)."""
-
 STAGED = 4
 """The bit of `MailboxRow.directory_flags` that says that messages have their files in ``tmp/`` (`staging`)."""
 
 _KEPT_BY_RENEW = (("metadata", "mailbox"), ("moving", "source"), ("moving", "target"))
-
-# SQLite would walk through the whole mailbox for the few messages in new/, or for none: hence the explicit index.
-IN_NEW = f"FROM message INDEXED BY message_new WHERE mailbox = ? AND place = {NEW}"
 
 
 class MailboxRow(NamedTuple):
@@ -67,14 +67,10 @@ _COLUMNS = {field: field for field in MailboxRow._fields} | {
 }
 _SELECT_MAILBOX = f"SELECT {', '.join(_COLUMNS.values())} FROM mailbox WHERE "  # noqa: S608
 
-# SQLite does not know how many messages have changed, so it would choose the wrong one of these two plans. The plus
-# sign keeps it from using the index on modseq.
-_MESSAGE_ROW = "SELECT uid, flags, modseq, size, internaldate FROM message"
-_CHANGED = f"{_MESSAGE_ROW} INDEXED BY message_modseq WHERE mailbox = ? AND modseq > ? ORDER BY uid"
-_ALL = f"{_MESSAGE_ROW} WHERE mailbox = ? AND +modseq > ? ORDER BY uid"
+_MESSAGE_ROW = "SELECT uid, flags, modseq, size, internaldate"
 
 
-class Index(IndexDatabase):
+class Index(MessageTable):
     """One account's index. A mailbox's `key` is its id in the database."""
 
     def mailbox(self, key: int) -> MailboxRow:
@@ -142,7 +138,7 @@ class Index(IndexDatabase):
         uidvalidity: int = 0,
         uidnext: int = 1,
         uids: Mapping[bytes, int] = MappingProxyType({}),
-        modseq: int = 2,
+        modseq: int = FIRST_MODSEQ,
     ) -> MailboxRow:
         """Give a mailbox another UIDVALIDITY and other UIDs, in a write transaction, and return its new row.
 
@@ -218,7 +214,8 @@ class Index(IndexDatabase):
             " (SELECT uidvalidity FROM retired ORDER BY uidvalidity DESC LIMIT 1 OFFSET ?)",
             (MAX_RETIRED,),
         )
-        for table in ("answer", "expunged", "message", "metadata", "removed"):
+        self.remove_messages(key)
+        for table in ("answer", "expunged", "metadata", "removed"):
             self.db.execute(f"DELETE FROM {table} WHERE mailbox = ?", (key,))  # noqa: S608
         self.db.execute("DELETE FROM mailbox WHERE id = ?", (key,))
 
@@ -228,33 +225,6 @@ class Index(IndexDatabase):
             "SELECT 1 FROM account WHERE retired >= ?1 OR ?1 IN (SELECT uidvalidity FROM retired)"
         )
         return self.db.execute(query, (uidvalidity,)).fetchone() is not None
-
-    def message_rows(
-        self, columns: str, key: int, uids: Sequence[int], condition: str = ""
-    ) -> list[Any]:
-        """Return `columns` of those of `uids` that exist, in ascending order of UID.
-
-        Args:
-            columns: the columns, as SQL.
-            key: the mailbox.
-            uids: the UIDs.
-            condition: "AND ..." as SQL, or nothing.
-        """
-        if not uids:
-            return []
-        in_uids, parameters = uid_condition(uids)
-        query = f"SELECT {columns} FROM message WHERE mailbox = ? AND {in_uids} {condition}"  # noqa: S608
-        return self.db.execute(query + " ORDER BY uid", (key, *parameters)).fetchall()
-
-    def insert_messages(self, rows: Sequence[tuple[object, ...]]) -> None:
-        """Insert rows of ``message``, with all columns in the order of schema.sql, in a write transaction.
-
-        Raises:
-            StoreLimitExceeded: the mailbox has no UIDs left. The next SELECT gives it new ones.
-        """
-        if rows and cast("int", rows[-1][1]) >= MAX_UID:
-            raise StoreLimitExceeded("Mailbox has no UIDs left; select it again")
-        self.db.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def expunge(self, mailbox: MailboxRow, uids: Sequence[int], modseq: int) -> dict[str, int]:
         """Remove messages and log their UIDs, in a write transaction; return fields for `update_mailbox`.
@@ -271,7 +241,7 @@ class Index(IndexDatabase):
                 f"DELETE FROM answer WHERE mailbox = ? AND item = ? AND {in_uids}",  # noqa: S608
                 (key, item, *parameters),
             )
-        db.execute(f"DELETE FROM message WHERE mailbox = ? AND {in_uids}", (key, *parameters))  # noqa: S608
+        self.remove_messages(key, f"AND {in_uids}", parameters)
         db.execute(
             "INSERT INTO expunged SELECT ?, ?, value FROM json_each(?)",
             (key, modseq, as_json(uids)),
@@ -345,13 +315,14 @@ class Index(IndexDatabase):
             rows: list[MessageRow] = []
             vanished = SequenceSet()
             if since < mailbox.highestmodseq:
-                query = _CHANGED if since > 1 else _ALL
                 # Equal flag lists are one object: thousands of messages may have the same four KiB of flags.
                 flag_lists: dict[bytes, bytes] = {}
-                one = flag_lists.setdefault
+                one, new = flag_lists.setdefault, tuple.__new__  # a fourth faster than MessageRow()
                 rows = [
-                    MessageRow(uid, one(flags, flags), modseq, size, date)
-                    for uid, flags, modseq, size, date in db.execute(query, (key, since))
+                    new(MessageRow, (uid, one(flags, flags), modseq, size, date))
+                    for uid, flags, modseq, size, date in db.execute(
+                        f"{_MESSAGE_ROW} {changed_after(since)} ORDER BY uid", (key, since)
+                    )
                 ]
                 if since:
                     vanished = self._vanished_since(mailbox, since)
@@ -375,26 +346,3 @@ class Index(IndexDatabase):
             " (SELECT 1 FROM answer WHERE mailbox = ? AND item = item.id)",
             (key,),
         ).fetchall()
-
-
-def as_json(numbers: Iterable[int]) -> str:
-    """Return numbers in the form that SQLite's json_each() reads."""
-    return json.dumps(list(numbers))
-
-
-def uid_condition(
-    uids: Sequence[int], *, ascending: bool = False
-) -> tuple[str, tuple[object, ...]]:
-    """Return an SQL condition that is true for the rows of `uids`, which is not empty, and the condition's parameters.
-
-    Most clients request consecutive messages. A range costs a fifth of the same messages one by one.
-
-    Args:
-        uids: the UIDs.
-        ascending: whether they are in ascending order. To look for the lowest and the highest of them takes a tenth of
-            the time of a cached answer.
-    """
-    low, high = (uids[0], uids[-1]) if ascending else (min(uids), max(uids))
-    if high - low < len(uids):
-        return "uid BETWEEN ? AND ?", (low, high)
-    return "uid IN (SELECT value FROM json_each(?))", (as_json(uids),)

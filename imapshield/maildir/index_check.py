@@ -11,11 +11,11 @@ from imapshield.maildir import files
 from imapshield.maildir.directory_state import MAX_TRUSTED_SECONDS
 from imapshield.maildir.filename import base
 from imapshield.maildir.folder_listing import list_folder
-from imapshield.maildir.index import MAX_UID
 from imapshield.maildir.index_files import INDEX_FILE, IndexFiles
 from imapshield.maildir.index_schema import VERSION
 from imapshield.maildir.list_files import MAX_LIST_SIZE
 from imapshield.maildir.mail_check import Finding, opened_folder, shown
+from imapshield.maildir.message_table import MAX_UID
 from imapshield.maildir.other_servers import (
     FORMATS,
     UidList,
@@ -45,11 +45,12 @@ _TOTAL = (
     " + (SELECT coalesce(sum(length(entry) + length(value)), 0) FROM metadata))"
 )
 _NO_MAILBOX = "mailbox <> 0 AND mailbox NOT IN (SELECT id FROM mailbox)"
+_RECOUNT = f"UPDATE account SET messages = {_COUNT}, octets = {_TOTAL}"  # noqa: S608
 _COUNTERS = (
     (
         "the number or size of all messages, which the quota uses, is wrong",
         f"SELECT 1 FROM account WHERE messages <> {_COUNT} OR octets <> {_TOTAL}",  # noqa: S608
-        f"UPDATE account SET messages = {_COUNT}, octets = {_TOTAL}",  # noqa: S608
+        _RECOUNT,
     ),
     (
         "the number of expunged messages of a mailbox is wrong",
@@ -70,7 +71,8 @@ _COUNTERS = (
         for table in ("message", "expunged", "answer", "metadata", "removed")
     ),
 )
-"""What is wrong, the query that finds it, and the statement that repairs it. No repair concerns a file."""
+"""What is wrong, the query that finds it, and the statement that repairs it. No repair concerns a file. After each of
+them, messages are counted again."""
 
 
 def indexed_names(directory: bytes) -> set[bytes] | None:
@@ -169,8 +171,13 @@ def _set_aside(path: bytes, now: float) -> None:
 def _check_counters(path: bytes, db: sqlite3.Connection) -> Iterator[Finding]:
     for problem, query, statement in _COUNTERS:
         if db.execute(query).fetchone():
-            repair = partial(_execute, path, statement)
+            repair = partial(_repair, path, statement)
             yield Finding(path, problem, "count again", repair, "counted again")
+
+
+def _repair(path: bytes, statement: str) -> None:
+    for step in (statement, _RECOUNT):
+        _execute(path, step)
 
 
 def _execute(path: bytes, statement: str, *parameters: object) -> None:

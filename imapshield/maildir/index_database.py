@@ -337,15 +337,15 @@ class IndexDatabase:
         try:
             if is_hostile and not self._files.is_opened():
                 raise StoreIOError
-            check_schema(db)
             (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version > VERSION:
+                self._log_too_new(version)
+                raise IndexTooNew
+            check_schema(db, version)
             if version == 0:
                 self._create(db, has_mail())
             elif version < VERSION:
                 migrate(db)
-            elif version > VERSION:
-                self._log_too_new(version)
-                raise IndexTooNew
             if is_new:
                 self._files.sync()
             self.is_restored = was_replaced or is_copy(db, self._files.identity, last_epoch)

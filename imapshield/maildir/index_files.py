@@ -32,6 +32,7 @@ from imapshield.errors import StoreIOError
 from imapshield.maildir import files
 from imapshield.maildir.entry import Entry, Ownership, naming_errors
 from imapshield.maildir.file_rights import file_rights
+from imapshield.maildir.index_schema import VERSION
 
 INDEX_FILE = b"imapshield.sqlite"
 UIDVALIDITY_FILE = b"imapshield-uidvalidity"
@@ -301,7 +302,7 @@ def is_copy(db: sqlite3.Connection, identity: tuple[int, int], last_epoch: int) 
 
 def _is_index_header(octets: bytes) -> bool:
     version = int.from_bytes(octets[60:64], "big")
-    return octets.startswith(b"SQLite format 3\0") and version in (1, 2)
+    return octets.startswith(b"SQLite format 3\0") and 1 <= version <= VERSION
 
 
 def _is_log_header(octets: bytes) -> bool:

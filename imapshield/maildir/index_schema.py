@@ -3,7 +3,7 @@
 import sqlite3
 from importlib import resources
 
-VERSION = 2
+VERSION = 3
 """The version of schema.sql, stored as ``user_version``."""
 
 _TO_VERSION_2 = """
@@ -44,6 +44,13 @@ END;
 """Version 1 did not sync its commits. The last ones may be lost, so 1,000 UIDs and MODSEQs are skipped, and the folders
 are not compared with their recorded inodes."""
 
+_TO_VERSION_3 = """
+DROP TRIGGER message_inserted;
+DROP TRIGGER message_deleted;
+DROP INDEX message_modseq;
+CREATE INDEX message_modseq ON message (mailbox, modseq) WHERE modseq > 2;
+"""
+"""In version 2, SQLite counted each message when it was inserted, in the quota and in the index of MODSEQs."""
 
 _NAMES = frozenset(
     {
@@ -56,14 +63,17 @@ _NAMES = frozenset(
         *((b"index", b"message_" + name) for name in (b"modseq", b"new", b"unmeasured")),
         (b"table", b"moving"),
         (b"index", b"mailbox_inode"),
-        *((b"trigger", b"message_" + name) for name in (b"inserted", b"deleted")),
         *((b"trigger", b"metadata_" + name) for name in (b"inserted", b"deleted")),
     }
 )
+_NAMES_UNTIL_VERSION_2 = _NAMES | {
+    (b"trigger", b"message_inserted"),
+    (b"trigger", b"message_deleted"),
+}
 
 
-def check_schema(db: sqlite3.Connection) -> None:
-    """Check that a database has only the tables, indexes and triggers of this module.
+def check_schema(db: sqlite3.Connection, version: int) -> None:
+    """Check that a database has only the tables, indexes and triggers of this module, or of its version.
 
     Whoever may write into a Maildir could put a view that never ends in place of a table.
 
@@ -74,7 +84,8 @@ def check_schema(db: sqlite3.Connection) -> None:
         "SELECT CAST(type AS BLOB), CAST(name AS BLOB) FROM sqlite_schema"
         " WHERE name NOT LIKE 'sqlite_autoindex_%' AND name NOT LIKE 'sqlite_stat%'"
     )
-    if not _NAMES.issuperset(rows.fetchall()):
+    names = _NAMES if version >= VERSION else _NAMES_UNTIL_VERSION_2
+    if not names.issuperset(rows.fetchall()):
         error = sqlite3.DatabaseError("the database has tables that are not those of an index")
         error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
         raise error
@@ -87,11 +98,13 @@ def create_tables(db: sqlite3.Connection) -> None:
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Change a database of version 1 to the current schema."""
+    """Change a database of an earlier version to the current schema."""
     db.execute("BEGIN IMMEDIATE")
     try:
-        if db.execute("PRAGMA user_version").fetchone() == (1,):
-            _execute_all(db, _TO_VERSION_2)
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version < VERSION:  # no other process was faster
+            for script in (_TO_VERSION_2, _TO_VERSION_3)[version - 1 :]:
+                _execute_all(db, script)
             db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
     except BaseException:

@@ -10,6 +10,7 @@ import resource
 import time
 from collections.abc import Iterable
 from functools import cache
+from threading import local
 from typing import Any
 
 from imapshield.mailbox.in_place import WouldBlock, is_in_place, may_block, may_read
@@ -42,6 +43,16 @@ MAX_DIRECTORY_SIZE = 4096
 _PAGE_SIZE = 4096
 """Bytes of a page, or a divisor of them."""
 
+_BUFFER_SIZE = 64 << 10
+
+
+class _Buffer(local):
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_BUFFER_SIZE))
+
+
+_buffer = _Buffer()
+
 _THREAD: int = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 _STATFS_SIZE = 512
@@ -65,7 +76,8 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
     if _NOWAIT is None:
         raise WouldBlock
     may_read(size)
-    buffer = bytearray(size)
+    # Most messages fit into a buffer that is used again and again. A new one would be filled with zeros first.
+    buffer = _buffer.view[:size] if size <= _BUFFER_SIZE else memoryview(bytearray(size))
     try:
         count = os.preadv(fd, [buffer], offset, _NOWAIT)
         if count < size and count and (offset + count) % _PAGE_SIZE == 0:
@@ -73,7 +85,7 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
             os.preadv(fd, [bytearray(1)], offset + count, _NOWAIT)
     except OSError as error:  # EAGAIN; EOPNOTSUPP of some file systems; a damaged disk
         raise WouldBlock from error
-    return bytes(memoryview(buffer)[:count])
+    return bytes(buffer[:count])
 
 
 class OneVolume:

@@ -4,6 +4,7 @@ Rules
 -----
 * If all answers of a step are cached, the step costs one range query per item, and little per message.
 * A message is opened once for all the items that need it, and only its header is read if that is enough.
+* Whole messages and nothing else (`whole_messages`) cost little more than their system calls.
 * A large string becomes a `Blob`, which is read in ranges while the client reads it. No large string is kept in memory,
   because a client that stops reading would keep it there. `message_strings` says where its bytes come from.
 * A message that cannot be read or decoded gets no answer, and the others get theirs.
@@ -36,14 +37,18 @@ from imapshield.maildir.message_layout import Range
 from imapshield.maildir.message_strings import MessageStrings
 from imapshield.maildir.open_strings import OpenString
 from imapshield.maildir.unreadable import log_unreadable
+from imapshield.maildir.whole_messages import OVERHEAD, fetch_whole, is_whole_message
 from imapshield.wire import strings
-from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Section
+from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
 from imapshield.wire.dates import encode_internaldate
 
 STEP = 128
 READ_STEP = 32
 """Messages per step; fewer if message files must be read. The number is large enough that the cost of the query itself
 is small, and small enough not to read far beyond the budget, which some tens of messages use up."""
+
+_OTHER_WHOLE = 8
+"""Whole messages that are read with all checks before it is tried again whether the next ones need none."""
 
 MAX_STRING_SIZE = 256 << 10
 """Bytes of the largest string that is not returned as a `Blob`, whatever the budget."""
@@ -60,9 +65,6 @@ _READ_DIVISOR = 8
 """Bytes that are read for one byte of the budget: of files, and of cached headers from which answers are made.
 BODYSTRUCTURE has some hundred bytes, and takes as long as its message is large."""
 
-_OVERHEAD = 100
-"""Bytes of the budget that each message uses besides its values, and about those that a `Blob` takes."""
-
 _COLUMNS = FILE_COLUMNS + ", saved, email_id"
 
 
@@ -71,6 +73,11 @@ def fetch(
 ) -> FetchResult:
     """Answer step by step until the budget is used up; `IStore.fetch` describes the arguments."""
     max_string_size = min(MAX_STRING_SIZE, max(budget, MAX_STRING_SIZE // _SMALL_STRINGS))
+    if len(items) == 1 and is_whole_message(items[0]):
+        result = fetch_whole(account, key, uids, budget, max_string_size)
+        if result.uids:
+            return result
+        uids = uids[:_OTHER_WHOLE]
     chunk = _FetchChunk(account, key, items, max_string_size)
     for start in range(0, len(uids), chunk.step_size):
         budget = chunk.fetch_step(uids[start : start + chunk.step_size], budget)
@@ -99,7 +106,6 @@ class _FetchChunk:
         self._new_answers: list[tuple[bytes, int, int]] = []
         self._octets_read = 0
         self._octets_held = 0  # of the strings of one message
-        self._is_bare_body = len(items) == 1 and _is_whole_message(items[0])
         self._needs_header = False
         self._lists: list[int] | None = None
         self._headers: dict[int, bytes] = {}
@@ -155,7 +161,7 @@ class _FetchChunk:
                 self.missing.append(uid)
                 continue
             self.uids.append(uid)
-            budget -= _OVERHEAD + self._octets_read // _READ_DIVISOR
+            budget -= OVERHEAD + self._octets_read // _READ_DIVISOR
             self._octets_read = 0
             for column, value in zip(self.columns, values, strict=True):
                 column.append(value)
@@ -169,31 +175,12 @@ class _FetchChunk:
     ) -> list[bytes | Blob] | None:
         """Return the answers for one message, None if its file was removed."""
         message = MessageFile._make(row[:5])
-        if self._is_bare_body and message.physical <= self._max_string_size // 2:
-            return self._body(message)
         self._octets_held = 0
         values: list[Any] = [answers.get(message.uid) for answers in cached]
         missing = [column for column, value in enumerate(values) if value is None]
         if self._needs_header and self._answer_from_header(message, values, missing):
             return values
         return values if self._answer_from_file(row, values, missing) else None
-
-    def _body(self, message: MessageFile) -> list[bytes | Blob] | None:
-        """Answer BODY[] alone, as synchronizing clients request it.
-
-        Without a `MessageReader`, most of the cost is that of the system calls.
-        """
-        fd = self._message_files.open(message)
-        if fd is None:
-            return None
-        try:
-            octets = self._message_files.content(fd, message)
-        finally:
-            os.close(fd)
-        # Only a compressed file, or one that has grown, can be that large here.
-        if len(octets) > self._max_string_size:
-            return [Blob(message.uid, self._items[0], len(octets))]
-        return [strings.literal(octets)]
 
     def _answer_from_header(
         self, message: MessageFile, values: list[Any], missing: Sequence[int]
@@ -255,7 +242,7 @@ class _FetchChunk:
     def _max_size(self) -> int:
         """Return the bytes of the largest string of the message that is added as it is, and not as a `Blob`."""
         left = LARGEST_STRINGS * self._max_string_size - self._octets_held
-        return min(self._max_string_size, max(left, _OVERHEAD))
+        return min(self._max_string_size, max(left, OVERHEAD))
 
     def _may_compute(self, columns: Sequence[int]) -> None:
         """Compute no answer in place that is computed once, and then in the cache."""
@@ -305,10 +292,6 @@ def _read_string(
     if len(octets) > max_size:
         return Blob(message.reader.message.uid, item, len(octets))
     return strings.literal(octets, binary=isinstance(item, Binary))
-
-
-def _is_whole_message(item: FetchItem) -> bool:
-    return isinstance(item, BodySection) and item.section == Section() and item.partial is None
 
 
 def _is_cached(message: MessageStrings, item: FetchItem, value: bytes) -> bool:

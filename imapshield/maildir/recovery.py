@@ -31,6 +31,7 @@ from imapshield.maildir.directory_state import stat_or_create
 from imapshield.maildir.entry import described
 from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.index import MailboxRow
+from imapshield.maildir.message_table import changed_after
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.paths import CUR, NEW, TMP
 from imapshield.maildir.sqlite_file import is_disk_full
@@ -120,8 +121,7 @@ def _plan(account: AccountState, mailbox: MailboxRow, folder: Folder) -> list[_S
     """Return what must be done again in one folder."""
     db, key = account.index.db, mailbox.key
     names = db.execute(
-        "SELECT name FROM message INDEXED BY message_modseq"
-        " WHERE mailbox = ? AND modseq > ? AND place = ?",
+        f"SELECT name {changed_after(mailbox.synced_modseq)} AND place = ?",
         (key, mailbox.synced_modseq, CUR),
     ).fetchall()
     folder.directory(CUR)  # raises an error now if it cannot be synced later

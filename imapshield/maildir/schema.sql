@@ -2,8 +2,8 @@
 -- from them and no message is lost. UIDVALIDITY, UIDs, MODSEQs, MAILBOXID, EMAILID and SAVEDATE are then assigned
 -- again. Metadata, special uses, and keywords that have no letter are lost.
 --
--- PRAGMA user_version holds the version of this schema (VERSION in index_database.py, which also changes a database of
--- version 1 to this one). A database with a newer version is not opened. This file is executed statement by statement,
+-- PRAGMA user_version holds the version of this schema (VERSION in index_schema.py, which also changes a database of
+-- an earlier version to this one). A database with a newer version is not opened. This file is executed statement by statement,
 -- and in each line everything after two hyphens is dropped.
 
 CREATE TABLE account (                      -- Exactly one row.
@@ -11,8 +11,8 @@ CREATE TABLE account (                      -- Exactly one row.
     uidvalidity INTEGER NOT NULL,           -- The last UIDVALIDITY that any mailbox got. It never decreases. It is also
                                             -- in the file imapshield-uidvalidity, which outlives the index.
     octets INTEGER NOT NULL DEFAULT 0,      -- The bytes of all message files (message.physical) and of all metadata,
-                                            -- for the quota. The triggers below maintain it when rows are inserted
-                                            -- and deleted. Code that updates message.physical updates it too.
+                                            -- for the quota. Code that inserts or deletes messages, or updates
+                                            -- message.physical, updates it. The triggers below do that for metadata.
     messages INTEGER NOT NULL DEFAULT 0,    -- The number of messages in all mailboxes.
     inode INTEGER NOT NULL DEFAULT 0,       -- The inode of this file: a copy has another one. 0 if it is not known.
     generation INTEGER NOT NULL DEFAULT 0,  -- The generation of that inode, because file systems use inodes again. 0 if
@@ -76,7 +76,8 @@ CREATE TABLE message (                      -- Code inserts rows by position: do
     PRIMARY KEY (mailbox, uid)
 ) WITHOUT ROWID;
 
-CREATE INDEX message_modseq ON message (mailbox, modseq);                       -- What changed after a MODSEQ.
+CREATE INDEX message_modseq ON message (mailbox, modseq) WHERE modseq > 2;      -- What changed after a MODSEQ. Most
+                                            -- messages never change, and have the first MODSEQ of their mailbox.
 CREATE INDEX message_new ON message (mailbox) WHERE place = 1;                  -- The messages in new/.
 CREATE INDEX message_unmeasured ON message (mailbox) WHERE size IS NULL;        -- What STATUS SIZE has to measure.
 
@@ -135,14 +136,6 @@ CREATE TABLE metadata (                     -- RFC 5464.
     value BLOB NOT NULL,
     PRIMARY KEY (mailbox, entry)
 ) WITHOUT ROWID;
-
-CREATE TRIGGER message_inserted AFTER INSERT ON message BEGIN
-    UPDATE account SET octets = octets + new.physical, messages = messages + 1;
-END;
-
-CREATE TRIGGER message_deleted AFTER DELETE ON message BEGIN
-    UPDATE account SET octets = octets - old.physical, messages = messages - 1;
-END;
 
 CREATE TRIGGER metadata_inserted AFTER INSERT ON metadata BEGIN
     UPDATE account SET octets = octets + length(new.entry) + length(new.value);

@@ -75,10 +75,12 @@ from imapshield.maildir.directory_state import (
     stat_or_create,
     unopened_stamps,
 )
-from imapshield.maildir.folder_listing import Listing, list_folder, may_hold
-from imapshield.maildir.index import IN_NEW, MAX_UID, STAGED, MailboxRow
+from imapshield.maildir.folder_listing import Listing, count_names, list_folder, may_hold
+from imapshield.maildir.index import STAGED, MailboxRow
+from imapshield.maildir.message_table import FIRST_MODSEQ, IN_NEW, MAX_UID
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.other_servers import SeenLists
+from imapshield.maildir.paths import CUR
 from imapshield.maildir.reconcile import IndexedFile, is_unchanged, reconcile
 from imapshield.wire.names import fold_inbox
 from imapshield.wire.sequence import SequenceSet
@@ -86,7 +88,8 @@ from imapshield.wire.sequence import SequenceSet
 MAX_ADDED_TOGETHER = 200
 MAX_FILES_ADDED_TOGETHER = 2000
 """How many mailboxes, with how many files in ``cur/``, are added to the index in one transaction with the mailbox that
-is opened: few enough that its client does not wait noticeably longer."""
+is opened: few enough that its client does not wait noticeably longer. A mailbox with more files is added when a client
+uses it."""
 
 UIDS_LEFT = 1_000_000
 """A mailbox that has fewer UIDs left gets a new UIDVALIDITY and new UIDs when it is opened. Only a file of another
@@ -180,8 +183,8 @@ def _add(account: AccountState, name: str, seen: dict[str, SeenLists | None]) ->
         listing = list_folder(folder, cur=True)
         found = list(listing.by_base().values())
         if found:
-            uidnext = uid_assignment.add_files(account, mailbox, folder, found, 2)
-            index.update_mailbox(mailbox.key, highestmodseq=2, uidnext=uidnext)
+            uidnext = uid_assignment.add_files(account, mailbox, folder, found, FIRST_MODSEQ)
+            index.update_mailbox(mailbox.key, highestmodseq=FIRST_MODSEQ, uidnext=uidnext)
         _record_reading(account, index.mailbox(mailbox.key), stamps, listing)
     if is_new:
         mailbox = index.mailbox(mailbox.key)
@@ -216,14 +219,18 @@ def _add_others(account: AccountState, seen: dict[str, SeenLists | None]) -> Non
         rows = account.index.db.execute("SELECT name FROM mailbox")
         account.unindexed = list(set(account.folders.mailboxes()) - {name for (name,) in rows})
         account.unindexed.sort(reverse=True)
-    files_added = 0
+    files_left = MAX_FILES_ADDED_TOGETHER
     for _ in range(min(MAX_ADDED_TOGETHER, len(account.unindexed))):
         name = account.unindexed.pop()
         if account.index.mailbox_named(name) is None:
-            with suppress(NoSuchMailbox):
-                files_added += _add(account, name, seen).uidnext
+            with suppress(NoSuchMailbox, FileNotFoundError):
+                cur = account.folders.folder(name).directory(CUR)
+                files_left -= count_names(cur, files_left + 1)
+            if files_left >= 0:
+                with suppress(NoSuchMailbox):
+                    _add(account, name, seen)
         account.folders.release()
-        if files_added > MAX_FILES_ADDED_TOGETHER:
+        if files_left <= 0:
             break
 
 

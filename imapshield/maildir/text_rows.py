@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from imapshield.maildir.index import Index
+from imapshield.maildir.message_table import changed_after
 from imapshield.maildir.text_index import MAX_ROW, UNKNOWN, TextIndex
 
 MESSAGES_PER_LOOK = 5000
@@ -20,9 +21,8 @@ MESSAGES_PER_LOOK = 5000
 UNREADABLE = -2
 """In place of a row: the message could not be read for the index. That is not tried again while the account is open."""
 
-_ROWS = "SELECT uid, email_id, physical FROM message"
-_CHANGED = f"{_ROWS} INDEXED BY message_modseq WHERE mailbox = ? AND modseq > ? AND uid <= ?"
-_NEXT = f"{_ROWS} WHERE mailbox = ? AND uid > ?"
+_ROWS = "SELECT uid, email_id, physical"
+_NEXT = f"{_ROWS} FROM message WHERE mailbox = ? AND uid > ?"
 _HEX_ID = 2 * len("M0123456789abcdef")
 
 
@@ -58,7 +58,8 @@ class MailboxRows:
         if self._generation != self.text_index.generation:
             self._forget(highestmodseq)
         if highestmodseq != self._modseq:
-            changed = self._look(_CHANGED, self._modseq, self.known_to)
+            query = f"{_ROWS} {changed_after(self._modseq)} AND uid <= ?"
+            changed = self._look(query, self._modseq, self.known_to)
             if changed is None:
                 return False
             if len(changed) < MESSAGES_PER_LOOK:

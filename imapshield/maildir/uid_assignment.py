@@ -2,7 +2,8 @@
 
 import secrets
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
@@ -38,25 +39,32 @@ def add_files(
     if not new_files:
         return uidnext
     folder_flags = account.keywords.get(mailbox)
-    saved = int(account.now())
     delivered = _in_delivery_order(account, folder, new_files)
-    email_ids = secrets.token_bytes(8 * len(delivered)).hex().encode()
     flag_lists: dict[bytes, bytes] = {}
-    rows: list[tuple[object, ...]] = []
-    key, wire_size = mailbox.key, filename.wire_size
-    for i, (_, directory, name, size, mtime) in enumerate(delivered):
-        base_name, _, info = name.partition(b":")
-        uid = imported_uids.get(base_name, 0) if imported_uids else 0
-        if not uid:
-            uid, uidnext = uidnext, uidnext + 1
-        flags = flag_lists.get(info)
-        if flags is None:
-            flags = flag_lists[info] = filename.all_flags(name, b"", folder_flags)
-        wire = wire_size(base_name)
-        email_id = b"M" + email_ids[16 * i : 16 * i + 16]
-        rows.append((key, uid, name, directory, flags, modseq, wire, size, mtime, saved, email_id))
-    account.index.insert_messages(rows)
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        nonlocal uidnext
+        key, saved, wire_size = mailbox.key, int(account.now()), filename.wire_size
+        email_ids = _email_ids(len(delivered))
+        for (_, directory, name, size, mtime), email_id in zip(delivered, email_ids, strict=True):
+            base_name, _, info = name.partition(b":")
+            uid = imported_uids.get(base_name, 0) if imported_uids else 0
+            if not uid:
+                uid, uidnext = uidnext, uidnext + 1
+            flags = flag_lists.get(info)
+            if flags is None:
+                flags = flag_lists[info] = filename.all_flags(name, b"", folder_flags)
+            wire = wire_size(base_name)
+            yield key, uid, name, directory, flags, modseq, wire, size, mtime, saved, email_id
+
+    account.index.insert_messages(rows())
     return uidnext
+
+
+def _email_ids(count: int) -> list[bytes]:
+    """Return random EMAILIDs. Each is M and 16 digits."""
+    digits = secrets.token_bytes(8 * count).hex(" ", 8)
+    return [b"M" + number for number in digits.encode().split()]
 
 
 def _in_delivery_order(
@@ -64,21 +72,21 @@ def _in_delivery_order(
 ) -> list[tuple[tuple[float, int, int, bytes], int, bytes, int, int]]:
     """Return (sort key, directory, name, size, mtime) of the files that are messages."""
     delivered = []
+    order = filename.delivery_order
     for directory in (CUR, NEW):
         names = [name for place, name in new_files if place == directory]
         if not names:
             continue
         # Files that another program has moved or removed are missing. The next sync finds out where they are.
         for name, status in statuses(folder.directory(directory), names):
+            size, mtime = status.st_size, status.st_mtime
             if not stat.S_ISREG(status.st_mode):
                 continue
-            if status.st_size > files.MAX_MESSAGE_SIZE:
+            if size > files.MAX_MESSAGE_SIZE:
                 path = folder.path_of(directory, name)
                 text = f"is larger than {files.MAX_MESSAGE_SIZE} bytes and is not shown to mail clients"
                 log_once(account, path, text + "; move it out of the Maildir")
                 continue
-            mtime = status.st_mtime
-            key = filename.delivery_order(name, mtime)
-            delivered.append((key, directory, name, status.st_size, int(mtime)))
+            delivered.append((order(name, mtime), directory, name, size, int(mtime)))
     delivered.sort()
     return delivered

@@ -37,7 +37,7 @@ from imapshield.errors import StoreBusy
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.folder_listing import list_folder
-from imapshield.maildir.index import MAX_UID, MailboxRow
+from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import MAX_FLAGS_SIZE, MAX_KEYWORDS
 from imapshield.maildir.list_files import (
     MAX_LIST_SIZE,
@@ -48,6 +48,7 @@ from imapshield.maildir.list_files import (
     read_marker,
     replace_locked,
 )
+from imapshield.maildir.message_table import FIRST_MODSEQ, MAX_UID
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.other_servers import (
     COURIER,
@@ -202,7 +203,7 @@ def _follow(
         _log(account, folder, f"{form.server} assigned UIDs that identify other messages here")
     elif mailbox is not None and new.uidvalidity != mailbox.uidvalidity:
         _log(account, folder, f"{form.server} has served it with another one")
-    modseq = max(2, modseq_above(folder, mailbox.highestmodseq if mailbox else 0))
+    modseq = max(FIRST_MODSEQ, modseq_above(folder, mailbox.highestmodseq if mailbox else 0))
     if mailbox is None:
         mailbox = index.add_mailbox(name, b"", new.uidvalidity, new.uidnext)
     elif new.uidvalidity != mailbox.uidvalidity:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from imapshield.errors import IndexLocked, StoreBusy
@@ -19,14 +19,11 @@ from imapshield.mailbox.request import Request, current_request
 from imapshield.maildir import in_place_rules
 from imapshield.maildir.handover import Handover
 from imapshield.maildir.in_place_rules import CallHistory, InPlaceRules, Waits
-from imapshield.maildir.job_queue import EXTRA_THREADS, SLOW_SECONDS, THREADS, JobQueue, Share
+from imapshield.maildir.job_queue import SLOW_SECONDS, JobQueue, Share
 from imapshield.maildir.local_disk import waits_of_thread
 from imapshield.message.pauses import call_with_pauses
 
 T = TypeVar("T")
-
-MAX_THREADS = THREADS + EXTRA_THREADS + 1
-"""Threads of the pool: for calls of stores, and one that polls directories (`watch`)."""
 
 LOCKED_SECONDS = 10.0
 """Seconds for which a call is repeated while another process holds the lock of its index."""
@@ -52,8 +49,7 @@ class SharedThreads:
     """A thread pool, and the queue in front of it.
 
     Args:
-        pool: a started `twisted.python.threadpool.ThreadPool` of `MAX_THREADS` threads; not the reactor's own, which
-            resolves host names.
+        pool: the threads (`StoreThreads`); not the reactor's own, which resolve host names.
         reactor: an `IReactorFromThreads` and `IReactorTime`.
         sleep: lets the calling thread wait for a number of seconds.
         waits: returns how often the calling thread has waited until now.
@@ -114,42 +110,47 @@ class SharedThreads:
         self._delayed_call = None
         self._start()
 
-    def run_in_place(self, call: "_Call") -> bool:
-        """Run a call at once, and return whether it ended; if not, it is to be repeated in a thread."""
-        volumes = call.volumes
-        history, kind, started_at = call.worker.history, call.kind, self.reactor.seconds()
+    def run_in_place(
+        self,
+        history: CallHistory,
+        function: Callable[[], T],
+        kind: Hashable,
+        volumes: Collection[int],
+    ) -> Deferred[T] | None:
+        """Run a call at once. Return its result, or None if it is to run in a thread, perhaps again."""
+        clock = self.reactor.seconds
+        started_at = clock()
         if not self._rules.may_run(history, kind, volumes, started_at):
-            return False
+            return None
+        late = started_at + in_place_rules.SLOW_SECONDS_IN_PLACE
 
         def pause() -> None:
-            if self.reactor.seconds() - started_at > in_place_rules.SLOW_SECONDS_IN_PLACE:
+            if clock() > late:
                 raise WouldBlock
 
-        before = self._waits()
+        before, result = self._waits(), None
         self._queue.is_in_place = True
         try:
-            call.result = call_in_place(call.function, pause)
-            call.has_ended = True
+            result = succeed(call_in_place(function, pause))
         except WouldBlock:
             pass
         except Exception:
-            call.result = Failure()  # type: ignore[no-untyped-call]
-            call.has_ended = True
+            result = fail()
         finally:
             self._queue.is_in_place = False
-        now = self.reactor.seconds()
-        if call.has_ended:
-            self._rules.succeeded(history, kind, now - started_at, now)
+        now = clock()
+        seconds = now - started_at
+        if result is not None:
+            self._rules.succeeded(history, kind, seconds, now)
         else:
             self._rules.needed_thread(history, kind)
-        seconds = now - started_at
         if seconds > in_place_rules.SLOW_SECONDS_IN_PLACE and in_place_rules.has_waited(
             before, self._waits(), seconds, with_others=self._queue.is_running
         ):
             slow_volumes = self._rules.was_slow(history, volumes, seconds, now)
             if slow_volumes:
                 self._on_slow_volumes(slow_volumes, seconds)
-        return call.has_ended
+        return result
 
     def may_await(self, call: "_Call") -> bool:
         """Return whether the reactor may wait for a call that runs in a thread, because it is known to be short."""
@@ -195,6 +196,8 @@ class _Timed:
         started_at, cpu_before = self._pauses.now(), self._now_cpu()
         try:
             return call_with_pauses(partial(self._function, *self._args), self._pauses.pause)
+        except BaseException:
+            return Failure()  # type: ignore[no-untyped-call]
         finally:
             self.seconds = self._pauses.now() - started_at - self._pauses.slept
             self.cpu_seconds = self._now_cpu() - cpu_before
@@ -306,15 +309,15 @@ class SerialWorker:
             volumes: the file systems that it uses.
             writes: whether it waits for a disk.
         """
-        call = _Call(self, function, ())
-        # A name of a mailbox would take memory that no budget counts.
-        call.kind, call.volumes, call.writes = hash(kind), volumes, writes
+        kind = hash(kind)  # a name of a mailbox would take memory that no budget counts
         is_idle = not self._is_busy and not self._queue
-        if is_idle and writes:
-            call.may_be_awaited = self._threads.may_await(call)
-        elif is_idle and self._threads.run_in_place(call):
-            call.fire()
-            return call.done
+        if is_idle and not writes:
+            result = self._threads.run_in_place(self.history, function, kind, volumes)
+            if result is not None:
+                return result
+        call = _Call(self, function, ())
+        call.kind, call.volumes, call.writes = kind, volumes, writes
+        call.may_be_awaited = is_idle and writes and self._threads.may_await(call)
         self._add(call)
         call.may_be_awaited = False  # if it must wait for its turn
         call.fire()  # if it has ended

@@ -27,6 +27,7 @@ from imapshield.session.session import Session
 from imapshield.session.state import State
 from imapshield.session.table import TABLE
 from imapshield.wire import encode
+from imapshield.wire.commands.base import Command
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.framing import RawCommand
 from imapshield.wire.grammar import bare_command, parse
@@ -146,7 +147,10 @@ class Dispatcher:
         if session.state not in spec.states:
             raise BadCommand(spec.wrong_state_text(session.state))
         try:
-            return await self._parse_and_handle(command, spec)
+            parsed = self._parse(command, spec)
+            if command.octets >= LONG_COMMAND:
+                await session.io.drain()
+            return await spec.handler(session, parsed)
         except BadCommand:
             raise
         except Exception as error:
@@ -155,7 +159,7 @@ class Dispatcher:
                 session.saved_search = ()
             raise
 
-    async def _parse_and_handle(self, raw: RawCommand, spec: CommandSpec[Session]) -> Result:
+    def _parse(self, raw: RawCommand, spec: CommandSpec[Session]) -> Command:
         session = self.session
         command = bare_command(raw.parts)
         if command is None:
@@ -165,9 +169,7 @@ class Dispatcher:
         if session.uid_only and command.uid is False:
             raise session.uid_required()
         assert isinstance(command, spec.command)
-        if raw.octets >= LONG_COMMAND:
-            await session.io.drain()
-        return await spec.handler(session, command)
+        return command
 
     def _unknown_command(self, command: RawCommand) -> Response:
         text = "Unknown command" if command.name else "Expected a command name after the tag"
@@ -187,7 +189,8 @@ class Dispatcher:
     ) -> None:
         session = self.session
         tagged, then = result if isinstance(result, Response) else (result, None)
-        tagged = self._with_failures(self._with_limit_code(tagged))
+        if session.limit_code is not None or session.failed_messages:
+            tagged = self._with_failures(self._with_limit_code(tagged))
         if command.tag is None:
             await session.send(encode.untagged_pieces(*tagged))
         else:

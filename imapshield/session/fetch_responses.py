@@ -4,7 +4,8 @@ Rules
 -----
 * The rules of RFC 9051, RFC 7162 and RFC 9586 for UID, FLAGS and MODSEQ are implemented here and nowhere else.
 * Messages are sent in chunks. A chunk is the result of one call of the store: about `limits.fetch_chunk_size` bytes.
-  After each chunk other connections run, and the next one waits until the client has read enough.
+  When the chunks of a turn were enough work other connections run, and the next one waits until the client has read
+  enough.
 * No object is made per message: values are held in columns, and one template renders the responses. Only a chunk with a
   string that is too large for memory (`Blob`) is sent message by message.
 """
@@ -63,6 +64,11 @@ class Chunk(NamedTuple):
             rows = MessageRows([number], [row], [uid])
             has_blobs = any(isinstance(value, Blob) for value in values)
             yield Chunk(rows, self.labels, [[value] for value in values], has_blobs)
+
+
+def is_known(item: FetchItem) -> bool:
+    """Return whether an item is one of `KNOWN_ITEMS`."""
+    return isinstance(item, Attribute) and item in KNOWN_ITEMS  # other types are slow to hash
 
 
 def implicit_items(
@@ -219,7 +225,7 @@ async def read_chunk(
     """Read those of `items` that are not in the columns, for as many of `uids` as fill a chunk."""
     mailbox = session.mailbox
     unmeasured = await load_sizes(mailbox, uids) if SIZE in items else ()
-    stored = [item for item in items if item not in KNOWN_ITEMS]
+    stored = [item for item in items if not is_known(item)]
     fetched = FetchResult(uids)
     if stored:
         fetched = await mailbox.fetch(uids, stored, session.next_chunk_size())
@@ -270,9 +276,7 @@ def render_chunk(
     """
     stored = iter(values)
     columns: list[Column] = [
-        known_column(session, item, rows)
-        if item in KNOWN_ITEMS
-        else _without_nil(item, next(stored))
+        known_column(session, item, rows) if is_known(item) else _without_nil(item, next(stored))
         for item in items
     ]
     # The values of an Attribute, such as ENVELOPE, are cached by the store and never too large for memory.

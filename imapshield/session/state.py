@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from enum import Enum
 from itertools import chain, islice, starmap
 from typing import Any
@@ -214,23 +213,27 @@ class SessionState:
         self.command_running = False
         self.command = None
 
-    async def send(self, pieces: Iterable[bytes]) -> None:
+    async def send(self, pieces: Iterable[bytes], *, held: int = 0) -> None:
         """Send responses that may be long, no faster than the client reads them.
 
         Args:
             pieces: whole responses, in pieces of any size. They are written as there is room for them, and some in
                 each turn, so an iterator needs no memory for the whole response. Nothing else is written before the
                 last one.
+            held: bytes of the result that the pieces are made from. They count while this waits for the client, and a
+                large piece does, too: most responses are sent without waiting.
         """
         io = self.io
         self.sending = True
         try:
             for piece in pieces:
-                with io.hold_result(len(piece)) if len(piece) > PIECE_SIZE else nullcontext():
-                    for part in sliced(piece):
-                        while io.full or io.turn_is_over:
-                            await io.drain()
-                        io.write(part)
+                for part in sliced(piece):
+                    if io.full or io.turn_is_over:
+                        large = len(piece) if len(piece) > PIECE_SIZE else 0
+                        with io.hold_result(held + large):
+                            while io.full or io.turn_is_over:
+                                await io.drain()
+                    io.write(part)
                 io.add_work(min(PIECE_WORK, 1 + len(piece) // 64))
         finally:
             self.sending = False

@@ -55,9 +55,14 @@ class RawCommand(NamedTuple):
         self.close()
         return self._replace(parts=(), rejection=rejection)
 
+    @property
+    def literals(self) -> tuple[LiteralData, ...]:
+        """The literals among its parts."""
+        return self.parts[1::2]  # type: ignore[return-value]
+
     def close(self) -> None:
         """Close the literals of this command."""
-        _close_literals(self.parts)
+        _close_literals(self.parts[1::2])
 
     def packed(self) -> "RawCommand | bytes":
         """Return the line of a command without literals, which takes a fifth of the memory; see `unpacked`.
@@ -82,7 +87,7 @@ class RawCommand(NamedTuple):
     def memory(self) -> int:
         """About how many bytes of memory the command takes, without literals in a `Spool`, which counts them itself."""
         held = COMMAND_COST + (self.octets if self.parts else len(self.tag or b""))
-        for part in self.parts:
+        for part in self.parts[1::2]:
             if type(part) is MemoryLiteral:
                 held += LITERAL_COST + part.size
         return held

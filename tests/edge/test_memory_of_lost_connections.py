@@ -29,7 +29,7 @@ class LostConnectionTests(UnreadCase):
             return fetched
 
         self.patch(fetch, "read_chunk", noting_read_chunk)
-        for command in (b"FETCH 1:500 BODY.PEEK[]", b"FETCH 1:500 (BODY[] FLAGS)"):
+        for command in (b"FETCH 1:500 BODY.PEEK[HEADER]", b"FETCH 1:500 (BODY[HEADER] FLAGS)"):
             for reset in (False, True):
                 client = self.login(b"s SELECT INBOX")
                 gc.disable()

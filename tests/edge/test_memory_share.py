@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.edge.compress import STREAM_BYTES
 from imapshield.events import LimitTriggered
 from imapshield.guard.memory_budget import GRANULE
 from imapshield.testing.in_process import Server
+from imapshield.wire.framing import RawCommand
 
 KB = 1 << 10
 
@@ -43,6 +45,21 @@ class CountTests(MemoryCase):
         self.client.send(b"a SEARCH " + b"x" * 30_000)
         self.assert_held(30_000)
         self.client.send(b"\r\n")
+        self.assert_held(0)
+
+    def test_small_result_of_a_command_that_waits(self) -> None:
+        """A result of some kilobytes counts as soon as its command waits, and until the command has ended."""
+        answer: Deferred[None] = Deferred()
+
+        async def run(command: RawCommand) -> None:
+            with self.client.protocol._io.hold_result(5000):
+                self.assert_held(0)
+                await answer
+
+        self.patch(self.client.protocol._session, "run", run)
+        self.client.send(b"a NOOP\r\n")
+        self.assert_held(5000)
+        answer.callback(None)
         self.assert_held(0)
 
     def test_half_a_literal(self) -> None:
@@ -221,7 +238,7 @@ class LimitTests(MemoryCase):
         vars(client.transport)["dataBuffer"] = b"x" * 5000  # as Twisted's TCP transport has it
         client.protocol.close()
         self.assertEqual(server.factory.shared.memory_budget.memory, 0)
-        buffer.on_flushed()
+        buffer.on_flushed(False)
         self.assertEqual(server.factory.shared.memory_budget.memory, 5000)
         client.lose_connection()
         self.assertEqual(server.factory.shared.memory_budget.memory, 0)

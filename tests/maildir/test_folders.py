@@ -11,7 +11,7 @@ from itertools import product
 from unittest import mock
 
 from imapshield.errors import MailboxExists, NoSpace, NoSuchMailbox
-from imapshield.maildir import fs_layout
+from imapshield.maildir import fs_layout, sync
 from imapshield.maildir.files import STALE_SECONDS
 from imapshield.testing.store_contract import BUDGET, SEEN, WHOLE
 from tests.maildir.disk import DiskTestCase, counting_calls, failing
@@ -144,6 +144,25 @@ class FolderTests(DiskTestCase):
         self.assertEqual(self.append(name="empty"), 1)
         os.mkdir(self.path(".ssh", "cur"))
         self.assertEqual(self.flags("ssh"), {})
+
+    def test_large_mailbox_is_not_added_with_another_one(self) -> None:
+        """A mailbox with many files is added to the index when a client uses it, and not when it uses another one."""
+        for folder, count in ((".Large", 4), (".Small", 2), (".Used", 1)):
+            for directory in ("cur", "new", "tmp"):
+                os.makedirs(self.path(folder, directory))
+            for _ in range(count):
+                self.deliver(folder=folder, directory="cur")
+        with mock.patch.object(sync, "MAX_FILES_ADDED_TOGETHER", 3):
+            self.store.mailbox_key("Used")
+            self.assertEqual(self.indexed(), {"INBOX", "Used"})
+            self.store.mailbox_key("Small")
+        self.assertEqual(self.indexed(), {"INBOX", "Used", "Small"})
+        self.assertEqual(len(self.flags("Large")), 4)
+
+    def indexed(self) -> set[str]:
+        """Return the names of the mailboxes that the index has."""
+        rows = self.store._account.index.db.execute("SELECT name FROM mailbox")
+        return {name for (name,) in rows}
 
     def test_missing_directories_are_created(self) -> None:
         """Missing new/ and tmp/ of a folder are created. INBOX gets cur/ too."""

@@ -199,11 +199,22 @@ class InPlaceTests(DiskTestCase):
 
     def test_large_message(self) -> None:
         """Messages of more bytes than a call may read are read in a thread."""
+        self.append_large()
+        items = [BODY, Attribute(b"EMAILID")]
+        for uids, run in (([2, 3], in_place), ([2, 3, 4], self.given_up)):
+            run(self.store.fetch, self.key, uids, items, 1 << 20)
+
+    def test_whole_messages(self) -> None:
+        """Whole messages are read in place as far as a call may read, and the next call reads the others."""
+        self.append_large()
+        fetch = self.store.fetch
+        self.assertEqual(in_place(fetch, self.key, [2, 3, 4], [BODY], 1 << 20).uids, [2, 3])
+        self.assertEqual(in_place(fetch, self.key, [4], [BODY], 1 << 20).uids, [4])
+
+    def append_large(self) -> None:
         for _ in range(3):
             self.append(content=b"\r\n" + b"x" * (OCTETS_IN_PLACE * 2 // 5))
         self.store.open("INBOX", True)
-        for uids, run in (([2, 3], in_place), ([2, 3, 4], self.given_up)):
-            run(self.store.fetch, self.key, uids, [BODY], 1 << 20)
 
     def given_up(self, *call: Any) -> None:
         self.assertRaises(WouldBlock, in_place, *call)

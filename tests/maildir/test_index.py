@@ -80,6 +80,31 @@ class QueryTests(DiskTestCase):
         self.store.release_memory()
         self.assertEqual(self.warnings, [])
 
+    def test_what_changed_is_found_without_what_changed_before(self) -> None:
+        """The work of finding one changed message does not grow with the messages that changed before."""
+        self.store.append("INBOX", [NewMessage((), None, MemoryLiteral(MAIL))] * 300)
+        key, uids = self.store.open("INBOX", True).key, range(1, 301)
+        since = self.store.store_flags(key, uids, b"+", [SEEN], None, 0).delta.highestmodseq
+        self.store.store_flags(key, [7], b"-", [SEEN], None, since)
+        steps: list[int] = []
+        self.store._account.index.db.set_progress_handler(lambda: steps.append(1), 100)
+        delta = self.store.changes(key, since, True)
+        self.assertEqual([row.uid for row in delta.rows], [7])
+        self.assertLess(len(steps), 5)
+
+    def test_messages_of_a_new_mailbox_are_counted_and_numbered_whatever_their_number(self) -> None:
+        """Messages that the index gets with one statement, or with several, have UIDs without gaps, and are counted."""
+        for count in (1, 49, 50, 51, 100, 120):
+            root = os.path.abspath(self.mktemp())
+            os.makedirs(os.path.join(root, "cur"))
+            for number in range(count):
+                with open(os.path.join(root, "cur", f"17{number:08d}.P1.mx"), "wb") as file:
+                    file.write(MAIL)
+            store = self.open_store(root)
+            self.assertEqual(list(self.flags(store=store)), list(range(1, count + 1)))
+            usage = store.quota()
+            self.assertEqual((usage.messages, usage.octets), (count, count * len(MAIL)))
+
     def test_renamed_folder_is_looked_up_by_its_inode(self) -> None:
         """A folder that the index lacks is compared with the others through an index, not one by one."""
         db = self.store._account.index.db

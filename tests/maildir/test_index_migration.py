@@ -94,6 +94,20 @@ class MigrationTests(DiskTestCase):
         self.assertTrue({2, 4, 5, 6}.isdisjoint(vanished))
         self.assertEqual(self.append(name="Lists/Café"), 1007)
 
+    def test_index_of_version_2_counts_each_message_once(self) -> None:
+        """An index of version 2, whose triggers counted messages, is kept and counts new and expunged ones once."""
+        with closing(sqlite3.connect(self.path("imapshield.sqlite"), isolation_level=None)) as db:
+            index_schema._execute_all(db, index_schema._TO_VERSION_2)
+            db.execute("PRAGMA user_version = 2")
+        store = self.open_store()
+        self.check(store)
+        before = store.quota()
+        uid = self.append(b"\\Deleted", content=b"12345", store=store)
+        usage = store.quota()
+        self.assertEqual(usage, before._replace(messages=9, octets=before.octets + 5))
+        store.expunge(store.mailbox_key("INBOX"), [uid], 0)
+        self.assertEqual(store.quota(), before)
+
     def test_migrated_index_has_the_current_schema(self) -> None:
         """A migrated index has the same tables, columns, indexes and triggers as a new one."""
         self.open_store().mailboxes()
@@ -103,8 +117,13 @@ class MigrationTests(DiskTestCase):
 
     def schema(self, root: str) -> dict[str, set[object]]:
         with closing(sqlite3.connect(os.path.join(root, "imapshield.sqlite"))) as db:
-            schema: dict[str, set[object]] = {}
-            for kind, name in db.execute("SELECT type, name FROM sqlite_master").fetchall():
+            statements = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index'")
+            schema: dict[str, set[object]] = {
+                f"index {name}": {(sql or "").replace("\n", "").strip()}
+                for name, sql in statements.fetchall()
+            }
+            others = db.execute("SELECT type, name FROM sqlite_master WHERE type <> 'index'")
+            for kind, name in others.fetchall():
                 columns = db.execute(f"PRAGMA table_info({name})").fetchall()
                 schema[f"{kind} {name}"] = {column[1:] for column in columns}
             version = db.execute("PRAGMA user_version").fetchone()
@@ -118,8 +137,9 @@ class MigrationTests(DiskTestCase):
         self.check(self.open_store())
 
     def test_index_of_a_newer_version_is_refused(self) -> None:
-        """An index of a newer version is left alone; each attempt fails, and the log has one line for it."""
+        """An index of a newer version, with other tables, is left alone; each attempt fails, and the log has one line."""
         with closing(sqlite3.connect(self.path("imapshield.sqlite"))) as db:
+            db.execute("CREATE TABLE of_version_99 (x)")
             db.execute("PRAGMA user_version = 99")
         before = sorted(os.listdir(self.root))
         store = self.open_store()

@@ -201,6 +201,7 @@ class CheckTests(DiskTestCase):
             "UPDATE mailbox SET logged = 7",
             "UPDATE mailbox SET uidnext = 1",
             "INSERT INTO metadata VALUES (99, x'61', x'62')",
+            "UPDATE message SET mailbox = 99",
         ):
             self.execute(statement)
             (finding,) = self.findings()

@@ -14,6 +14,7 @@ from contextlib import suppress
 from itertools import groupby, islice
 
 from imapshield.errors import MessageExpunged, NoSpace
+from imapshield.mailbox.store_mailbox import MESSAGES_IN_PLACE
 from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.session.fetch_responses import (
     FLAGS,
@@ -22,6 +23,7 @@ from imapshield.session.fetch_responses import (
     chunk_of_rows,
     implicit_items,
     known_items,
+    lines,
     memory_of,
     read_chunk,
     send_chunk,
@@ -131,31 +133,51 @@ async def _fetch(session: Session, spans: Spans, items: list[FetchItem]) -> bool
     """Send the responses for `spans`, and return whether some messages no longer exist."""
     sets_seen = not session.readonly and any(map(_sets_seen, items))
     batch_size = SEEN_MESSAGES if sets_seen else FETCH_CHUNK_MESSAGES
+    if any(isinstance(item, BodySection) and not item.section.text for item in items):
+        # A chunk has no more messages of a usual size, and may be read in place.
+        batch_size = MESSAGES_IN_PLACE
     if sets_seen and any(isinstance(item, Binary) for item in items):
         batch_size = 1  # the messages before one that BINARY cannot decode are sent
-    missing, is_first = False, True
+    missing = False
     for chunk in _chunks(session, spans):
         rows, uids = chunk, take(session.view.uids, chunk)
         while uids:
-            if not is_first:
+            if session.io.full or session.io.turn_is_over:
                 await session.io.drain()  # with nothing in memory
-            is_first = False
             fetched = await read_chunk(session, uids[:batch_size], items)
             done = max(1, fetched.count)
-            with session.io.hold_result(memory_of(fetched)):
-                parts = _parts(fetched) if sets_seen else iter((fetched,))
-                unreadable = len(fetched.unreadable)
+            unreadable = len(fetched.unreadable)
+            if sets_seen or _has_blob(fetched.columns):
+                with session.io.hold_result(memory_of(fetched)):
+                    parts = _parts(fetched) if sets_seen else iter((fetched,))
+                    del fetched
+                    sent = await _send_parts(
+                        session, rows[:done], uids[:done], items, parts, sets_seen=sets_seen
+                    )
+                    del parts
+            else:
+                sent = await _send_result(session, rows[:done], uids[:done], items, fetched)
                 del fetched
-                sent = await _send_parts(
-                    session, rows[:done], uids[:done], items, parts, sets_seen=sets_seen
-                )
-                del parts
+            session.io.add_work(done - sent)  # the other messages were counted when they were sent
             session.failed_messages += unreadable
             missing = missing or sent + unreadable < done
             rows, uids = rows[done:], uids[done:]
     if session.io.full:  # Otherwise the tagged response is sent with the last chunk.
         await session.io.drain()
     return missing
+
+
+async def _send_result(
+    session: Session,
+    rows: Sequence[int],
+    uids: Sequence[int],
+    items: list[FetchItem],
+    fetched: FetchResult,
+) -> int:
+    """Send a result of the store for `uids` that has no blobs; return the number of messages that were sent."""
+    responses = chunk_of_rows(session, rows, uids, items, fetched)
+    await session.send(lines(session, responses), held=memory_of(fetched))
+    return len(responses.rows.uids)
 
 
 async def _send_parts(
