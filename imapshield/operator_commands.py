@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from imapshield.control.client import ask
+from imapshield.control.client import ask, follow
 from imapshield.control.request_lines import Request
 from imapshield.control.socket_file import client_path
 
@@ -32,6 +32,15 @@ def add_commands(
         add_control_option(command, path)
         command.add_argument("--json", action="store_true", help="print the answer as JSON")
         command.set_defaults(run=partial(_run, run, name))
+    text = "show the dialogue of the connections of a user or an address, without secrets and mail"
+    command = commands.add_parser("trace", help=text, description=text)
+    command.add_argument("who", **_WHO)
+    when = "for how long, such as 90s or 1h [default: 10m]"
+    command.add_argument(
+        "--for", dest="seconds", metavar="DURATION", type=duration, default=600, help=when
+    )
+    add_control_option(command, path)
+    command.set_defaults(run=_trace)
     text = "show live who causes most of the work, by connection, address, network and user"
     command = commands.add_parser("top", help=text, description=text)
     command.add_argument("--period", choices=("minute", "ten minutes", "day"), default="minute")
@@ -168,6 +177,13 @@ def _top(options: argparse.Namespace) -> None:
             return
 
 
+def _trace(options: argparse.Namespace) -> None:
+    """Print the dialogue of connections until the trace ends."""
+    arguments = {"who": options.who, "seconds": options.seconds}
+    for line in follow(options.control, Request("trace", arguments)):
+        print(line, flush=True)
+
+
 def _show_talkers(answer: dict[str, Any]) -> Iterable[str]:
     totals = answer["totals"]
     yield from answer["headlines"]
@@ -247,7 +263,7 @@ def _show_admin(answer: dict[str, str]) -> Iterable[str]:
         yield f"{answer['url']}login#{answer['token']}"
 
 
-_WHO = {"metavar": "USER|ADDRESS|NETWORK|NUMBER", "help": "whose connections"}
+_WHO: dict[str, Any] = {"metavar": "USER|ADDRESS|NETWORK|NUMBER", "help": "whose connections"}
 _COMMANDS: Sequence[tuple[str, Callable[[Any], Iterable[str]], str, Sequence[tuple[str, Any]]]] = (
     ("status", _show_status, "show what the running server is doing", ()),
     (

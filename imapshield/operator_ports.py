@@ -18,6 +18,7 @@ from imapshield.control.port import ControlPort
 from imapshield.control.request_lines import ControlError
 from imapshield.control.server import ControlFactory, Handler
 from imapshield.control.socket_file import server_path
+from imapshield.control.trace import Traces
 from imapshield.control.work_meter import WorkMeter
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.events import EventObserver
@@ -48,7 +49,11 @@ class OperatorPorts:
             EndHistory(time.time),
             Counters(),
         )
-        self.observers: list[EventObserver] = [self._meter, self._history, self._counters]
+        self._traces = Traces(reactor.callLater)
+        self.observers: list[EventObserver] = [
+            *(self._meter, self._history, self._counters),
+            self._traces,
+        ]
         self.handlers: dict[str, Handler] = {}
 
     def connect(
@@ -72,6 +77,7 @@ class OperatorPorts:
         settings, reactor = self._settings, self._reactor
         self._factory = factory
         connections = ConnectionCommands(factory, reactor.seconds)
+        self._traces.matching = connections.matching
         bans = BanCommands(factory, reactor.seconds)
         self.status = connections.status
         self.handlers |= {
@@ -88,7 +94,7 @@ class OperatorPorts:
             self._web = WebPorts(settings, monitor, certificates, reactor)
         self.handlers["admin"] = self._web.admin
         path = settings.control or server_path(os.environ, folder)
-        control = ControlFactory(self.handlers)
+        control = ControlFactory(self.handlers, {"trace": self._traces.trace})
         self._control = ControlPort(None if path == "none" else path, control, reactor)
 
     @property

@@ -57,7 +57,7 @@ class ConnectionCommands:
 
         The argument `number` is how many at most.
         """
-        found = self._matching(request.text("who")) if request.arguments.get("who") else None
+        found = self.matching(request.text("who")) if request.arguments.get("who") else None
         servers = self._factory.connections if found is None else found
         number = int(min(max(1, request.number("number", MAX_WHO)), MAX_WHO))
         first = nlargest(number, servers, key=lambda server: server.guard.pending)
@@ -66,14 +66,14 @@ class ConnectionCommands:
     async def kick(self, request: Request) -> int:
         """Reset the connections of the argument `who`, and return how many they were."""
         who = request.text("who")
-        victims = self._matching(who)
+        victims = self.matching(who)
         if not victims:
             raise ControlError(f"{who}: no connection; `imapshield who` lists them")
         for server in victims:
             server.evict(LimitReached(OPERATOR, 0, 0))
         return len(victims)
 
-    def _matching(self, who: str) -> list[ShieldedIMAP4Server]:
+    def matching(self, who: str) -> list[ShieldedIMAP4Server]:
         """Return the connections of a user, an address, a network, or with a number."""
         servers = self._factory.connections
         named = [s for s in servers if who in (s.reporter.user, str(s.reporter.number))]

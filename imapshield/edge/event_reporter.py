@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable, Iterable
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from twisted.internet.error import ConnectionDone
 from twisted.logger import Logger
@@ -34,6 +34,19 @@ def publish(event: events.Event, observers: Iterable[events.EventObserver]) -> N
             )
 
 
+class Tap(Protocol):
+    """What is called while the dialogue of a connection is traced."""
+
+    def line(self, line: bytes) -> None:
+        """Note a line of the client, without its end."""
+
+    def literal(self, size: int) -> None:
+        """Note that `size` bytes of a literal of the client have arrived."""
+
+    def output(self, data: bytes) -> None:
+        """Note bytes that the server writes, before they are compressed."""
+
+
 class EventReporter:
     """Reports the events of one connection.
 
@@ -47,6 +60,7 @@ class EventReporter:
         client_id: what the client has sent with ID, made printable.
         was_reset: whether the server has reset the connection. TLS does not tell that in the reason of the end.
         logged_out: whether the server closes the connection because the client has sent LOGOUT.
+        tap: is called with the dialogue while it is traced, otherwise None. The write buffer has the same.
         measure: returns what the connection has done until now, as the fields of `events.ActivityEvent`.
     """
 
@@ -54,6 +68,7 @@ class EventReporter:
 
     def __init__(self, observers: Iterable[events.EventObserver]) -> None:
         self.number = next(_connection_numbers)
+        self.tap: Tap | None = None
         self.peer = self.user = self.client_id = ""
         self.measure: Callable[[], dict[str, Any]] = dict
         self._observers = tuple(observers)

@@ -73,6 +73,8 @@ class LongInput:
         """Receive bytes of a literal; returns the bytes after its end, or None if more of the literal is to come."""
         owner = self._owner
         rest = owner.framer.receive_literal(data)
+        if owner.reporter.tap is not None:
+            owner.reporter.tap.literal(len(data) - len(rest or b""))
         if rest is not None:
             owner.write_buffer.set_buffer_size()
         if rest == b"":

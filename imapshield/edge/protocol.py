@@ -54,6 +54,8 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         if self.closed:
             return
         self._line_completed = True
+        if self.reporter.tap is not None:
+            self.reporter.tap.line(line)
         if self.guard.authenticated:
             self.restart_timeout()
         else:

@@ -15,6 +15,7 @@ from twisted.internet.tcp import Connection
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from imapshield.edge.event_reporter import Tap
 from imapshield.edge.peer import innermost
 from imapshield.wire.pieces import PIECE_SIZE
 
@@ -102,6 +103,7 @@ class WriteBuffer:
         turns: how many turns of the session have begun.
         work: lines and messages that the session has counted since its turn began.
         bytes_written: how many bytes were handed to the transport, after compression.
+        tap: is called with each write while the connection is traced, see `EventReporter`.
         compress: applied to each write while it is set (RFC 4978).
         on_flushed: called when bytes were handed to the transport, with whether it has sent all of its data.
         on_full: called when the buffer becomes full. It must not write: that can be within a write.
@@ -118,6 +120,7 @@ class WriteBuffer:
         self.full = self.client_reads = False
         self.bytes_written = self.work = self.turns = 0
         self.compress: Callable[[bytes], bytes] | None = None
+        self.tap: Tap | None = None
         self.on_flushed: Callable[[bool], object] = lambda _: None
         self.on_full: Callable[[], object] = lambda: None
         self.on_drained: Callable[[], object] = lambda: None
@@ -165,6 +168,8 @@ class WriteBuffer:
         """
         if self._closed:
             return
+        if self.tap is not None:
+            self.tap.output(data)
         self._unflushed.append(data)
         self._unflushed_bytes += len(data)
         if self._unflushed_bytes >= self._chunk_size and not self._may_collect():
