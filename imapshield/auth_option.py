@@ -91,7 +91,7 @@ def make_checker(reactor: Any, text: str) -> Any:
 
 
 def _password_file(reactor: Any, path: str) -> Any:
-    return PasswordFile(_readable(path), reactor=reactor)
+    return PasswordFile(readable(path, "--auth"), reactor=reactor)
 
 
 def check_password_file(text: str) -> None:
@@ -102,22 +102,26 @@ def check_password_file(text: str) -> None:
     """
     kind, _, path = text.partition(":")
     if kind in ("file", "imapshield"):
-        _readable(path)
+        readable(path, "--auth")
 
 
-def _readable(path: str) -> str:
-    """Return the path of a password file, which may be a credential, if it can be read."""
+def readable(path: str, option: str) -> str:
+    """Return the path of a password file, which may be a credential, if it can be read.
+
+    Raises:
+        ConfigError: it cannot. `option` has named it as ``file:PATH``.
+    """
     if not path:
-        raise ConfigError("--auth file: needs a path, as in --auth file:/etc/imapshield/users")
-    path = credential_path(path, "--auth file:")
+        raise ConfigError(f"{option} file: needs a path, as in {option} file:/etc/imapshield/users")
+    path = credential_path(path, f"{option} file:")
     try:
         open(path, "rb").close()
     except OSError as error:
         if error.errno == errno.EISDIR:
-            advice = f"name a file in it, such as --auth file:{os.path.join(path, 'users')}"
+            advice = f"name a file in it, such as {option} file:{os.path.join(path, 'users')}"
         elif error.errno == errno.ENOENT:
             advice = f"`imapshield passwd {path} USER` creates it"
         else:
             advice = "make it readable for the user of the server"
-        raise ConfigError(f"--auth file:{path}: {error.strerror}; {advice}") from None
+        raise ConfigError(f"{option} file:{path}: {error.strerror}; {advice}") from None
     return path

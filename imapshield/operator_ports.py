@@ -9,7 +9,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from imapshield.admin.monitor import Monitor
-from imapshield.admin.web_ports import WebPorts
+from imapshield.admin.web_ports import WebPorts, check_admin_auth
 from imapshield.certificates import Certificates
 from imapshield.config import ConfigError, Settings
 from imapshield.control.commands import BanCommands, ConnectionCommands
@@ -91,7 +91,8 @@ class OperatorPorts:
             self.handlers, self._counters, delay, lambda: meter.total, reactor, time.time
         )
         with acting():
-            self._web = WebPorts(settings, monitor, certificates, reactor)
+            check_admin_auth(settings)
+        self._web = WebPorts(settings, monitor, certificates, reactor)
         self.handlers["admin"] = self._web.admin
         path = settings.control or server_path(os.environ, folder)
         control = ControlFactory(self.handlers, {"trace": self._traces.trace})

@@ -107,8 +107,8 @@ RULES = {
     "admin.metrics": Rule(("observe.reactor_delay",), ("prometheus_client",)),
     "admin": Rule(
         (
-            *("certificates", "config", "control.request_lines", "cred.checkers", "endpoints"),
-            *("guard", "observe"),
+            *("auth_option", "certificates", "config", "control.request_lines", "cred.checkers"),
+            *("cred.users", "endpoints", "guard", "observe"),
         ),
         ("twisted",),
     ),

@@ -143,6 +143,15 @@ class CommandLineTests(ConfigTestCase):
         """A mail root without --auth is an error that says how to add users."""
         self.refuses({"mail-root": "/x"}, None, "--auth", "file:PATH", "imapshield passwd")
 
+    def test_options_of_the_operator(self) -> None:
+        """The options of the status page and of the log are checked."""
+        self.refuses({"admin-auth": "file:x"}, None, "--admin-auth needs --admin: add --admin tcp:")
+        self.refuses({"log-format": "xml"}, None, "--log-format xml: must be text or json")
+        options = {"admin": "unix:x", "admin-auth": "file:x", "metrics": "tcp:1"}
+        settings = load_settings(options | {"log-format": "json"})
+        found = settings.admin, settings.admin_auth, settings.metrics, settings.log_format
+        self.assertEqual(found, ("unix:x", "file:x", "tcp:1", "json"))
+
     def test_key_requires_certificate(self) -> None:
         """A private key without a certificate is an error."""
         self.refuses({"key": "/x"}, None, "--key", "--certificate")

@@ -7,13 +7,15 @@ from resource import RLIM_INFINITY
 from typing import Any, Never
 from unittest import mock
 
+from twisted.application.service import Application, IServiceCollection
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs, formatEvent
+from twisted.logger import ILogObserver, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.observe.json_log import JsonLogObserver
 from imapshield.service import GC_THRESHOLDS, CannotServe, ShieldService
 
 
@@ -41,6 +43,16 @@ class FakeEndpoint:
 
 
 class ShieldServiceTests(SynchronousTestCase):
+    def test_application_gets_the_log_observer(self) -> None:
+        """Twistd takes the observer of its log from the application of the service."""
+        for observer in (None, JsonLogObserver(io.StringIO())):
+            service = ShieldService([], None, [], lambda: None, Clock())
+            service.log_observer = observer
+            application: Any = Application("imapshield")
+            service.setServiceParent(application)
+            self.assertIs(application.getComponent(ILogObserver, None), observer)
+            self.assertIs(service.parent, IServiceCollection(application))
+
     def test_stopping_closes_ports_connections_and_mail(self) -> None:
         """Stopping closes the ports, then the connections, then the mail, even if one step fails."""
         port = FakePort()

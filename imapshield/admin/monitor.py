@@ -169,14 +169,13 @@ class Monitor:
         return points
 
     async def _state(self) -> dict[str, Any]:
-        bans = await self.ask("bans")
+        status, bans = await self.status(), await self.ask("bans", number=SHOWN)
         limits = self.counters.limits.most_common(SHOWN)
         return {
-            "status": await self.status(),
+            "status": status,
             "talkers": await self.ask("talkers", number=SHOWN_TALKERS),
             "who": await self.ask("who", number=SHOWN_CONNECTIONS),
-            "bans": bans[-SHOWN:],
-            "bans_in_all": len(bans),
+            "bans": bans,
             "limits": [{"limit": n, "action": a, "count": count} for (n, a), count in limits],
         }
 

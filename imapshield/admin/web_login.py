@@ -6,11 +6,17 @@ from typing import Any, Protocol
 
 from twisted.cred.credentials import UsernamePassword
 from twisted.cred.error import LoginFailed, UnauthorizedLogin
+from twisted.internet.threads import deferToThread
 
 from imapshield.cred.checkers import PasswordFile
+from imapshield.cred.users import user_name
 
 MAX_PENDING = 8
 """Password checks that run or wait at the same time; each takes 0.1 s and up to 64 MiB of one of two threads."""
+
+
+LOOK_SECONDS = 2.0
+"""Seconds after which the file is looked at again while somebody uses the page."""
 
 
 class Unavailable(Exception):
@@ -33,6 +39,9 @@ class WebLogin(Protocol):
     def is_cached(self, user: str, password: str) -> bool:
         """Return whether `check` is true without work."""
 
+    def may_stay(self, user: str) -> bool:
+        """Return whether somebody who has logged in may go on."""
+
 
 class FileLogin:
     """The users of a password file.
@@ -46,6 +55,7 @@ class FileLogin:
 
     def __init__(self, path: str, reactor: Any) -> None:
         self._checker = PasswordFile(path, reactor=reactor, max_pending=MAX_PENDING)
+        self._now, self._next_look = reactor.seconds, 0.0
 
     async def check(self, user: str, password: str) -> bool:
         """Return whether the user has this password; it is verified in a thread."""
@@ -60,6 +70,13 @@ class FileLogin:
     def is_cached(self, user: str, password: str) -> bool:
         """Return whether the password was right a short time ago."""
         return self._checker.is_cached(_credentials(user, password))
+
+    def may_stay(self, user: str) -> bool:
+        """Return whether the file had this user when it was read last, which is done now and then."""
+        if self._now() >= self._next_look:
+            self._next_look = self._now() + LOOK_SECONDS
+            deferToThread(self._checker.load)  # the disk may be slow
+        return self._checker.can_log_in(user_name(user.encode()))
 
     def close(self) -> None:
         """Stop the threads."""
@@ -85,6 +102,10 @@ class TokenLogin:
     def is_cached(self, user: str, password: str) -> bool:  # noqa: ARG002
         """Return the same: to compare costs nothing."""
         return hmac.compare_digest(password.encode(errors="replace"), self.token.encode())
+
+    def may_stay(self, user: str) -> bool:  # noqa: ARG002
+        """Return True: the token stays valid until the process ends."""
+        return True
 
     def close(self) -> None:
         """Do nothing."""

@@ -100,7 +100,11 @@ class StatusPages:
         return send
 
     def _session(self, request: AdminRequest) -> Session | None:
-        return self._sessions.find(_cookie(request), self._now())
+        session = self._sessions.find(_cookie(request), self._now())
+        if session is not None and not self._login.may_stay(session.user):
+            self._sessions.end(_cookie(request))
+            return None
+        return session
 
     async def _index(self, request: AdminRequest) -> Answer:
         session = self._session(request)

@@ -20,6 +20,7 @@ from imapshield.admin.monitor import Monitor
 from imapshield.admin.web_login import FileLogin, TokenLogin
 from imapshield.admin.web_pages import StatusPages, open_pages
 from imapshield.admin.web_site import BoundedSite
+from imapshield.auth_option import readable
 from imapshield.certificates import Certificates
 from imapshield.config import ConfigError, Settings
 from imapshield.control.request_lines import ControlError, Request
@@ -61,7 +62,8 @@ class WebPorts:
                     f"--admin {text}: passwords would cross the network without TLS; use https:PORT with"
                     f" --certificate, or {EXAMPLE}"
                 )
-            self._login = _login(settings, reactor)
+            path = check_admin_auth(settings)
+            self._login = FileLogin(path, reactor) if path else TokenLogin()
             pages = StatusPages(monitor, self._login, reactor.seconds)
             self._sites.append(
                 (f"--admin {text}", endpoint, BoundedSite(pages.handlers(), reactor))
@@ -116,26 +118,24 @@ class WebPorts:
         return {"url": self._url, "token": token}
 
 
-def _login(settings: Settings, reactor: Any) -> Any:
+def check_admin_auth(settings: Settings) -> str:
+    """Return the path of the password file of ``--admin-auth``; "" if there is none.
+
+    Raises:
+        ConfigError: the process cannot read it, or there is no way to log in.
+    """
     if settings.admin_auth is None:
-        if settings.control == "none":
+        if settings.admin is not None and settings.control == "none":
             raise ConfigError(
                 "--admin needs --admin-auth file:PATH with --control none, which hides the token"
             )
-        return TokenLogin()
+        return ""
     kind, _, path = settings.admin_auth.partition(":")
-    if kind != "file" or not path:
+    if kind != "file":
         raise ConfigError(
             f"--admin-auth {settings.admin_auth}: use file:PATH; `imapshield passwd PATH USER` writes it"
         )
-    try:
-        open(path, "rb").close()
-    except OSError as error:
-        raise ConfigError(
-            f"--admin-auth file:{path}: {error.strerror}; `imapshield passwd {path} USER` creates it,"
-            " and the user of the server must be able to read it"
-        ) from None
-    return FileLogin(path, reactor)
+    return readable(path, "--admin-auth")
 
 
 def _endpoint(reactor: Any, option: str, text: str, certificates: Certificates) -> Any:

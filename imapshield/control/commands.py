@@ -98,10 +98,15 @@ class BanCommands:
     def _admission(self) -> Admission:
         return self._factory.shared.admission
 
-    async def bans(self, request: Request) -> list[dict[str, Any]]:  # noqa: ARG002
-        """Return the bans that apply now; the one that ends last is last."""
+    async def bans(self, request: Request) -> list[dict[str, Any]]:
+        """Return the bans that apply now; the one that ends last is last.
+
+        The argument `number` is how many at most, of those that end last.
+        """
         now = self._now()
-        active = sorted(self._admission.guard.bans.active(now), key=lambda ban: ban.until)
+        active = list(self._admission.guard.bans.active(now))
+        number = int(min(max(1, request.number("number", len(active))), len(active) + 1))
+        active = nlargest(number, active, key=lambda ban: ban.until)[::-1]
         return [
             {
                 "network": describe(ban.network),

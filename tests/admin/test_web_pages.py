@@ -64,6 +64,14 @@ class LoginTests(WebCase):
         self.clock.advance(IDLE_SECONDS + 1)
         self.assertEqual(self.request("GET", "/api/state").status, 403)
 
+    def test_session_of_a_removed_user_ends(self) -> None:
+        """Whoever may no longer log in may not go on, either, even if that is permitted again."""
+        self.log_in()
+        self.login.removed.add("ops")
+        self.assertEqual(self.request("GET", "/api/state").status, 403)
+        self.login.removed.clear()
+        self.assertEqual(self.request("GET", "/api/state").status, 403)
+
     def test_wrong_password(self) -> None:
         """A wrong password gets the form again, with the name quoted, and no session."""
         fields = f"user=%3Cb%3E&password=x&form_token={self.form_token()}"
@@ -178,7 +186,7 @@ class PageTests(WebCase):
         again = json.loads(self.request("GET", "/api/state").body)
         self.assertEqual(first, again)
         self.act("ban", "network=198.51.100.0/24")
-        self.assertEqual(json.loads(self.request("GET", "/api/state").body)["bans_in_all"], 1)
+        self.assertEqual(json.loads(self.request("GET", "/api/state").body)["status"]["bans"], 1)
 
     def test_history(self) -> None:
         """The charts get a point every ten seconds; rates are per second or per minute."""

@@ -1,12 +1,15 @@
 """The options of the status page are safe by default, and mistakes say what to type."""
 
+import os
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.testing import MemoryReactorClock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from imapshield.admin import web_ports
+from imapshield.admin import web_login, web_ports
 from imapshield.admin.web_login import FileLogin, TokenLogin
 from imapshield.admin.web_ports import WebPorts
 from imapshield.certificates import Certificates
@@ -119,6 +122,31 @@ class WebPortsTests(SynchronousTestCase):
         ports.open()
         self.assertEqual(len(self.reactor.tcpServers), 2)
         self.assertEqual(self.answer(ports)["token"], "")
-        login = FileLogin(path, self.reactor)
-        self.assertFalse(login.is_cached("ops", "secret"))
-        login.close()
+
+
+class FileLoginTests(TestCase):
+    @inlineCallbacks
+    def test_users_of_the_file(self) -> Any:
+        """The password is checked against the file. A user who is removed from it may not stay."""
+        path = self.mktemp()
+        users.set_hash(path, "ops", passwords.hash_scrypt(b"secret", ln=4))
+        login = FileLogin(path, reactor)
+        self.addCleanup(login.close)
+        self.patch(web_login, "LOOK_SECONDS", 0)
+        for user, password, is_right in (
+            ("ops", "x", False),
+            ("ops", "secret", True),
+            ("", "", False),
+        ):
+            found = yield Deferred.fromCoroutine(login.check(user, password))
+            self.assertEqual(found, is_right)
+        self.assertTrue(login.is_cached("ops", "secret"))
+        self.assertTrue(login.may_stay("ops"))
+        users.remove(path, "ops")
+        yield deferToThread(login._checker.load)
+        self.assertFalse(login.may_stay("ops"))
+        os.unlink(path)
+        failed = yield self.assertFailure(
+            Deferred.fromCoroutine(login.check("ops", "secret")), web_login.Unavailable
+        )
+        self.assertIsNotNone(failed)

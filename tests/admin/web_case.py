@@ -25,6 +25,12 @@ class FakeLogin:
     checks = 0
     is_available = True
 
+    def __init__(self) -> None:
+        self.removed: set[str] = set()
+
+    def may_stay(self, user: str) -> bool:
+        return user not in self.removed
+
     async def check(self, user: str, password: str) -> bool:
         self.checks += 1
         if not self.is_available:

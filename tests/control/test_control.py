@@ -151,6 +151,16 @@ class CommandTests(SynchronousTestCase):
         self.ask("ban", network="192.0.2.1", seconds=90000)
         self.assertEqual([ban["remaining"] for ban in self.ask("bans")], [90000])
 
+    def test_answers_have_as_many_rows_as_wanted(self) -> None:
+        """`who` and `bans` have at most as many rows as the argument `number`, the most important ones."""
+        for host in range(3):
+            self.server.connect()
+            self.ask("ban", network=f"198.51.100.{host}", seconds=100 + host)
+        for number, rows in ((2, 2), (-1, 1), (1e300, 3), (float("inf"), 3)):
+            self.assertEqual(len(self.ask("who", number=number)), rows)
+            bans = [each["network"] for each in self.ask("bans", number=number)]
+            self.assertEqual(bans, [f"198.51.100.{host}/32" for host in range(3 - rows, 3)])
+
     def test_ban_of_a_trusted_network_is_refused(self) -> None:
         """A ban that would have no effect, or of what is no network, is an error that says why."""
         self.assertIn("--trust", self.refusal("ban", network="127.0.0.0/16"))

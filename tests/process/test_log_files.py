@@ -8,6 +8,7 @@ from twisted.python import log as legacy
 from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.observe.json_log import JsonLogObserver
 from imapshield.process import log_files as module
 from imapshield.process.log_files import log_files, reopen, reopen_all
 
@@ -33,6 +34,7 @@ class LogFileTests(SynchronousTestCase):
         for observer in (
             textFileLogObserver(cast("Any", self.file)),
             LegacyLogObserverWrapper(cast("Any", old.emit)),
+            JsonLogObserver(self.file),
         ):
             self.assertEqual(log_files(LogPublisher(observer)), [self.file])
         self.assertEqual(log_files(LogPublisher()), [])

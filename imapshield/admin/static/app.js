@@ -154,7 +154,7 @@ function showTalkers() {
 }
 
 function showTables() {
-  byId("bans-number").textContent = state.bans_in_all ? `${state.bans_in_all} active` : "";
+  byId("bans-number").textContent = !state.status.bans ? "" : state.status.bans > state.bans.length ? `${count(state.status.bans)} active, those that end last` : `${state.status.bans} active`;
   const bans = [...state.bans].reverse().map((each) => [each.network.replace(/\/(32|128)$/, ""), age(each.remaining), `${each.reason}${each.strangers_only ? ", strangers only" : ""}`, button("Unban", "", () => unban(each.network))]);
   table(byId("bans"), ["network", ">left", "~reason", ">"], bans, "Nobody is banned.");
   table(byId("limits"), ["limit", "action", ">times"], state.limits.map((each) => [each.limit, each.action, count(each.count)]), "No limit was reached.");
