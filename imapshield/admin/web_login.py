@@ -2,6 +2,7 @@
 
 import hmac
 import secrets
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.cred.credentials import UsernamePassword
@@ -49,13 +50,20 @@ class FileLogin:
     Args:
         path: the file.
         reactor: the reactor.
+        run_in_thread: calls a function in a thread.
     """
 
     by_token = False
 
-    def __init__(self, path: str, reactor: Any) -> None:
+    def __init__(
+        self,
+        path: str,
+        reactor: Any,
+        run_in_thread: Callable[[Callable[[], None]], object] = deferToThread,
+    ) -> None:
         self._checker = PasswordFile(path, reactor=reactor, max_pending=MAX_PENDING)
         self._now, self._next_look = reactor.seconds, 0.0
+        self._run_in_thread = run_in_thread
 
     async def check(self, user: str, password: str) -> bool:
         """Return whether the user has this password; it is verified in a thread."""
@@ -75,7 +83,7 @@ class FileLogin:
         """Return whether the file had this user when it was read last, which is done now and then."""
         if self._now() >= self._next_look:
             self._next_look = self._now() + LOOK_SECONDS
-            deferToThread(self._checker.load)  # the disk may be slow
+            self._run_in_thread(self._checker.load)  # the disk may be slow
         return self._checker.can_log_in(user_name(user.encode()))
 
     def close(self) -> None:

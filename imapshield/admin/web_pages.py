@@ -144,6 +144,11 @@ class StatusPages:
         )
 
     async def _log_in(self, request: AdminRequest) -> Answer:
+        if not _is_same_origin(request):
+            text = (
+                "The address in your browser is not that of this server. A proxy must pass on Host."
+            )
+            return self._login_form(request, 403, text)
         if not self._is_own_form(request):
             return self._login_form(request, 403, "The form has expired. Try again.")
         user, password = request.argument("user").strip(), request.argument("password")
@@ -256,12 +261,13 @@ def _set_cookie(request: AdminRequest, value: str, seconds: float) -> str:
 def _is_same_origin(request: AdminRequest) -> bool:
     """Whether a browser says that the request comes from our own page; other programs say nothing.
 
-    Only the host is compared: behind a proxy with TLS, the scheme differs.
+    Only the host is compared: behind a proxy with TLS, the scheme differs. Other sites cannot set these headers.
     """
     if request.header("sec-fetch-site") not in ("", "same-origin", "none"):
         return False
     origin = request.header("origin")
-    return not origin or urlsplit(origin).netloc == request.header("host") != ""
+    hosts = {request.header("host"), request.header("x-forwarded-host")} - {""}
+    return not origin or urlsplit(origin).netloc in hosts
 
 
 def _redirect(path: str) -> Answer:

@@ -126,8 +126,14 @@ class LoginTests(WebCase):
         self.assertEqual(own.status, 200)
 
     def test_login_form_cannot_be_forged(self) -> None:
-        """Another site cannot log a browser in."""
-        self.form_token()
+        """Another site cannot log a browser in. A proxy that hides its name is a mistake that the page explains."""
+        fields = f"user=ops&password=secret&form_token={self.form_token()}"
+        reply = self.request("POST", "/login", fields, origin="https://mail.example")
+        self.assertEqual((reply.status, self.login.checks), (403, 0))
+        self.assertIn(b"must pass on Host", reply.body)
+        host = {"origin": "https://mail.example", "x_forwarded_host": "mail.example"}
+        self.assertEqual(self.log_in(**host).status, 303)
+        self.cookie, self.login.checks = "", 0
         reply = self.request("POST", "/login", "user=ops&password=secret&form_token=x")
         self.assertEqual((reply.status, self.login.checks), (403, 0))
 

@@ -6,7 +6,6 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.testing import MemoryReactorClock
-from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from imapshield.admin import web_login, web_ports
@@ -130,9 +129,9 @@ class FileLoginTests(TestCase):
         """The password is checked against the file. A user who is removed from it may not stay."""
         path = self.mktemp()
         users.set_hash(path, "ops", passwords.hash_scrypt(b"secret", ln=4))
-        login = FileLogin(path, reactor)
+        looks: list[Any] = []
+        login = FileLogin(path, reactor, looks.append)
         self.addCleanup(login.close)
-        self.patch(web_login, "LOOK_SECONDS", 0)
         for user, password, is_right in (
             ("ops", "x", False),
             ("ops", "secret", True),
@@ -143,7 +142,7 @@ class FileLoginTests(TestCase):
         self.assertTrue(login.is_cached("ops", "secret"))
         self.assertTrue(login.may_stay("ops"))
         users.remove(path, "ops")
-        yield deferToThread(login._checker.load)
+        looks.pop()()
         self.assertFalse(login.may_stay("ops"))
         os.unlink(path)
         failed = yield self.assertFailure(

@@ -49,7 +49,7 @@ const charts = CHARTS.map((spec) => new Chart(spec, byId("charts")));
 let range = "hour", subject = "address", state = null, answered = 0, timer = null;
 
 async function ask(path, options) {
-  const response = await fetch(path, {credentials: "same-origin", ...options});
+  const response = await fetch(path, {credentials: "same-origin", signal: AbortSignal.timeout(10000), ...options});
   if (response.status === 403 && !options) location.assign("/login");
   const answer = await response.json();
   if (!response.ok) throw new Error(answer.error);
@@ -94,7 +94,10 @@ const kick = (who) => act("kick", {who}, resetText);
 function button(label, className, action) {
   const made = element("button", className, label);
   made.type = "button";
-  made.addEventListener("click", action);
+  made.addEventListener("click", () => {
+    made.blur();
+    action();
+  });
   return made;
 }
 const banButton = (network) => button("Ban", "danger", async () => {
@@ -106,6 +109,7 @@ const kickButton = (who, name) => button("Kick", "danger", async () => {
 
 // Heads that begin with > are of numbers, those that begin with ~ are left out on phones.
 function table(parent, heads, rows, empty) {
+  if (parent.contains(document.activeElement)) return;  // somebody is about to press a button in it
   if (!rows.length) {
     parent.replaceChildren(element("p", "empty", empty));
     return;
