@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
 import tempfile
-from contextlib import suppress
 from typing import Any
 
 from selenium import webdriver
@@ -68,7 +68,7 @@ class AdminPageTests(ServerCase):
                 with socket.socket() as client:
                     client.settimeout(TIMEOUT)
                     client.bind((f"127.0.5.{host}", 0))
-                    with suppress(OSError):
+                    with contextlib.suppress(OSError):
                         client.connect(("127.0.0.1", self.port))
                         client.sendall(b"a NOOP\r\n" * 300)
                         while client.recv(65536):
