@@ -123,6 +123,17 @@ class InstalledTests(SynchronousTestCase):
         )
         self.assertEqual(self.run_installed("twistd", "web", "--help").returncode, 0)
 
+    def test_testing_tools_are_installed(self) -> None:
+        """The store contract and `running_server` are installed, and work without the checkout and its extras."""
+        program = (
+            "from imapshield.testing import StoreContract, running_server\n"
+            "with running_server({'alice': 'secret'}) as server:\n"
+            "    server.append('alice', b'Subject: 1\\n\\n')\n"
+            "    print(server.messages('alice'), StoreContract.__name__)\n"
+        )
+        done = self.run_installed("python", "-c", program)
+        self.assertEqual(done.stdout, "[b'Subject: 1\\r\\n\\r\\n'] test_append\n", done.stderr)
+
     def test_second_start_uses_the_data_of_the_first(self) -> None:
         """One command serves; the printed password logs in; SIGTERM sends BYE; a second start uses the same data."""
         server = self.start_server()

@@ -1,4 +1,7 @@
-r"""Tools for tests of programs that embed or extend imapshield. Nothing here opens a socket or starts a reactor.
+r"""Tools for tests of mail clients, and of programs that embed or extend imapshield.
+
+`running_server` runs a server in a process of its own, for any client, and returns a `RunningServer`. Nothing else here
+opens a socket, and nothing starts a reactor in the process of the tests.
 
 * `Server` is a server in memory, and `Client` is one connection to it. A call of a client sends a line and returns
   everything that the server answered. Time stands still until a test advances ``server.clock``.
@@ -28,6 +31,18 @@ An example::
     assert peer.transport.aborted
     assert server.events_of(LimitTriggered)[0].limit == "backlog"
 
+A server for a mail client::
+
+    import imaplib
+    from imapshield.testing import running_server
+
+    with running_server(users={"alice": "secret"}) as server:
+        server.append("alice", b"Subject: Hello\r\n\r\nHi.\r\n")
+        client = imaplib.IMAP4(server.host, server.port)
+        client.login("alice", "secret")
+        assert client.select() == ("OK", [b"1"])
+        client.logout()
+
 Tests of a store of your own::
 
     class MyStoreTests(StoreContract, SynchronousTestCase):
@@ -46,6 +61,7 @@ from imapshield.testing.in_process import (
     Transport,
 )
 from imapshield.testing.memory_store import MemoryStore
+from imapshield.testing.running_server import RunningServer, running_server
 from imapshield.testing.store_contract import StoreContract
 
 __all__ = [
@@ -55,8 +71,10 @@ __all__ = [
     "InlineWorker",
     "MemoryRealm",
     "MemoryStore",
+    "RunningServer",
     "Server",
     "SlowWorker",
     "StoreContract",
     "Transport",
+    "running_server",
 ]

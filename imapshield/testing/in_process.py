@@ -160,6 +160,7 @@ class Server:
         checker: checks passwords; by default alice has the password ``secret`` and bob has ``word``.
         clock: the server's time; by default a new one.
         observers: called with each event.
+        challengers: SASL mechanisms besides PLAIN, as `ShieldedIMAP4Factory` takes them.
         limits: fields of `imapshield.limits.Limits`, such as ``backlog=3``.
 
     Attributes:
@@ -176,6 +177,7 @@ class Server:
         checker: ICredentialsChecker | None = None,
         clock: Clock | None = None,
         observers: Iterable[EventObserver] = (),
+        challengers: dict[bytes, Callable[[], Any]] | None = None,
         **limits: Any,
     ) -> None:
         self.clock = clock or Clock()
@@ -187,6 +189,7 @@ class Server:
             limits=Limits(**limits),
             observers=[self.events.append, *observers],
             reactor=self.clock,
+            challengers=challengers,
         )
 
     def connect(self, host: str = "127.0.0.1") -> Client:
