@@ -132,7 +132,7 @@ class MaildirRealm:
         pool: Any = None,
         change_notifier: ChangeNotifier | None = None,
         max_idle_accounts: int = MAX_IDLE_ACCOUNTS,
-        open_store: Callable[[str], IStore] | None = None,
+        open_store: Callable[[str], Any] | None = None,  # as for `StoreAccount`
         optional_interfaces: Iterable[type[Interface]] = (),
         quota: tuple[int | None, int | None] = (None, None),
         index_root: str | None = None,

@@ -74,7 +74,7 @@ class StoreAccount:
     def __init__(
         self,
         user: str,
-        open_store: Callable[[], IStore],
+        open_store: Callable[[], Any],  # an `IStore`, which mypy knows only with its plugin
         worker: Worker,
         change_notifier: ChangeNotifier | None = None,
         on_idle: Callable[[StoreAccount], object] | None = None,

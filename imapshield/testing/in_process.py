@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from twisted.cred.checkers import ICredentialsChecker, InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, execute
@@ -24,7 +24,6 @@ from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.events import Event, EventObserver
 from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
-from imapshield.mailbox.storage import IStore
 from imapshield.mailbox.store_account import StoreAccount
 from imapshield.mailbox.store_helpers import Worker
 from imapshield.mailbox.values import DEFAULT_NAMESPACE, Namespace
@@ -90,7 +89,7 @@ class MemoryRealm:
     def __init__(
         self,
         worker: Worker | None = None,
-        open_store: Callable[[], IStore] | None = None,
+        open_store: Callable[[], Any] | None = None,  # as for `StoreAccount`
         optional_interfaces: Iterable[type[Interface]] = (IQuota, IMetadata),
         namespace: Namespace = DEFAULT_NAMESPACE,
     ) -> None:
@@ -173,8 +172,9 @@ class Server:
     def __init__(
         self,
         *,
-        realm: IRealm | None = None,
-        checker: ICredentialsChecker | None = None,
+        # Not `IRealm` and `ICredentialsChecker`: without a plugin, mypy knows no class that is one.
+        realm: Any = None,
+        checker: Any = None,
         clock: Clock | None = None,
         observers: Iterable[EventObserver] = (),
         challengers: dict[bytes, Callable[[], Any]] | None = None,
@@ -182,7 +182,7 @@ class Server:
     ) -> None:
         self.clock = clock or Clock()
         self.events: list[Event] = []
-        self.realm: Any = realm or MemoryRealm()
+        self.realm = realm or MemoryRealm()
         checker = checker or InMemoryUsernamePasswordDatabaseDontUse(alice=b"secret", bob=b"word")
         self.factory = ShieldedIMAP4Factory(
             Portal(self.realm, [checker]),
