@@ -1,4 +1,4 @@
-"""The programs in docs/extending.rst and README.rst run as they are there."""
+"""The programs in docs/extending.rst, docs/imap-howto.rst and README.rst run as they are there."""
 
 import imaplib
 import os
@@ -152,3 +152,24 @@ class ServerProgramTests(SynchronousTestCase):
     def test_program_of_extending_serves_and_logs(self) -> None:
         """The program of docs/extending.rst says where it listens, serves its own store, and logs."""
         self.check(program_with("reactor.run()"))
+
+    def test_programs_of_the_howto_serve(self) -> None:
+        """The server of docs/imap-howto.rst serves with Twisted's protocol and with that of imapshield."""
+        program, shielded = programs("docs/imap-howto.rst")
+        factory = "factory = Factory(Portal(Realm(), [checker]))"
+        self.assertIn(factory, program)
+        for text in (program, program.replace(factory, shielded)):
+            process, _, port = self.start(text)
+            client = imaplib.IMAP4("127.0.0.1", port, timeout=30)
+            client.login("alice", "secret")
+            client.append("INBOX", r"\Flagged", "", b"Subject: 2\r\n\r\nTwo\r\n")
+            self.assertEqual(client.select("INBOX"), ("OK", [b"2"]))
+            found = client.fetch("1:*", "(UID FLAGS BODY[TEXT])")[1]
+            bodies = [item[1] for item in found if isinstance(item, tuple)]
+            self.assertEqual(bodies, [b"This server runs on Twisted.\r\n", b"Two\r\n"])
+            self.assertEqual(client.uid("STORE", "1", "+FLAGS", r"(\Deleted)")[0], "OK")
+            self.assertEqual(client.expunge(), ("OK", [b"1"]))
+            self.assertEqual(client.uid("SEARCH", "FLAGGED"), ("OK", [b"2"]))
+            client.logout()
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual(process.wait(30), 0)

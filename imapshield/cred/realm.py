@@ -155,7 +155,7 @@ class MaildirRealm:
         self._threads = SharedThreads(self._pool, reactor, on_slow_volumes=self._log_slow_volumes)
         self._started = self._closed = False
         self.max_idle_accounts = max_idle_accounts
-        self._open_store = open_store
+        self._open_store: Callable[[str], IStore] | None = open_store
         self._optional_interfaces = (
             tuple(optional_interfaces) if open_store else (IQuota, IMetadata)
         )

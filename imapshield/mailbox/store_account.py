@@ -93,7 +93,7 @@ class StoreAccount:
         self.change_notifier = change_notifier
         self._listeners: dict[Callable[[values.AccountEvent], None], None] = {}
         self._watches: dict[str, Subscription] = {}
-        self._open_store = open_store
+        self._open_store: Callable[[], IStore] = open_store
         self._worker = worker
         self._on_idle = on_idle
         self._on_text_added = on_text_added

@@ -182,7 +182,7 @@ class Server:
     ) -> None:
         self.clock = clock or Clock()
         self.events: list[Event] = []
-        self.realm = realm or MemoryRealm()
+        self.realm: Any = realm or MemoryRealm()
         checker = checker or InMemoryUsernamePasswordDatabaseDontUse(alice=b"secret", bob=b"word")
         self.factory = ShieldedIMAP4Factory(
             Portal(self.realm, [checker]),

@@ -1,4 +1,4 @@
-"""imapshield serves accounts written for the IMAP server of twisted.mail; docs/extending.rst names this file."""
+"""imapshield serves accounts written for the IMAP server of twisted.mail."""
 
 from __future__ import annotations
 
