@@ -2,15 +2,22 @@
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from twisted.cred import strcred
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import IUsernamePassword
 
 from imapshield.config import ConfigError, Settings
+from imapshield.cred import pam_checker
+from imapshield.cred.checker_chain import CheckerChain
 from imapshield.cred.checkers import PasswordFile
+from imapshield.cred.dovecot_auth import DovecotAuth
+from imapshield.cred.introspection import TokenIntrospection
+from imapshield.cred.master_users import MasterUserChain
+from imapshield.cred.pam_checker import PamChecker
 from imapshield.cred.sasl import challengers
 from imapshield.cred.user_names import UserNames
 from imapshield.cred.users import BadUserName
@@ -20,9 +27,12 @@ from imapshield.credentials import credential_path
 def mechanisms(checkers: Sequence[Any], names: UserNames) -> dict[bytes, Callable[[], Any]]:
     """Return the SASL mechanisms besides PLAIN that the checkers permit, for `ShieldedIMAP4Factory`.
 
-    A SCRAM exchange begins with the salt of one checker. With several checkers, it is not known which one to use.
+    A SCRAM exchange begins with the salt of one checker. With several checkers of passwords, it is not known which one
+    to use.
     """
-    return challengers(checkers, names=names) if len(checkers) == 1 else {}
+    passwords = [each for each in checkers if IUsernamePassword in each.credentialInterfaces]
+    others = [each for each in checkers if each not in passwords]
+    return challengers(checkers if len(passwords) == 1 else others, names=names)
 
 
 def user_names(settings: Settings) -> UserNames:
@@ -39,6 +49,32 @@ def user_names(settings: Settings) -> UserNames:
         raise ConfigError(
             f"--default-domain {domain}: {reason}; use for example --default-domain example.org"
         ) from None
+
+
+def make_chain(
+    reactor: Any, checkers: Sequence[Any], settings: Settings, master: Any = None
+) -> CheckerChain:
+    """Return what tries all checkers, with the ways to write a user name and with the master users of the settings.
+
+    Args:
+        reactor: the reactor.
+        checkers: the checkers.
+        settings: the settings.
+        master: the checker of the master users, if there is one already.
+
+    Raises:
+        ConfigError: the domain is wrong, or no checker can say whom a master user may log in as.
+    """
+    names = user_names(settings)
+    if settings.master_users is None:
+        return CheckerChain(checkers, names)
+    if not any(hasattr(checker, "has_user") for checker in checkers):
+        raise ConfigError(
+            "--master-users needs --auth file:PATH, because other checkers do not say which users exist"
+        )
+    path = settings.master_users.removeprefix("file:")
+    master = master or PasswordFile(readable(path, "--master-users"), reactor=reactor)
+    return MasterUserChain(checkers, master, names)
 
 
 def set_rehashing(checkers: Sequence[Any], settings: Settings) -> None:
@@ -59,14 +95,15 @@ def quota_of(checkers: Sequence[Any], user: str) -> tuple[int | None, int | None
 def make_checker(reactor: Any, text: str) -> Any:
     """Return the checker of one ``--auth``.
 
-    ``file:`` is a file of hashed passwords. The checker of strcred with that name compares passwords in plain text.
+    `_KINDS` come first: the checker of strcred with the name ``file`` compares passwords in plain text.
 
     Raises:
         ConfigError: there is none.
     """
     kind, _, argument = text.partition(":")
-    if kind in ("file", "imapshield"):
-        return _password_file(reactor, argument)
+    make = _KINDS.get(kind)
+    if make is not None:
+        return make(reactor, argument)
     if kind == "memory" and ":" not in argument:
         raise ConfigError("--auth memory: needs USER:PASSWORD, as in --auth memory:alice:secret")
     try:
@@ -90,8 +127,54 @@ def make_checker(reactor: Any, text: str) -> Any:
     return checker
 
 
+def _introspection(reactor: Any, text: str) -> TokenIntrospection:
+    """Return the checker of ``introspect:https://ID:SECRET@HOST/PATH#SCOPE``."""
+    advice = "use introspect:https://ID:SECRET@HOST/PATH#SCOPE"
+    try:
+        url = urlsplit(text)
+        port = "" if url.port is None else f":{url.port}"
+    except ValueError:
+        raise ConfigError(f"--auth introspect: the URL is invalid; {advice}") from None
+    is_local = url.hostname in ("localhost", "127.0.0.1", "::1")
+    if not url.hostname or not (url.scheme == "https" or (url.scheme == "http" and is_local)):
+        raise ConfigError(f"--auth introspect: needs https, except on this machine; {advice}")
+    host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+    where = SplitResult(url.scheme, host + port, url.path or "/", url.query, "").geturl()
+    if not where.isascii() or not where.isprintable():
+        raise ConfigError(f"--auth introspect: the URL must be printable ASCII; {advice}")
+    client = unquote(url.username or ""), unquote(url.password or "")
+    return TokenIntrospection(where, client=client, scope=unquote(url.fragment), reactor=reactor)
+
+
+def _pam(reactor: Any, argument: str) -> PamChecker:
+    service = argument or "imap"
+    if "/" in service or not service.isprintable():
+        raise ConfigError(f"--auth pam:{service}: name a file of /etc/pam.d, as in --auth pam:imap")
+    if not pam_checker.is_available():
+        raise ConfigError("--auth pam: pamela is not installed: pip install 'imapshield[pam]'")
+    return PamChecker(service, reactor=reactor)
+
+
+def _dovecot(reactor: Any, path: str) -> DovecotAuth:
+    if not os.path.isabs(path):
+        raise ConfigError(
+            f"--auth dovecot:{path}: needs the path of a socket, as in --auth dovecot:/run/dovecot/auth-client"
+        )
+    return DovecotAuth(path, reactor=reactor)
+
+
 def _password_file(reactor: Any, path: str) -> Any:
     return PasswordFile(readable(path, "--auth"), reactor=reactor)
+
+
+_KINDS: Mapping[str, Callable[[Any, str], Any]] = {
+    "file": _password_file,
+    "imapshield": _password_file,
+    "pam": _pam,
+    "introspect": _introspection,
+    "dovecot": _dovecot,
+}
+"""The types of ``--auth`` that are our own: what makes the checker from the text after the colon."""
 
 
 def check_password_file(text: str) -> None:

@@ -27,7 +27,7 @@ SEPARATORS = "/.^_|:~-"
 _TOML_TYPES: dict[str, type] = {
     **dict.fromkeys(("mail-root", "index-root", "separator", "prefix"), str),
     **dict.fromkeys(("certificate", "key", "backlog", "state", "ban-command", "control"), str),
-    "default-domain": str,
+    **dict.fromkeys(("default-domain", "master-users"), str),
     **dict.fromkeys(("exact-user-names", "no-rehash"), bool),
     **dict.fromkeys(("admin", "admin-auth", "metrics", "log-format"), str),
     **dict.fromkeys(
@@ -66,6 +66,7 @@ class Settings:
             of the first-run folder.
         exact_user_names: whether a user name must be written as it is, also in letter case.
         default_domain: the domain of user names without one; "" for none.
+        master_users: path of the password file of the master users, or None.
         no_rehash: whether hashes of other servers in password files stay as they are.
         certificate: path of a PEM file with the certificate and its chain; None disables STARTTLS.
         key: path of a PEM file with the private key; by default it is in the file `certificate`.
@@ -92,6 +93,7 @@ class Settings:
     auth: tuple[str, ...] = ()
     exact_user_names: bool = False
     default_domain: str = ""
+    master_users: str | None = None
     no_rehash: bool = False
     certificate: str | None = None
     key: str | None = None
@@ -135,6 +137,7 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         auth=tuple(options.get("auth", ())),
         exact_user_names=options.get("exact-user-names", False),
         default_domain=options.get("default-domain", ""),
+        master_users=options.get("master-users"),
         no_rehash=options.get("no-rehash", False),
         certificate=options.get("certificate"),
         key=options.get("key"),

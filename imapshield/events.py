@@ -73,6 +73,19 @@ class LoggedIn(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MasterLoggedIn(Event):
+    """A master user has logged in as another user. It follows the `LoggedIn` of that user.
+
+    Attributes:
+        user: the user.
+        master: the master user.
+    """
+
+    user: str
+    master: str
+
+
+@dataclass(frozen=True, slots=True)
 class LoginFailed(Event):
     """A login failed, because the user does not exist or the password or token is wrong.
 

@@ -14,10 +14,9 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from imapshield import __version__
-from imapshield.auth_option import make_checker, mechanisms, quota_of, set_rehashing, user_names
+from imapshield.auth_option import make_chain, make_checker, mechanisms, quota_of, set_rehashing
 from imapshield.certificates import Certificates, pair_files
 from imapshield.config import ConfigError, Settings
-from imapshield.cred.checker_chain import CheckerChain
 from imapshield.cred.checkers import PasswordFile
 from imapshield.cred.realm import MaildirRealm
 from imapshield.edge.admission import Admission
@@ -74,7 +73,7 @@ def _make_server(
     with process.user.acting():
         first_run = _first_run_folder(settings)
     checkers = _checkers(settings, first_run, reactor)
-    chain = CheckerChain(checkers, user_names(settings))
+    chain = make_chain(reactor, checkers, settings)
     realm = _realm(settings, settings.mail_root or first_run.mail, reactor)
     guard = ProcessGuard(limits, NetworkSet.parse(settings.trust))
     log, operator = LogObserver(verbose=settings.verbose), OperatorPorts(settings, reactor)
@@ -113,7 +112,7 @@ def _make_server(
 
     def load_state() -> None:
         _log_start(settings, path, operator.control_path)
-        for checker in checkers:
+        for checker in (*checkers, *chain.masters):
             if isinstance(checker, PasswordFile):
                 checker.load()
         state.on_load = lambda: _keep_decoys(state, checkers)
@@ -142,7 +141,7 @@ def _make_server(
 
     on_stop: list[Callable[[], Any]] = [
         *(operator.close, certificates.stop, user_watch.stop),
-        lambda: _close_checkers(checkers),
+        lambda: _close_checkers([*checkers, *chain.masters]),
         *([] if ban_command is None else [ban_command.stop]),
         *(stop_freeing, realm.close, state.stop, admission.report_refused),
         lambda: log.summarize(everything=True),

@@ -50,6 +50,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
             None,
             "The domain of user names without one: alice is alice@DOMAIN",
         ],
+        ["master-users", None, None, "Password file of those who may log in as USER*THEMSELVES"],
         ["certificate", None, None, "PEM file with certificate and chain; enables STARTTLS"],
         ["key", None, None, "PEM file with the private key [default: the --certificate file]"],
         ["backlog", None, None, "Pending commands before a connection is reset [default: 100]"],
@@ -101,7 +102,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         self.setdefault("listen", []).append(endpoint)
 
     def opt_auth(self, description: str) -> None:
-        """Who may log in: file:PATH (see `imapshield passwd`), or another type of --help-auth; repeatable"""
+        """Who may log in: file:PATH (see `imapshield passwd`), dovecot:SOCKET, pam, introspect:URL, or --help-auth"""
         self.setdefault("auth", []).append(description)
 
     def opt_limit(self, assignment: str) -> None:

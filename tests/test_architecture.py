@@ -72,6 +72,7 @@ RULES = {
     "cred.passwords": Rule(("cred.foreign_hashes",), ("argon2",)),
     "cred.foreign_hashes": Rule(()),
     "cred.password_rules": Rule(never=IO_MODULES),
+    "cred.pam_checker": Rule(("cred.checkers",), ("pamela", "twisted", "zope")),
     "cred.user_import": Rule(("cred.foreign_hashes", "cred.passwords", "cred.users")),
     "cred.users": Rule(("cred.foreign_hashes", "cred.passwords")),
     "cred.decoys": Rule((), never=IO_MODULES),
@@ -447,10 +448,11 @@ class ImportTests(SynchronousTestCase):
             self.assertIn(name, declared)
         extras = project["optional-dependencies"]
         self.assertIn("argon2-cffi", " ".join(extras["argon2"]))
+        self.assertIn("pamela", " ".join(extras["pam"]))
         self.assertIn("backports.zstd", " ".join(extras["zstd"]))
         self.assertIn("prometheus-client", " ".join(extras["metrics"]))
         # Python 3.14 has the package "compression".
-        optional = {"argon2", "backports", "compression", "prometheus_client"}
+        optional = {"argon2", "backports", "compression", "pamela", "prometheus_client"}
         permitted = {name for rule in RULES.values() for name in rule.others}
         self.assertEqual(permitted - {*RUNTIME, *optional}, set())
 

@@ -28,7 +28,12 @@ class CheckerChain:
     Args:
         checkers: the checkers.
         names: the ways to write a user name.
+
+    Attributes:
+        masters: the checkers of master users (`MasterUserChain`).
     """
+
+    masters: tuple[Any, ...] = ()
 
     def __init__(self, checkers: Sequence[Any], names: UserNames = EXACT) -> None:
         self.checkers = tuple(checkers)
@@ -55,11 +60,15 @@ class CheckerChain:
             if attempt:
                 yield attempt
 
-    async def _check_password(self, credentials: Any) -> Any:
-        for checker in self.checkers:
+    async def refresh(self) -> None:
+        """Let the checkers that know their users read them again, if these have changed."""
+        for checker in (*self.checkers, *self.masters):
             reading = checker.refresh() if hasattr(checker, "refresh") else None
             if reading is not None:
                 await reading
+
+    async def _check_password(self, credentials: Any) -> Any:
+        await self.refresh()
         failure: Exception = UnauthorizedLogin()
         for attempt in self._attempts(credentials.username):
             for checker, name in attempt:

@@ -114,15 +114,18 @@ class Authentication:
 
     def _is_cached(self, credentials: Any) -> bool:
         """Return whether the checker accepts a password without work, because it has checked it recently."""
+        return bool(self._ask_checker("is_cached", credentials))
+
+    def _ask_checker(self, method: str, argument: Any) -> Any:
+        """Return what a method of the checker of passwords returns; None if it has none."""
         checkers = getattr(self._owner.portal, "checkers", {})
-        is_cached = getattr(checkers.get(IUsernamePassword), "is_cached", None)
-        return is_cached is not None and bool(is_cached(credentials))
+        ask = getattr(checkers.get(IUsernamePassword), method, None)
+        return None if ask is None else ask(argument)
 
     def _resolve(self, user: bytes) -> bytes:
         """Return the name that counts, of all ways to write the name of a user (`CheckerChain.resolve`)."""
-        checkers = getattr(self._owner.portal, "checkers", {})
-        resolve = getattr(checkers.get(IUsernamePassword), "resolve", None)
-        return user if resolve is None else bytes(resolve(user))
+        resolved = self._ask_checker("resolve", user)
+        return user if resolved is None else bytes(resolved)
 
     async def _check_in_turn(self, user: bytes, check: Callable[[], Deferred[Any]]) -> Any:
         """Wait for the turn of this client, and return the result of `check`.
@@ -311,6 +314,9 @@ class Authentication:
         owner.memory.set_user(name)
         owner.restart_timeout()
         owner.reporter.logged_in(name, mechanism, self.tls)
+        master = self._ask_checker("master_of", user)
+        if master:
+            owner.reporter.master_logged_in(master)
         return cast("IAccount", account)
 
     async def _login_failed(

@@ -83,6 +83,10 @@ class EventReporter:
         self.user = user
         self._publish(events.LoggedIn(self.number, self.peer, user, mechanism, tls))
 
+    def master_logged_in(self, master: str) -> None:
+        """Report that the user who has just logged in is in truth the master user `master`."""
+        self._publish(events.MasterLoggedIn(self.number, self.peer, self.user, master))
+
     def login_failed(self, user: bytes, mechanism: str, repeated: bool, delay: float) -> None:
         """Report a failed login. `user` is the name that the client gave; see `events.LoginFailed` for the rest."""
         fields = events.printable(user, 64), mechanism, repeated, delay

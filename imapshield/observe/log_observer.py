@@ -43,6 +43,10 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
             "user={user_json}"
         ),
     ),
+    events.MasterLoggedIn: (
+        _INFO,
+        "master login peer={peer} connection={connection} master={master_json} user={user_json}",
+    ),
     events.LoginFailed: (
         _WARN,
         (

@@ -1,20 +1,20 @@
 """What of a running server a reload can change: limits, networks, checkers, certificates and the log."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from twisted.cred.credentials import IUsernamePassword
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from imapshield.auth_option import make_checker, mechanisms, set_rehashing, user_names
+from imapshield.auth_option import make_chain, make_checker, mechanisms, set_rehashing
 from imapshield.certificates import Certificates, CertificateSource, pair_files
 from imapshield.config import Settings
 from imapshield.cred.checker_chain import CheckerChain
 from imapshield.cred.checkers import PasswordFile
 from imapshield.cred.realm import MaildirRealm
-from imapshield.cred.user_names import UserNames
 from imapshield.edge.ban_command import BanCommand
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.proxy import Proxies
@@ -118,15 +118,21 @@ class ReloadableServer:
         async def prepare(new: Settings) -> Apply | None:
             if not new.auth or not known:  # from or to the users of the first start
                 return None
-            names = user_names(new)
             made = {text: known.get(text) or make_checker(self.reactor, text) for text in new.auth}
+
+            checkers = list(made.values())
+            previous = self.factory.portal.checkers.get(IUsernamePassword)
+            masters = getattr(previous, "masters", ())
+            chain = make_chain(
+                self.reactor, checkers, replace(new, master_users=running.master_users), *masters
+            )
 
             def apply() -> None:
                 gone = [checker for text, checker in known.items() if text not in made]
                 known.clear()
                 known.update(made)
-                set_rehashing([*made.values()], new)
-                self._use_checkers(list(made.values()), names)
+                set_rehashing(checkers, new)
+                self._use_checkers(checkers, chain)
                 for checker in gone:
                     getattr(checker, "close", lambda: None)()
 
@@ -134,12 +140,12 @@ class ReloadableServer:
 
         return prepare
 
-    def _use_checkers(self, checkers: list[Any], names: UserNames) -> None:
+    def _use_checkers(self, checkers: list[Any], chain: CheckerChain) -> None:
         self.checkers[:] = checkers
         portal = self.factory.portal
         portal.checkers.clear()
-        portal.registerChecker(CheckerChain(checkers, names))
-        self.factory.challengers = mechanisms(checkers, names)
+        portal.registerChecker(chain)
+        self.factory.challengers = mechanisms(checkers, chain.names)
         self.on_checkers()
 
     def _certificate(

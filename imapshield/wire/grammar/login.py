@@ -14,7 +14,8 @@ MAX_ID_FIELDS = 30
 
 def login(cursor: Cursor) -> Login:
     """``login = "LOGIN" SP userid SP password``, both astrings."""
-    user = cursor.astring("a user name")
+    # Python's imaplib does not quote the user, and the name of a master user has a "*" (`cred.master_users`).
+    user = cursor.list_mailbox("a user name")
     cursor.space("the user name")
     return Login(user, Secret(cursor.astring("a password")))
 

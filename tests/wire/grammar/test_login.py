@@ -21,6 +21,11 @@ class LoginTests(SynchronousTestCase):
         self.assertEqual(parse([b'login "" ""']), Login(b"", Secret(b"")))
         self.assertEqual(parse([b'LOGIN a "\xc3\xa9"']), Login(b"a", Secret("é".encode())))
 
+    def test_name_of_a_master_user_need_not_be_quoted(self) -> None:
+        """A user name may have wildcards without quotes, because imaplib does not quote it."""
+        self.assertEqual(parse([b"LOGIN a*b% c"]), Login(b"a*b%", Secret(b"c")))
+        self.assertRaises(BadCommand, parse, [b"LOGIN a b*"])
+
     def test_invalid_arguments_are_refused(self) -> None:
         """Missing and extra arguments, and arguments that are not strings, are refused."""
         for line in (

@@ -1,0 +1,85 @@
+"""`MasterUserChain`: administrators log in as their users, to move mail: ``alice*admin`` with the password of admin."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.cred.credentials import IUsernamePassword, UsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+
+from imapshield.cred.checker_chain import CheckerChain
+from imapshield.cred.user_names import EXACT, UserNames
+
+
+class MasterUserChain(CheckerChain):
+    """A `CheckerChain` that also accepts ``USER*MASTER`` with the password of a master user, as Dovecot does.
+
+    A user whose own name has a ``*`` logs in as before. USER must exist in a checker that knows its users; it may be
+    disabled. Wrong passwords count for the master user, whichever USER is named.
+
+    Args:
+        checkers: as for `CheckerChain`.
+        master: checks the passwords of the master users, and knows who they are.
+        names: as for `CheckerChain`.
+    """
+
+    _log = Logger(namespace="imapshield")
+
+    def __init__(self, checkers: Sequence[Any], master: Any, names: UserNames = EXACT) -> None:
+        super().__init__(checkers, names)
+        self.masters = (master,)
+        self._master = master
+
+    def resolve(self, name: bytes) -> bytes:
+        """Return the name under which logins with `name` are counted: for a master user ``*MASTER``."""
+        split = self._split(name)
+        return super().resolve(name) if split is None else b"*" + split[1]
+
+    def master_of(self, name: bytes) -> str:
+        """Return the master user in the name of a login, or ""."""
+        split = self._split(name)
+        return "" if split is None else split[1].decode("utf-8", "replace")
+
+    def is_cached(self, credentials: Any) -> bool:
+        """Return whether the password is accepted without work."""
+        split = self._split(credentials.username)
+        if split is None:
+            return super().is_cached(credentials)
+        given = UsernamePassword(split[1], credentials.password)
+        return bool(self._master.is_cached(given)) and self._knows(split[0])
+
+    def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
+        """Return the avatar id, which for a master user is that of the other user."""
+        if IUsernamePassword.providedBy(credentials) and self._split(credentials.username):
+            return Deferred.fromCoroutine(self._check_master(credentials))
+        return super().requestAvatarId(credentials)
+
+    def _split(self, name: bytes) -> tuple[bytes, bytes] | None:
+        """Return the user and the master user of a name; None if it is the name of one user."""
+        user, _, master = name.rpartition(b"*")
+        if not user or not master or self._knows(name):
+            return None
+        return super().resolve(user), self.names.resolve(master, [self._master])
+
+    def _knows(self, user: bytes) -> bool:
+        return any(each.has_user(user) for each in self.checkers if hasattr(each, "has_user"))
+
+    async def _check_master(self, credentials: Any) -> Any:
+        await self.refresh()
+        split = self._split(credentials.username)
+        if split is None:  # since a moment ago, a user has exactly this name
+            return await super().requestAvatarId(credentials)
+        user, master = split
+        given = UsernamePassword(master, credentials.password)
+        await maybeDeferred(self._master.requestAvatarId, given)
+        names = {"user": _json(user), "master": _json(master)}
+        if not self._knows(user):
+            self._log.warn("master user {master} is right, but there is no user {user}", **names)
+            raise UnauthorizedLogin
+        return user
+
+
+def _json(name: bytes) -> str:
+    return json.dumps(name.decode("utf-8", "replace"))

@@ -1,0 +1,105 @@
+"""A master user logs in as another user with the own password, and nobody else gains anything by such a name."""
+
+from typing import Any
+
+from twisted.logger import formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.auth_option import make_chain
+from imapshield.config import ConfigError, Settings
+from imapshield.cred import passwords, users
+from imapshield.cred.checkers import PasswordFile
+from imapshield.cred.master_users import MasterUserChain
+from imapshield.cred.user_names import UserNames
+from imapshield.events import LoggedIn, LoginFailed, MasterLoggedIn
+from imapshield.observe.log_observer import LogObserver
+from imapshield.testing import Server
+from tests.cred.fakes import FakePool, FakeReactor
+
+
+class MasterUserTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        self.users = self.file(("alice", b"secret"), ("o*admin", b"star"))
+        self.masters = self.file(("admin", b"master"))
+        self.chain = MasterUserChain([self.users], self.masters, UserNames())
+        self.server = Server(checker=self.chain, clock=self.reactor)
+
+    def file(self, *known: tuple[str, bytes]) -> PasswordFile:
+        path = self.mktemp()
+        for user, password in known:
+            users.set_hash(path, user, passwords.hash_scrypt(password, ln=2))
+        return PasswordFile(path, reactor=self.reactor, pool=FakePool())
+
+    def login(self, name: bytes, password: bytes) -> str:
+        """Return the user of a login, or "" if it is refused."""
+        client = self.server.connect()
+        answer = client(b'a LOGIN "%b" "%b"' % (name, password))
+        return self.server.events_of(LoggedIn)[-1].user if b"a OK" in answer else ""
+
+    def test_master_password_opens_the_mail_of_the_user(self) -> None:
+        """``alice*admin`` with the password of admin is alice, in any letter case, also if that password is cached."""
+        for name in (b"alice*admin", b"ALICE*Admin", b"alice*admin"):
+            self.assertEqual(self.login(name, b"master"), "alice")
+        self.assertEqual(self.login(b"alice", b"secret"), "alice")
+
+    def test_other_names_and_passwords_are_refused(self) -> None:
+        """The password of the user, an unknown user, an unknown master and the master alone are refused."""
+        for name, password in (
+            (b"alice*admin", b"secret"), (b"nobody*admin", b"master"), (b"alice*alice", b"secret"),
+            (b"alice*nobody", b"master"), (b"admin", b"master"), (b"*admin", b"master"), (b"alice*", b"secret"),
+        ):  # fmt: skip
+            self.assertEqual(self.login(name, password), "", name)
+        self.assertEqual(len(self.server.events_of(LoginFailed)), 7)
+
+    def test_a_user_whose_name_has_a_star_is_that_user(self) -> None:
+        """A name that belongs to a user is never split, also if that user was added a moment ago."""
+        self.assertEqual(self.login(b"o*admin", b"star"), "o*admin")
+        self.assertEqual(self.login(b"o*admin", b"master"), "")
+        users.set_hash(self.users.path, "alice*admin", passwords.hash_scrypt(b"own", ln=2))
+        self.assertEqual(self.login(b"alice*admin", b"own"), "alice*admin")
+
+    def test_a_disabled_user_can_be_migrated(self) -> None:
+        """A master user reaches the mail of a disabled user, who cannot log in."""
+        users.set_disabled(self.users.path, "alice", is_disabled=True)
+        self.assertEqual(self.login(b"alice", b"secret"), "")
+        self.assertEqual(self.login(b"alice*admin", b"master"), "alice")
+
+    def test_the_log_has_both_names(self) -> None:
+        """The log has a line with both names, and only for a master user."""
+        log = LogObserver()
+        lines: list[str] = []
+        observer: Any = lambda event: lines.append(formatEvent(event))  # noqa: E731
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.login(b"alice", b"secret")
+        self.login(b"alice*admin", b"master")
+        (event,) = self.server.events_of(MasterLoggedIn)
+        log(event)
+        text = f'connection={event.connection} master="admin" user="alice"'
+        self.assertIn(f"master login peer=127.0.0.1 {text}", lines)
+        self.login(b"nobody*admin", b"master")
+        self.assertIn('master user "admin" is right, but there is no user "nobody"', lines)
+
+    def test_wrong_passwords_count_for_the_master(self) -> None:
+        """Guesses of a master's password count for the master, whichever user is named."""
+        self.users.load()
+        self.masters.load()
+        for name in (b"alice*admin", b"bob*ADMIN"):
+            self.assertEqual(self.chain.resolve(name), b"*admin")
+        self.assertEqual(self.chain.resolve(b"ALICE"), b"alice")
+
+
+class MasterOptionTests(SynchronousTestCase):
+    def test_option_needs_a_file_of_users(self) -> None:
+        """--master-users names a readable password file, and needs a checker that knows its users."""
+        path = self.mktemp()
+        users.set_hash(path, "admin", "x")
+        settings = Settings(master_users=path)
+        checker = PasswordFile(path, reactor=FakeReactor())
+        chain = make_chain(FakeReactor(), [checker], settings)
+        self.assertIsInstance(chain, MasterUserChain)
+        with self.assertRaisesRegex(ConfigError, "--master-users needs --auth file:PATH"):
+            make_chain(FakeReactor(), [object()], settings)
+        with self.assertRaisesRegex(ConfigError, "^--master-users file:/nosuch: No such file"):
+            make_chain(FakeReactor(), [checker], Settings(master_users="/nosuch"))
