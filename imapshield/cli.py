@@ -24,6 +24,8 @@ from imapshield.state_file import (
 )
 from imapshield.user_commands import CommandError
 
+CHECK = "check-config"
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, as all errors of the commands."""
@@ -35,7 +37,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, and return its exit status. An error is one line on standard error."""
-    options = _parser().parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == [CHECK]:  # its options are those of twistd, which argparse does not know
+        from imapshield import check_command
+
+        return check_command.run(arguments[1:])
+    options = _parser().parse_args(arguments)
     try:
         return int(options.run(options) or 0)
     except users.BadUserName as error:
@@ -75,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         state_help = f"the file of the server's option --state [default: {state}]"
         command.add_argument("--state", metavar="FILE", default=state, help=state_help)
         command.set_defaults(run=run)
+    text = "check the options of twistd imapshield, the certificate, users and Maildirs, and start nothing"
+    commands.add_parser(CHECK, help=text, add_help=False)
     mail_commands.add_commands(commands)
     operator_commands.add_commands(commands, folder)
     return parser

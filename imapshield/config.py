@@ -28,7 +28,7 @@ _TOML_TYPES: dict[str, type] = {
     **dict.fromkeys(("mail-root", "index-root", "separator", "prefix"), str),
     **dict.fromkeys(("certificate", "key", "backlog", "state", "ban-command", "control"), str),
     **dict.fromkeys(("default-domain", "master-users"), str),
-    **dict.fromkeys(("exact-user-names", "no-rehash"), bool),
+    **dict.fromkeys(("exact-user-names", "no-rehash", "no-special-folders"), bool),
     **dict.fromkeys(("admin", "admin-auth", "metrics", "log-format"), str),
     **dict.fromkeys(
         ("strict-backlog", "report-only", "verbose", "follow-symlinks", "no-text-index"), bool
@@ -59,6 +59,7 @@ class Settings:
         index_root: the directory or pattern of the users' indexes; None keeps each in its Maildir.
         follow_symlinks: whether the folders of a Maildir may be symbolic links.
         no_text_index: whether SEARCH reads all messages, without an index of their text.
+        no_special_folders: whether new accounts have no mailbox but INBOX, and names give no special uses.
         separator: the character between the levels of mailbox names, as clients see them.
         prefix: what all mailbox names except INBOX begin with, as clients see them; it ends with the separator, or is
             empty.
@@ -88,6 +89,7 @@ class Settings:
     index_root: str | None = None
     follow_symlinks: bool = False
     no_text_index: bool = False
+    no_special_folders: bool = False
     separator: str = "/"
     prefix: str = ""
     auth: tuple[str, ...] = ()
@@ -132,6 +134,7 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         index_root=options.get("index-root"),
         follow_symlinks=options.get("follow-symlinks", False),
         no_text_index=options.get("no-text-index", False),
+        no_special_folders=options.get("no-special-folders", False),
         separator=options.get("separator", "/"),
         prefix=options.get("prefix", ""),
         auth=tuple(options.get("auth", ())),
@@ -212,22 +215,39 @@ def read_toml(path: str) -> dict[str, Any]:
     """
     try:
         with open(path, "rb") as file:
-            options = tomllib.load(file)
+            text = file.read().decode()
+        options = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}; name a readable TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path}: invalid TOML: {error}") from None
-    if isinstance(options.get("limit"), dict):
-        options["limit"] = [f"{name}={value}" for name, value in options["limit"].items()]
+    name = ""
     try:
-        return {name: _option_value(name, value) for name, value in options.items()}
+        if isinstance(options.get("limit"), dict):
+            limits, options["limit"] = options["limit"], []
+            for name, value in limits.items():
+                options["limit"].append(assignment := f"{name}={value}")
+                _limit_value(name.replace("-", "_"), f"limit {assignment}", str(value))
+        for name, value in options.items():
+            options[name] = _option_value(name, value)
     except ConfigError as error:
-        raise ConfigError(f"--config {path}: {error}") from None
+        raise ConfigError(f"--config {path}: {_line_of(text, name)}{error}") from None
+    return options
+
+
+def _line_of(text: str, name: str) -> str:
+    """Return ``line N: `` for the line of a TOML file that sets `name`, "" if it is not found."""
+    pattern = rf"\s*(\[+\s*)?[\"']?{re.escape(name)}[\"']?\s*[]=.]"
+    lines = enumerate(text.splitlines(), 1)
+    return next((f"line {number}: " for number, line in lines if re.match(pattern, line)), "")
 
 
 def _option_value(name: str, value: object) -> object:
     if name not in _TOML_TYPES:
-        raise ConfigError(f"unknown option {name!r}; known are {', '.join(sorted(_TOML_TYPES))}")
+        meant = get_close_matches(name.replace("_", "-"), _TOML_TYPES, 1)
+        similar = "".join(f" did you mean {option!r}?" for option in meant)
+        known = ", ".join(sorted(_TOML_TYPES))
+        raise ConfigError(f"unknown option {name!r};{similar} known are {known}")
     if name == "backlog" and type(value) is int:
         return str(value)
     if value == "":

@@ -105,8 +105,8 @@ imapshield: the password of {USER} was shown at the first start; to change it: {
 
 
 def _program(name: str) -> str:
-    """Return the path of a program in the directory from which this one was started."""
-    return os.path.join(os.path.dirname(sys.argv[0]), name)
+    """Return the absolute path of a program in the directory of this one, which need not be on PATH."""
+    return os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), name)
 
 
 def _addresses(listening: Sequence[tuple[str, str]]) -> str:
@@ -128,7 +128,7 @@ Try it:
         lists the mailboxes
     curl "{url}INBOX;MAILINDEX=1" -u {USER}:{password}
         prints the first message
-    mutt -f imap://{USER}@{host}:{port}/INBOX
+    mutt -e "set ssl_force_tls=no" -f imap://{USER}@{host}:{port}/INBOX
     Thunderbird: server {host.strip("[]")}, port {port}, connection security "None", normal password
 
 """

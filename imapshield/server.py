@@ -327,6 +327,7 @@ def _realm(settings: Settings, mail_root: str, reactor: Any) -> Any:
         index_root=settings.index_root,
         follow_symlinks=settings.follow_symlinks,
         has_text_index=not settings.no_text_index,
+        has_special_folders=not settings.no_special_folders,
         separator=settings.separator,
         prefix=settings.prefix,
     )

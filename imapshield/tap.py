@@ -2,9 +2,10 @@
 
 import os
 import re
+import sys
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -90,8 +91,14 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["report-only", None, "Log which connections the limits would reset, but reset none"],
         ["follow-symlinks", None, "Show folders that are symbolic links to directories"],
         ["no-text-index", None, "Do not index the text of messages; SEARCH TEXT and BODY read all"],
+        ["no-special-folders", None, "New accounts have no Drafts, Sent, Junk, Trash and Archive"],
         ["exact-user-names", None, "Alice is not alice; without it the exact name is tried first"],
         ["no-rehash", None, "Keep password hashes of other servers as they are in the file"],
+        [
+            "check",
+            None,
+            "Check the options, users and Maildirs, and start nothing; status 1: warnings, 2: errors",
+        ],
         ["verbose", None, "Also log connections that never log in"],
     ]
     settings = Settings()
@@ -125,10 +132,15 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         try:
             super().parseOptions(options)
         except ConfigError as error:
-            raise SystemExit(f"imapshield: {error}") from None
+            text = f"imapshield: {error}"
         except usage.UsageError as error:
-            advice = _advice(str(error), self.longOpt)
-            raise SystemExit(f"imapshield: {error}; {advice}see --help") from None
+            text = f"imapshield: {error}; {_advice(str(error), self.longOpt)}see --help"
+        else:
+            return
+        if "--check" in (options or ()):
+            print(text, file=sys.stderr)
+            raise SystemExit(2)
+        raise SystemExit(text)
 
     def opt_version(self) -> None:
         """Print the version of imapshield and of Twisted."""
@@ -206,6 +218,8 @@ def makeService(options: Options) -> IService:
 
     from imapshield.server import make_server
 
+    if options["check"]:
+        raise SystemExit(run_check(options, options.parent or {}))
     use_monotonic_clock(reactor)
     from imapshield.process.json_log_file import json_log_observer
 
@@ -216,6 +230,18 @@ def makeService(options: Options) -> IService:
         return service
     except ConfigError as error:
         raise SystemExit(f"imapshield: {error}") from None
+
+
+def run_check(options: Options, of_twistd: Mapping[str, Any]) -> int:
+    """Print what `config_check` finds, and return the exit status. `of_twistd` may have ``uid`` and ``gid``."""
+    from twisted.internet import reactor
+
+    from imapshield.config_check import check
+    from imapshield.process.server_user import ServerUser
+
+    status, lines = check(options.settings, ServerUser.of_twistd(of_twistd), reactor)
+    print("\n".join(lines), flush=True)
+    return status
 
 
 def _process(options: Options, reactor: Any) -> "Process":

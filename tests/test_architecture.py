@@ -97,6 +97,7 @@ RULES = {
     "cli": Rule(
         (
             "__init__",
+            "check_command",
             "control.request_lines",
             "cred.users",
             "first_run",
@@ -106,6 +107,14 @@ RULES = {
             "state_file",
             "user_commands",
         )
+    ),
+    "check_command": Rule(("config_check", "tap"), ("twisted",)),
+    "config_check": Rule(
+        (
+            *("auth_option", "certificates", "config", "cred", "edge.ban_command", "endpoints"),
+            *("first_run", "process.server_user", "start_checks"),
+        ),
+        ("OpenSSL",),
     ),
     "user_commands": Rule(
         ("cred.password_rules", "cred.passwords", "cred.user_import", "cred.users")
@@ -161,7 +170,10 @@ RULES = {
         ("twisted", "zope", "OpenSSL"),
     ),
     "tap": Rule(
-        (*("__init__", "limits", "config", "guard.memory_budget", "process", "server"),),
+        (
+            *("__init__", "limits", "config", "guard.memory_budget", "process", "server"),
+            "config_check",
+        ),
         ("twisted",),
     ),
     "server": Rule(

@@ -75,12 +75,12 @@ class FirstRunFolderTests(SynchronousTestCase):
             f"imapshield passwd {self.first_run.users} demo",
             "--help",
             "Thunderbird",
-            "mutt",
+            'mutt -e "set ssl_force_tls=no" -f imap://demo@127.0.0.1:1143/INBOX',
         ):
             self.assertIn(expected, text)
         again = self.first_run.add_demo_user(LISTENING)
         self.assertIn("shown at the first start", again)
-        command = f"{os.path.dirname(sys.argv[0])}/imapshield passwd {self.first_run.users} demo"
+        command = f"{os.path.dirname(os.path.abspath(sys.argv[0]))}/imapshield passwd {self.first_run.users} demo"
         self.assertIn(command, text)
         self.assertIn(command, again)
 

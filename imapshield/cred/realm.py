@@ -112,6 +112,8 @@ class MaildirRealm:
             in the Maildir.
         follow_symlinks: whether the folders of a Maildir may be symbolic links to directories.
         has_text_index: whether the text of messages is indexed for SEARCH TEXT and BODY (`maildir.text_index`).
+        has_special_folders: whether new accounts get mailboxes with special uses, and mailboxes of other accounts
+            have them because of their names (`maildir.special_use`).
         separator: the character between the levels of mailbox names, as clients see them. Stores always use ``/``.
         prefix: what all mailbox names except INBOX begin with, as clients see them, such as ``INBOX.``; it ends with
             the separator, or is empty. The names of the store do not have it.
@@ -138,6 +140,7 @@ class MaildirRealm:
         index_root: str | None = None,
         follow_symlinks: bool = False,
         has_text_index: bool = True,
+        has_special_folders: bool = False,
         separator: str = "/",
         prefix: str = "",
     ) -> None:
@@ -145,6 +148,7 @@ class MaildirRealm:
         self.index_root = None if index_root is None else MailRoot(index_root)
         self._follow_symlinks = follow_symlinks
         self._has_text_index = has_text_index and open_store is None
+        self._has_special_folders = has_special_folders
         self._text_indexing = TextIndexing(reactor)
         self._unused_stores = UnusedStores(reactor, self._run_in_thread)
         self._notifier: ChangeNotifier = change_notifier or DirectoryWatcher(
@@ -295,6 +299,16 @@ class MaildirRealm:
         def log_warning(text: str) -> None:  # runs in a thread of the pool
             self._reactor.callFromThread(self._log.warn, "{root}: {text}", root=path, text=text)
 
+        def log_created() -> None:  # runs in a thread of the pool, too
+            self._reactor.callFromThread(
+                self._log.info,
+                "created {path}, a new, empty Maildir for {user_json}; if this user has mail elsewhere, correct"
+                " --mail-root {pattern}",
+                path=path,
+                user_json=json.dumps(user),
+                pattern=self.mail_root.pattern,
+            )
+
         store: IStore = MaildirStore(
             path,
             now=time.time,
@@ -306,5 +320,7 @@ class MaildirRealm:
             first_busy_seconds=FIRST_BUSY_SECONDS,
             large_messages=self._large_messages,
             has_text_index=self._has_text_index,
+            has_special_folders=self._has_special_folders,
+            on_created=log_created,
         )
         return store

@@ -19,6 +19,7 @@ from imapshield.maildir.large_messages import LargeMessages
 from imapshield.maildir.open_folders import Folder, OpenFolders
 from imapshield.maildir.other_servers import SeenLists
 from imapshield.maildir.paths import CUR, NEW
+from imapshield.maildir.special_use import SpecialNames
 from imapshield.maildir.staging import Staging
 from imapshield.maildir.text_index import TextIndex
 from imapshield.maildir.text_rows import MailboxRows
@@ -43,6 +44,7 @@ class AccountState:
         seen_lists: the lists of Dovecot and Courier as they were seen last, by mailbox (`uid_exchange`).
         unindexed: names of mailboxes that the index may lack.
         unrecovered: keys of mailboxes whose folders `recovery` could not read. They cannot be used.
+        special_names: the mailboxes that have a special use because of their names.
         kept_moves: entries of `move_log` that are not undone now: of the MOVE that runs, and those where that failed.
         volumes: the file systems of the Maildir and of the index; none if one of them may be on another host.
         is_running: whether an operation of the store is running. Another one that it calls does not close the folders.
@@ -61,6 +63,8 @@ class AccountState:
         first_busy_seconds: float | None = None,
         large_messages: LargeMessages | None = None,
         has_text_index: bool = True,
+        has_special_folders: bool = False,
+        on_created: Callable[[], object] = lambda: None,
     ) -> None:
         self.now = now
         self.log_warning = log_warning
@@ -68,6 +72,9 @@ class AccountState:
         self.folders = OpenFolders(
             path, None if base is None else os.fsencode(base), follow_symlinks, log_warning
         )
+        self.has_special_folders = has_special_folders
+        self.special_names = SpecialNames()
+        self._on_created = on_created
         self._follows_links = follow_symlinks
         self._index_path = path if index_directory is None else os.fsencode(index_directory)
         self.index = Index(
@@ -113,6 +120,8 @@ class AccountState:
         """
         was_replaced = self.folders.ensure_open()
         if was_replaced:
+            if self.folders.is_new:
+                self._on_created()
             if self._is_index_inside:
                 self._close_index_directory()
             self.text_index.close(is_moved=True)

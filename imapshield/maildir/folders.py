@@ -41,9 +41,10 @@ def mailboxes(account: AccountState) -> list[MailboxInfo]:
         "SELECT name, special_use FROM mailbox WHERE special_use <> x''"
     )
     uses = {name: tuple(use.split()) for name, use in rows}
-    infos = {
-        name: MailboxInfo(name, True, uses.get(name, ())) for name in account.folders.mailboxes()
-    }
+    names = account.folders.mailboxes()
+    if account.has_special_folders:
+        uses = account.special_names.add_uses(names, uses)
+    infos = {name: MailboxInfo(name, True, uses.get(name, ())) for name in names}
     for name in list(infos):
         for parent in parent_names(name):
             infos.setdefault(parent, MailboxInfo(parent, False))
@@ -65,13 +66,13 @@ def create(account: AccountState, name: str, special_use: Sequence[bytes]) -> by
             reached = LimitReached("MAX_MAILBOXES", MAX_MAILBOXES, count)
             raise errors.StoreLimitExceeded(text, reached)
         for parent in missing:
-            _make(account, parent, b"", undo)
-        mailbox = _make(account, name, b" ".join(special_use), undo)
+            make_folder(account, parent, b"", undo)
+        mailbox = make_folder(account, name, b" ".join(special_use), undo)
         account.folders.sync()
     return mailbox.mailbox_id
 
 
-def _make(
+def make_folder(
     account: AccountState, name: str, special_use: bytes, undo: files.UndoSteps
 ) -> MailboxRow:
     """Make one folder and its row, in a write transaction."""
@@ -182,7 +183,7 @@ def rename(account: AccountState, old: str, new: str) -> None:
         ]
         for parent in parent_names(new):
             if parent not in names:
-                _make(account, parent, b"", undo)
+                make_folder(account, parent, b"", undo)
         for (name, target), (source, destination) in zip(renames, entries, strict=True):
             _remove_left(destination)
             files.rename(source, destination)

@@ -162,6 +162,7 @@ class OpenFolders:
     ) -> None:
         self.root = root
         self.owner = Ownership(-1, -1, 0o700)
+        self.is_new = False  # whether there was no Maildir when it was opened
         self._base = os.path.dirname(root) if base is None else base
         self._follow = follow
         self._log_warning = log_warning
@@ -202,6 +203,7 @@ class OpenFolders:
         self._identity = status.st_dev, status.st_ino
         self.volume = OneVolume(status.st_dev)
         self.owner = Ownership.of(status)
+        self.is_new = not self._is_directory(DIRECTORY_NAMES[CUR])
         self.folder(INBOX).complete()
         self.mailboxes()
         return True
@@ -267,10 +269,8 @@ class OpenFolders:
     def _open_folder(self, mailbox: str) -> Folder:
         name = self.existing_name(mailbox)
         if not name:
-            fd, path, is_inbox = self._fd, self.root, True
-            return Folder(
-                fd, path, self.owner, self._follow, is_inbox, is_fd_owned=False, volume=self.volume
-            )
+            of_root = self._fd, self.root, self.owner, self._follow, True
+            return Folder(*of_root, is_fd_owned=False, volume=self.volume)
         path = self.root + b"/" + name
         try:
             fd = files.open_directory(Entry(self._fd, name), follow=self._follow)

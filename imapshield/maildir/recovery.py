@@ -52,10 +52,14 @@ class _Step(NamedTuple):
     name: bytes | None
 
 
-def open_account(account: AccountState) -> None:
-    """Open an account, and finish what a crash or a power failure interrupted, or follow a restored backup."""
+def open_account(account: AccountState) -> bool:
+    """Open an account, and finish what a crash or a power failure interrupted, or follow a restored backup.
+
+    Returns:
+        whether that was done; False if the account was open.
+    """
     if not account.open():
-        return
+        return False
     account.index.undo_moves = partial(move_log.undo_all, account)
     if account.index.is_restored:
         account.index.renew_all()
@@ -64,6 +68,7 @@ def open_account(account: AccountState) -> None:
     recover_all(account)
     tmp = account.folders.folder(INBOX).directory(TMP)
     files.remove_stale(tmp, account.now(), account.staging.staged_names())
+    return True
 
 
 def recover_all(account: AccountState) -> None:

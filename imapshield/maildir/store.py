@@ -43,6 +43,7 @@ from imapshield.maildir import (
     message_fetch,
     message_search,
     metadata_table,
+    new_account,
     recovery,
     subscription_file,
     sync,
@@ -82,7 +83,8 @@ def _operation(
                 if function is not message_search.search:
                     account.text_index.forget_candidates()
                 account.index.begin_operation()
-                recovery.open_account(account)
+                if recovery.open_account(account):
+                    new_account.add_special_folders(account)
             pause_point()
             return function(account, *args, **kwargs)
         except (StoreIOError, OSError, sqlite3.Error, *_UNEXPECTED) as error:
@@ -145,6 +147,9 @@ class MaildirStore:
             done nothing yet; by default it waits `BUSY_SECONDS`. The caller repeats the call later.
         large_messages: what all stores of the server keep of large messages; by default, this store keeps its own.
         has_text_index: whether there is an index of the text of messages (`text_index`).
+        has_special_folders: whether a new account gets mailboxes for drafts, sent mail, junk, trash and the archive
+            (`new_account`), and those of another account have special uses because of their names (`special_use`).
+        on_created: called, in the thread of the method, after a Maildir was created because there was none.
     """
 
     def __init__(
@@ -160,6 +165,8 @@ class MaildirStore:
         first_busy_seconds: float | None = None,
         large_messages: LargeMessages | None = None,
         has_text_index: bool = True,
+        has_special_folders: bool = False,
+        on_created: Callable[[], object] = lambda: None,
     ) -> None:
         self._account = AccountState(
             root,
@@ -172,6 +179,8 @@ class MaildirStore:
             first_busy_seconds=first_busy_seconds,
             large_messages=large_messages,
             has_text_index=has_text_index,
+            has_special_folders=has_special_folders,
+            on_created=on_created,
         )
 
     @property

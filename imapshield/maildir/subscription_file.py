@@ -6,6 +6,7 @@ and separates the levels of a name by TAB. Lines that are no mailbox name are ke
 As long as there is no such file, the subscriptions are those of Courier's file.
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 from imapshield.errors import StoreLimitExceeded
@@ -56,6 +57,13 @@ def set_subscribed(account: AccountState, name: str, subscribed: bool) -> None:
             lines[_format(folder, version_2)] = name
         content = (_VERSION_2 if version_2 else b"") + b"".join(line + b"\n" for line in lines)
         files.replace(_entry(account), content, account.folders.owner)
+
+
+def subscribe_first(account: AccountState, names: Iterable[str]) -> None:
+    """Write the file with these names, in an account without subscriptions."""
+    with account.index.write():
+        lines = (_format(folder_name(name), False) + b"\n" for name in names)
+        files.replace(_entry(account), b"".join(lines), account.folders.owner)
 
 
 def _entry(account: AccountState) -> Entry:

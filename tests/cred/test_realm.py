@@ -123,6 +123,25 @@ class RealmTests(SynchronousTestCase):
         self.assertEqual(closed, ["/srv/mail/a", "/srv/mail/b"])
         self.assertIs(self.login(b"busy")[1], busy[1])
 
+    def test_creation_of_a_maildir_is_logged(self) -> None:
+        """A Maildir that is created is in the log: the user, the path, and the option to check."""
+        logged: list[dict[str, Any]] = []
+        observer: Any = logged.append
+        root = os.path.abspath(self.mktemp())
+        os.mkdir(root)
+        realm = MaildirRealm(f"{root}/{{user}}", reactor=self.reactor, pool=self.pool)
+        self.patch(realm, "_log", Logger(observer=observer))
+        store: Any = realm._open_account("alice", f"{root}/alice", None)
+        self.addCleanup(store.close)
+        store.mailboxes()
+        self.assertEqual(
+            [*map(formatEvent, logged)],
+            [
+                f'created {root}/alice, a new, empty Maildir for "alice"; if this user has mail elsewhere,'
+                f" correct --mail-root {root}/{{user}}"
+            ],
+        )
+
     def test_slow_disk_is_logged(self) -> None:
         """A file system on which calls had to wait is in the log, with its number and what to do."""
         logged: list[dict[str, Any]] = []

@@ -1,0 +1,162 @@
+"""`imapshield check-config` and ``--check``: what they find, their exit status, and that they change nothing."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+from imapshield import cli
+from imapshield.config import Settings
+from imapshield.config_check import check
+from imapshield.cred import passwords, users
+from imapshield.process.server_user import ServerUser
+from imapshield.tap import makeService
+from tests.certificates import issued, self_signed
+from tests.command_line import CommandLineTestCase
+
+
+class CheckConfigTests(CommandLineTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice = os.path.join(self.mail, "alice")
+        os.makedirs(os.path.join(self.alice, "cur"))
+        self.options = ["--mail-root", self.mail, "--auth", f"file:{self.users}"]
+        self.options += ["--listen", "tcp:0:interface=127.0.0.1"]
+
+    def check(self, *arguments: str) -> tuple[int, str]:
+        """Run the command, and return its status and what it has printed, on standard error too."""
+        self.out.truncate(0)
+        self.out.seek(0)
+        self.patch(sys, "stderr", self.out)
+        status = cli.main(["check-config", *arguments])
+        return status, self.out.getvalue()
+
+    def snapshot(self) -> list[tuple[str, list[str], list[str]]]:
+        return sorted(os.walk(self.folder))
+
+    def test_good_configuration(self) -> None:
+        """A good configuration has status 0, a line for each Maildir, and what clients see. Nothing is created."""
+        before = self.snapshot()
+        status, text = self.check(*self.options)
+        self.assertEqual(status, 0, text)
+        self.assertIn("1 user can log in", text)
+        self.assertIn(f"ok       alice: {self.alice}\n", text)
+        self.assertIn("clients see no TLS; PLAIN, LOGIN, and passwords only from this", text)
+        self.assertIn("0 errors, 0 warnings", text)
+        self.assertEqual(self.snapshot(), before)
+
+    def test_missing_maildir_is_a_warning(self) -> None:
+        """A Maildir that the pattern does not find is a warning that names the path and the option."""
+        pattern = os.path.join(self.mail, "{user}", "Maildir")
+        status, text = self.check(*self.options, "--mail-root", pattern)
+        self.assertEqual(status, 1)
+        self.assertIn(f"warning  alice: no Maildir at {self.alice}/Maildir; the first login", text)
+        self.assertFalse(os.path.exists(os.path.join(self.alice, "Maildir")))
+
+    def test_many_users(self) -> None:
+        """Twenty Maildirs have a line, missing ones first; of the others there is a number."""
+        stored = passwords.hash_scrypt(b"secret", ln=2)
+        with open(self.users, "ab") as file:
+            file.writelines(b"u%02d:%b\n" % (number, stored.encode()) for number in range(30))
+        os.makedirs(os.path.join(self.mail, "u01", "cur"))
+        status, text = self.check(*self.options)
+        self.assertEqual(status, 1)
+        self.assertEqual(text.count("no Maildir at"), 20)
+        self.assertIn("9 more users have no Maildir", text)
+        self.assertIn("2 more users have a Maildir", text)
+
+    def test_wrong_options(self) -> None:
+        """A wrong option, file or limit has status 2 and one line with what was meant."""
+        for arguments, words in (
+            (["--mailroot", "x"], "did you mean --mail-root?"),
+            (["--limit", "bakclog=1"], "did you mean backlog?"),
+            (["--certificate", self.path("none.pem")], "none.pem"),
+            (["--listen", "143"], "did you mean tcp:143?"),
+            (["--mail-root", self.path("{usr}")], "unknown {usr}"),
+            (["--auth", f"file:{self.path('nobody')}"], "creates it"),
+            (["--ban-command", self.path("nothing")], "--ban-command"),
+        ):
+            with self.subTest(arguments=arguments):
+                status, text = self.check(*self.options, *arguments)
+                self.assertEqual(status, 2, text)
+                self.assertIn(words, text)
+
+    def test_errors_of_the_file_have_its_line(self) -> None:
+        """An error in the TOML file has the line, and what was probably meant."""
+        for content, words in (
+            (b'\nmail-rot = "x"\n', "line 2: unknown option 'mail-rot'; did you mean 'mail-root'?"),
+            (b"verbose = true\nverbose 1", "line 2"),
+            (
+                b"[limit]\n# x\nbakclog = 3\n",
+                "line 3: limit bakclog=3: unknown limit; did you mean",
+            ),
+            (b"[limit]\nbacklog = -3\n", "line 2: limit backlog=-3: must be"),
+            (
+                b"\n[limits]\nbacklog = 3\n",
+                "line 2: unknown option 'limits'; did you mean 'limit'?",
+            ),
+            (b"verbose = 1\n", "line 1: verbose must be true or false"),
+        ):
+            with self.subTest(content=content):
+                path = self.file("config.toml", content)
+                status, text = self.check("--config", path)
+                self.assertEqual((status, text.count("\n")), (2, 1), text)
+                self.assertIn(f"--config {path}: ", text)
+                self.assertIn(words, text)
+
+    def test_certificate(self) -> None:
+        """The check names the hosts and the end of the certificate, and warns of one that clients will not trust."""
+        own = self.file("own.pem", b"".join(self_signed("mail.example.org")))
+        status, text = self.check(*self.options, "--certificate", own)
+        self.assertEqual(status, 1)
+        self.assertIn("for mail.example.org, valid until", text)
+        self.assertIn("is signed by itself", text)
+        self.assertIn("clients see STARTTLS, then PLAIN", text)
+        old = self.file("old.pem", b"".join(self_signed(days=1)))
+        self.assertEqual(self.check(*self.options, "--certificate", old)[0], 2)
+        (leaf, key), issuer = issued()
+        alone, full = self.file("alone.pem", leaf + key), self.file("full.pem", leaf + issuer + key)
+        self.assertIn("has no chain", self.check(*self.options, "--certificate", alone)[1])
+        status, text = self.check(*self.options, "--certificate", full)
+        self.assertEqual(status, 0, text)
+        self.assertIn("sent with a chain of 1", text)
+
+    def test_port_in_use(self) -> None:
+        """A port that another program has is a warning, because the server itself may have it."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            listen = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+            status, text = self.check(*self.options, "--listen", listen)
+        self.assertEqual(status, 1)
+        self.assertIn(f"--listen {listen}: another program uses this address", text)
+
+    def test_scram(self) -> None:
+        """SCRAM is named if all users have secrets of it."""
+        users.set_hash(self.users, "alice", passwords.hash_scram(b"secret", iterations=4096))
+        self.assertIn("SCRAM-SHA-256, PLAIN", self.check(*self.options)[1])
+
+    def test_users_without_a_line_that_can_be_used(self) -> None:
+        """A password file in which nobody can log in is an error."""
+        empty = self.file("empty", b"alice:plain\n")
+        status, text = self.check(*self.options[:2], "--auth", f"file:{empty}")
+        self.assertEqual(status, 2)
+        self.assertIn("line 1", text)
+
+    def test_check_option_of_twistd(self) -> None:
+        """``--check`` does the same, and ends the start with the status."""
+        for arguments, status in (([], 0), (["--report-only"], 1)):
+            with self.assertRaises(SystemExit) as caught:
+                makeService(self.parse(*self.options, *arguments, "--check"))
+            self.assertEqual(caught.exception.code, status)
+        self.patch(sys, "stderr", self.out)
+        with self.assertRaises(SystemExit) as caught:
+            self.parse("--check", "--mailroot", "x")
+        self.assertEqual(caught.exception.code, 2)
+        self.assertIn("did you mean --mail-root?", self.out.getvalue())
+
+    def test_without_options(self) -> None:
+        """Without options, the check says what the first start would do, and creates nothing."""
+        status, lines = check(Settings(listen=("tcp:0",)), ServerUser(), None)
+        self.assertEqual(status, 0, lines)
+        self.assertIn("a demo user", lines[0])
+        self.assertFalse(os.path.exists(self.path("xdg")))
