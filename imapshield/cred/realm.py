@@ -210,6 +210,7 @@ class MaildirRealm:
                 self._notifier.stop()
             if self._started:
                 await DeferredList([self._shut_down(a) for a in [*self._accounts.values()]])
+                self._threads.stop()
                 self._pool.stop()
 
     def _account(self, user: str, maildir: str, index: str | None) -> StoreAccount:

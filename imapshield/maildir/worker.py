@@ -110,6 +110,12 @@ class SharedThreads:
         self._delayed_call = None
         self._start()
 
+    def stop(self) -> None:
+        """Look at waiting calls no longer. There are none, because the accounts are closed."""
+        call, self._delayed_call = self._delayed_call, None
+        if call is not None:
+            call.cancel()
+
     def run_in_place(
         self,
         history: CallHistory,
