@@ -134,13 +134,9 @@ class RealmTests(SynchronousTestCase):
         store: Any = realm._open_account("alice", f"{root}/alice", None)
         self.addCleanup(store.close)
         store.mailboxes()
-        self.assertEqual(
-            [*map(formatEvent, logged)],
-            [
-                f'created {root}/alice, a new, empty Maildir for "alice"; if this user has mail elsewhere,'
-                f" correct --mail-root {root}/{{user}}"
-            ],
-        )
+        (line,) = map(formatEvent, logged)
+        self.assertTrue(line.startswith(f'created {root}/alice, a new, empty Maildir for "alice"'))
+        self.assertIn(f"correct --mail-root {root}/{{user}}", line)
 
     def test_slow_disk_is_logged(self) -> None:
         """A file system on which calls had to wait is in the log, with its number and what to do."""
