@@ -132,7 +132,7 @@ class InstalledTests(SynchronousTestCase):
             "    print(server.messages('alice'), StoreContract.__name__)\n"
         )
         done = self.run_installed("python", "-c", program)
-        self.assertEqual(done.stdout, "[b'Subject: 1\\r\\n\\r\\n'] test_append\n", done.stderr)
+        self.assertEqual(done.stdout, "[b'Subject: 1\\r\\n\\r\\n'] StoreContract\n", done.stderr)
 
     def test_second_start_uses_the_data_of_the_first(self) -> None:
         """One command serves; the printed password logs in; SIGTERM sends BYE; a second start uses the same data."""

@@ -90,7 +90,7 @@ RULES = {
         (*("cred.realm", "edge.factory", "limits", "observe.log_observer", "testing"),),
         ("twisted",),
     ),
-    "testing.running_server": Rule(("wire",)),
+    "testing.running_server": Rule(("cred.users", "wire")),
     "testing": Rule((*BASE, "edge", "mailbox", "message", "wire"), ("twisted", "zope")),
     "free_memory": Rule(never=IO_MODULES),
     "first_run": Rule(("cred.passwords", "cred.users")),

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from imapshield.cred.users import user_name
 from imapshield.wire.names import encode_name
 from imapshield.wire.strings import quoted
 
@@ -105,6 +106,7 @@ def running_server(
 
     Raises:
         RuntimeError: the server has not started; the text is its log.
+        BadUserName: a Maildir cannot have the name of a user, such as ``..`` (`cred.users.user_name`).
     """
     with ExitStack() as stack:
         mail_root = None
@@ -114,7 +116,7 @@ def running_server(
             mail_root = Path(stack.enter_context(folder))
             for user in users:
                 for part in ("cur", "new", "tmp"):
-                    (mail_root / user / part).mkdir(parents=True)
+                    (mail_root / user_name(user.encode()) / part).mkdir(parents=True)
         log = stack.enter_context(tempfile.TemporaryFile())
         process = subprocess.Popen(
             [sys.executable, "-m", "imapshield.testing.server_process"],

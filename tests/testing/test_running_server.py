@@ -12,6 +12,7 @@ import weakref
 from contextlib import ExitStack
 from functools import cache
 
+from imapshield.cred.users import BadUserName
 from imapshield.testing import RunningServer, running_server
 
 MAIL = b"Subject: Hello\r\n\r\nHi.\r\n"
@@ -160,3 +161,8 @@ class MaildirServerTests(unittest.TestCase):
             self.assertEqual(server.messages("alice"), [b"Subject: 1\r\n\r\n", MAIL])
             stored = [path.read_bytes() for path in server.mail_root.glob("alice/cur/*")]
         self.assertIn(MAIL, stored)
+
+    def test_directories_are_inside_the_temporary_one(self) -> None:
+        """A user whose name would lead outside the temporary directory is refused."""
+        with self.assertRaises(BadUserName), running_server({"../alice": "secret"}, maildir=True):
+            pass
