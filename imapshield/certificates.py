@@ -193,6 +193,8 @@ class CertificateSource:
         if len(certificates) > 1:
             for each in certificates:
                 each.context.set_tlsext_servername_callback(self._select)
+        for each in certificates:
+            each.context.set_alpn_select_callback(_no_protocol)
         self.certificates = certificates
         self._by_name = {name: each.context for each in certificates for name in each.names}
 
@@ -203,6 +205,14 @@ class CertificateSource:
         context = self._by_name.get(name) or self._by_name.get(wildcard)
         if context is not None:
             connection.set_context(context)
+
+
+def _no_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:  # noqa: ARG001
+    """Negotiate no protocol (ALPN, RFC 7301), whichever the client offers: an endpoint has only one.
+
+    Twisted's own callback needs the protocol of the connection, and fails the handshake if there is no common one.
+    """
+    return SSL.NO_OVERLAPPING_PROTOCOLS
 
 
 def _digests(certificates: Iterable[Certificate]) -> list[bytes]:

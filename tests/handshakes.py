@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
@@ -13,6 +14,7 @@ def handshake(
     ciphers: bytes = b"DEFAULT",
     version: int = SSL.TLS1_2_VERSION,
     name: bytes = b"",
+    protocols: Sequence[bytes] = (),
 ) -> SSL.Connection:
     """Do a TLS handshake in memory. Returns the client's connection; raises `SSL.Error` if it fails.
 
@@ -21,6 +23,7 @@ def handshake(
         ciphers: the suites of TLS 1.2 that the client offers.
         version: the only version that the client speaks.
         name: the name of the server that the client asks for.
+        protocols: what the client offers with ALPN.
     """
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_cipher_list(ciphers + b":@SECLEVEL=0")
@@ -29,6 +32,8 @@ def handshake(
     client = SSL.Connection(context, None)
     if name:
         client.set_tlsext_host_name(name)
+    if protocols:
+        client.set_alpn_protos([*protocols])
     client.set_connect_state()
     peer.set_accept_state()
     done: set[SSL.Connection] = set()

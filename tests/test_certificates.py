@@ -76,6 +76,13 @@ class PairTests(CertificateCase):
         self.source = self.certificates.add(PairFiles(*self.paths))
         self.certificates.start()
 
+    def test_client_may_offer_protocols(self) -> None:
+        """A client that offers protocols with ALPN, as browsers do, connects without one."""
+        for version in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
+            peer = self.source.serverConnectionForTLS(None)
+            client = handshake(peer, version=version, protocols=[b"imap", b"h2", b"http/1.1"])
+            self.assertEqual(client.get_alpn_proto_negotiated(), b"")
+
     def test_certificate_that_is_written_in_place(self) -> None:
         """Files with new contents are used within `RELOAD_SECONDS`, and the log says until when they are valid."""
         certificate, key = self_signed()

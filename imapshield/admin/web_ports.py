@@ -9,6 +9,7 @@ Rules
 
 import re
 from contextlib import suppress
+from socket import gethostname
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -27,6 +28,8 @@ from imapshield.control.request_lines import ControlError, Request
 from imapshield.endpoints import server_endpoint
 
 EXAMPLE = "tcp:8143:interface=127.0.0.1"
+
+_EVERY = ("", "::", "0.0.0.0")  # noqa: S104  the addresses of "all interfaces"
 
 _LOCAL = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1", re.ASCII)
 
@@ -180,4 +183,5 @@ def _url(option: str, address: Any) -> str:
     if not hasattr(address, "port"):
         return f"unix:{_where(address)}"
     scheme = "http" if option.startswith(("--admin tcp", "--admin systemd")) else "https"
-    return f"{scheme}://{_where(address)}/"
+    where = f"{gethostname()}:{address.port}" if address.host in _EVERY else _where(address)
+    return f"{scheme}://{where}/"

@@ -34,10 +34,16 @@ def json_line(event: LogEvent) -> str:
     known = {
         "time": _time(event.get("log_time") or time.time()),
         "level": level,
-        "event": fields.pop("event", None) or event.get("log_namespace") or "log",
+        "event": fields.pop("event", None) or _part(event),
         "message": message.split("\n", 1)[0] if "traceback" in fields else message,
     }
     return json.dumps({**known, **fields}) + "\n"
+
+
+def _part(event: LogEvent) -> str:
+    """Return which part of the program has written a line."""
+    namespace = str(event.get("log_namespace") or "log")
+    return "twisted" if namespace.startswith("log_legacy") else namespace.split(".", maxsplit=1)[0]
 
 
 def _is_plain(value: object) -> bool:
