@@ -78,6 +78,7 @@ class CountedServer:
         command += [sys.executable, "-m", "benchmarks.counting_server"]
         command += ["--listen", f"tcp:{self._port}:interface={HOST}"]
         command += ["--mail-root", str(self._root / "mail"), "--state", "none"]
+        command += ["--no-special-folders"]  # they are made once for each account
         # The text of new mail is indexed at a later moment, in the middle of another operation.
         command += ["--no-text-index"]
         # How many commands share a turn must not depend on time.

@@ -248,6 +248,8 @@ def _imapshield(
     else:
         command = ["env", path, str(program), "--nodaemon", "--pidfile=", "imapshield"]
     command += ["--listen", f"tcp:{port}:interface={HOST}", "--mail-root", str(root)]
+    if twistd is None:  # an older version, which another environment may have, does not know it
+        command += ["--no-special-folders"]  # all servers begin with INBOX alone
     if settings.stored == PASSWORD:
         auth = "memory:" + ":".join(f"{user}:{PASSWORD}" for user in settings.users)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from OpenSSL import crypto
 
-from imapshield.auth_option import make_checker, mechanisms, user_names
+from imapshield.auth_option import make_chain, make_checker, mechanisms, user_names
 from imapshield.certificates import EXPIRY_DAYS, Certificates, PairFiles, pair_files
 from imapshield.config import ConfigError, Settings
 from imapshield.cred.checkers import CheckerUnavailable, PasswordFile
@@ -144,6 +144,10 @@ def _users(
             yield WARNING if number else ERROR, f"--auth {text}: {checker.problem}"
         if number:
             yield OK, f"--auth {text}: {number} {'user' if number == 1 else 'users'} can log in"
+    with user.acting():
+        make_chain(reactor, checkers, settings)
+    if settings.master_users is not None:
+        yield OK, f"--master-users {settings.master_users}: can be read"
 
 
 def _mail(settings: Settings, user: ServerUser, checkers: Sequence[Any]) -> Iterator[Finding]:

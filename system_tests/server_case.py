@@ -84,7 +84,7 @@ class ServerCase(SynchronousTestCase):
     def start(self) -> None:
         """Start the server, on the port of the previous server if there was one."""
         self.server = Server(
-            "--mail-root", self.root, "--auth", self.auth, *self.options,
+            "--mail-root", self.root, "--auth", self.auth, "--no-special-folders", *self.options,
             port=self.port, wrapper=self.wrapper,
         )  # fmt: skip
         self.port = self.server.port

@@ -75,6 +75,7 @@ class CheckConfigTests(CommandLineTestCase):
             (["--listen", "143"], "did you mean tcp:143?"),
             (["--mail-root", self.path("{usr}")], "unknown {usr}"),
             (["--auth", f"file:{self.path('nobody')}"], "creates it"),
+            (["--master-users", self.path("masters")], "--master-users"),
             (["--ban-command", self.path("nothing")], "--ban-command"),
         ):
             with self.subTest(arguments=arguments):
