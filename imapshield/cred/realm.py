@@ -144,7 +144,12 @@ class MaildirRealm:
         self._follow_symlinks = follow_symlinks
         self._has_text_index = has_text_index and open_store is None
         self._text_indexing = TextIndexing(reactor)
-        self._unused_stores = UnusedStores(reactor, self._run_in_thread)
+        self._large_messages = LargeMessages()
+        self._unused_stores = UnusedStores(
+            reactor,
+            self._run_in_thread,
+            lambda: self._large_messages.strings.close_unused(time.time()),
+        )
         self._notifier: ChangeNotifier = change_notifier or DirectoryWatcher(
             reactor, self._run_in_thread
         )
@@ -158,7 +163,6 @@ class MaildirRealm:
             tuple(optional_interfaces) if open_store else (IQuota, IMetadata)
         )
         self._quota = quota
-        self._large_messages = LargeMessages()
         self._namespace = Namespace.as_shown(prefix, separator)
         self._accounts: dict[str, StoreAccount] = {}
         self._idle: OrderedDict[str, StoreAccount] = OrderedDict()
