@@ -150,7 +150,12 @@ class MaildirRealm:
         self._has_text_index = has_text_index and open_store is None
         self._has_special_folders = has_special_folders
         self._text_indexing = TextIndexing(reactor)
-        self._unused_stores = UnusedStores(reactor, self._run_in_thread)
+        self._large_messages = LargeMessages()
+        self._unused_stores = UnusedStores(
+            reactor,
+            self._run_in_thread,
+            lambda: self._large_messages.strings.close_unused(time.time()),
+        )
         self._notifier: ChangeNotifier = change_notifier or DirectoryWatcher(
             reactor, self._run_in_thread
         )
@@ -165,7 +170,6 @@ class MaildirRealm:
         )
         self.quota = quota
         self.quota_of: Callable[[str], QuotaLimits] = lambda _: (None, None)
-        self._large_messages = LargeMessages()
         self._namespace = Namespace.as_shown(prefix, separator)
         self._accounts: dict[str, StoreAccount] = {}
         self._idle: OrderedDict[str, StoreAccount] = OrderedDict()

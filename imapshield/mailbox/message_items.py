@@ -25,7 +25,7 @@ from imapshield.wire import strings
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Preview
 from imapshield.wire.commands.search import DateKey, EnvelopeKey, HeaderKey, SearchKey, TextKey
 
-ANSWER_VERSION = 5
+ANSWER_VERSION = 6
 """The version of the answers of this module. A store that caches answers caches the version with them, and does not use
 those of another version: a correction in the package ``message`` reaches accounts that have cached answers. Raise it
 when any answer changes; ``tests/maildir/test_answer_version.py`` fails until then."""

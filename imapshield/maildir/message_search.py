@@ -54,6 +54,9 @@ _ITEMS = frozenset(
 )
 """The items of the cache (`FetchCache`) that SEARCH uses, besides the sent date. The second word is the field."""
 
+READ_STEP = 256
+"""Messages whose rows are read from the index at once, before their files: a call ends after some hundred headers."""
+
 FILL_STEP = 128
 """Messages whose values are made from cached answers to FETCH at once. `MAX_HEADER_BYTES` limits those answers."""
 
@@ -183,6 +186,7 @@ class _Search:
         answers: list[tuple[object, int, int]] = []
         found: list[tuple[int, bytes]] = []
         matching: list[int] = []
+        before = self.stopped_at  # behind all of `uids`
         for start in range(0, len(uids), FILL_STEP):
             step = uids[start : start + FILL_STEP]
             if self.left <= 0:
@@ -196,7 +200,7 @@ class _Search:
                 answers += [(record, uid, records)] if record else []
             matching += [uid for uid, value in values.items() if self._matches(value)]
             found += [pair for pair in values.items() if len(pair[1]) <= MAX_ANSWER_SIZE]
-            if self.stopped_at is not None:
+            if self.stopped_at != before:
                 break
         cache.add(mailbox, answers, self.files.measured, (item, sorted(found)))
         return matching
@@ -261,7 +265,8 @@ class _Search:
             read: `_header` or `_whole`.
             answer: called with what `read` returns. If one of them raises, the message is unreadable.
         """
-        for row in self._rows(FILE_COLUMNS, uids):
+        steps = (uids[start : start + READ_STEP] for start in range(0, len(uids), READ_STEP))
+        for row in (row for step in steps for row in self._rows(FILE_COLUMNS, step)):
             check_wanted()
             may_block()
             message = MessageFile._make(row)

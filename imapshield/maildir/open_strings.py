@@ -20,7 +20,7 @@ MAX_OWN_STRINGS = 8
 """Strings of one account."""
 
 UNUSED_SECONDS = 60.0
-"""Seconds after which a string that is not read is closed, as soon as another one is opened."""
+"""Seconds after which a string that is not read is closed: its client has left, or reads very slowly."""
 
 
 class OpenString:
@@ -94,6 +94,13 @@ class OpenStrings:
         with self._lock:
             for key in [key for key in self._strings if key[0] == owner]:
                 del self._strings[key]
+
+    def close_unused(self, now: float) -> int:
+        """Close the strings that were not read for `UNUSED_SECONDS`; return how many remain."""
+        with self._lock:
+            for key in [key for key, (_, at) in self._strings.items() if now - at > UNUSED_SECONDS]:
+                del self._strings[key]
+            return len(self._strings)
 
     def __len__(self) -> int:
         return len(self._strings)

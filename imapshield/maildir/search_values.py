@@ -2,7 +2,7 @@
 
 A row has the values of messages whose UIDs differ in their last seven bits only, and its UID is that of the first of
 them. Messages that arrive later are added to it. The values of expunged messages stay in a row until its first message
-is expunged, or others are added: they are never asked for. Whatever a row lacks is computed again.
+is expunged: they are never asked for. Whatever a row lacks is computed again.
 
 A row is a number of messages, their UIDs, and where the value of each ends, as 32-bit integers in little-endian order;
 then the values follow each other.

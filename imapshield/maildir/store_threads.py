@@ -40,15 +40,19 @@ class StoreThreads:
         try:
             calls = self._idle.pop()  # the last that was busy: the processor's cache has its memory
         except IndexError:
-            calls = self._start_thread()
+            try:
+                calls = self._start_thread()
+            except RuntimeError as error:  # the system permits no further thread
+                on_result(False, error)
+                return
         calls.put((on_result, function, args))
 
     def _start_thread(self) -> _Calls:
         calls: _Calls = SimpleQueue()
         name = f"maildir-{len(self._threads)}"
         thread = Thread(target=self._run, args=(calls,), name=name)
-        self._threads.append((thread, calls))
         thread.start()
+        self._threads.append((thread, calls))
         return calls
 
     def _run(self, calls: _Calls) -> None:

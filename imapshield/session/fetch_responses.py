@@ -334,7 +334,7 @@ async def _stream(session: SessionState, message: Chunk) -> bool:
     """
     first = next(value for (value,) in message.columns if isinstance(value, Blob))
     try:
-        begin = await _read_piece(session, first, 0)
+        begun = [await _read_piece(session, first, 0)]
     except MessageExpunged:
         return False
     except StoreError:
@@ -347,8 +347,7 @@ async def _stream(session: SessionState, message: Chunk) -> bool:
     for label, (value,) in zip(message.labels, message.columns, strict=True):
         session.io.write(separator + label + b" ")
         if isinstance(value, Blob):
-            await _send_blob(session, value, begin)
-            begin = b""
+            await _send_blob(session, value, begun)
         else:
             await session.send([encode.fetch_value(label, value)])
         separator = b" "
@@ -362,8 +361,12 @@ async def _read_piece(session: SessionState, blob: Blob, start: int) -> bytes:
     return await session.mailbox.read(blob.uid, blob.item, start, size)
 
 
-async def _send_blob(session: SessionState, blob: Blob, data: bytes) -> None:
-    """Send the literal of a blob, which begins with `data`."""
+async def _send_blob(session: SessionState, blob: Blob, begun: list[bytes]) -> None:
+    """Send the literal of a blob. `begun` has its first bytes, or nothing; they are taken out of it.
+
+    Nothing else refers to them, so they are freed when they are sent, and not when the whole literal is.
+    """
+    data = begun.pop() if begun else b""
     binary = isinstance(blob.item, Binary)
     session.io.write(strings.literal_head(blob.size, binary=binary))
     sent = 0

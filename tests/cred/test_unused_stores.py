@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.cred.realm import MaildirRealm
 from imapshield.cred.text_indexing import FIRST_DELAY, MAX_PAUSE
-from imapshield.cred.unused_stores import UNUSED_SECONDS, UnusedStores
+from imapshield.cred.unused_stores import RELEASE_SECONDS, UNUSED_SECONDS, UnusedStores
 from imapshield.mailbox.account_api import IAccount
 from imapshield.mailbox.store_account import StoreAccount
 from imapshield.mailbox.values import NewMessage
@@ -88,6 +88,36 @@ class UnusedStoresTests(SynchronousTestCase):
         accounts[0].running[1].callback(None)
         self.assertEqual(len(self.trims), 1)
         self.trims[0]()
+
+    def test_store_that_hangs_does_not_stop_the_others(self) -> None:
+        """A store whose disk hangs keeps its memory, and those that are idle later free theirs."""
+        hanging, other = FakeAccount(self.stores), FakeAccount(self.stores)
+        hanging.use()
+        self.look(2)
+        self.clock.advance(RELEASE_SECONDS)
+        other.use()
+        self.look(2)
+        self.assertEqual((hanging.released, other.released), (1, 1))
+
+    def test_store_that_is_used_again_is_left_alone(self) -> None:
+        """A store that is used while it waits for its turn does not free memory then."""
+        first, second = FakeAccount(self.stores), FakeAccount(self.stores)
+        first.use()
+        second.use()
+        self.look(2)
+        second.use()
+        first.running[0].callback(None)
+        self.assertEqual(second.released, 0)
+        self.look(2)
+        self.assertEqual(second.released, 1)
+
+    def test_strings_are_closed_while_there_are_some(self) -> None:
+        """What was being read by a client that has left is closed, also if no store is used any more."""
+        left = [2, 1, 0]
+        self.stores = UnusedStores(self.clock, self.trims.append, lambda: left.pop(0))
+        FakeAccount(self.stores).use()
+        self.look(3)
+        self.assertEqual((left, self.clock.getDelayedCalls()), ([], []))
 
     def test_error_is_logged(self) -> None:
         """A store that raises an error is logged, and the others go on."""

@@ -122,3 +122,21 @@ class SearchValuesTests(DiskTestCase):
         expected = [2, 4, 6, *range(ROW_SPAN + 1, 2 * ROW_SPAN)]
         self.assertEqual(results[0], (expected, None))
         self.assertEqual(results[1], ([2, 4, 6], 6))
+
+    def test_gaps_before_a_limited_call_are_filled(self) -> None:
+        """A call that stops early has looked at all messages before, also at hundreds without a value in the cache."""
+        self.patch(message_search, "MAX_VALUE_BYTES", 1)
+        self.patch(message_search, "FILL_STEP", 8)
+        for _ in range(7, 3 * ROW_SPAN):
+            self.append()
+        uids = list(range(1, 3 * ROW_SPAN))
+        late = uids[2 * ROW_SPAN :]
+        self.store.search(self.key, late, EnvelopeKey(b"FROM", "ann"))
+        early = uids[: ROW_SPAN // 2]
+        self.store.search(self.key, early, EnvelopeKey(b"FROM", "ann"))
+        matching: list[int] = []
+        while uids:
+            result = self.store.search(self.key, uids, EnvelopeKey(b"FROM", "ann"))
+            matching += result.matching
+            uids = [] if result.examined is None else uids[result.examined :]
+        self.assertEqual(matching, [2, 4, 6, *range(7, 3 * ROW_SPAN)])

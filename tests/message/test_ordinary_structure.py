@@ -85,6 +85,12 @@ class OrdinaryStructureTests(SynchronousTestCase):
     @example(b"Content-Type: multipart/mixed; boundary=a\n\n--a\n\nx\n--a--\r", True)
     @example(b"Content-Type: multipart/mixed; boundary=a\n\n--a--\n", True)
     @example(b"Content-Language: en\n\n", True)
+    @example(multipart([b"--a\r\nContent-Type: text/html\r\n\r\nhello"]), True)
+    @example(
+        b"Content-Type: multipart/mixed; boundary=a\r\n\r\n"
+        b"--a\r\n--a\r\nContent-Type: text/html\r\n\r\nhello\r\n--a--\r\n",
+        True,
+    )
     def test_it_is_that_of_the_careful_writer(self, message: bytes, extended: bool) -> None:
         found = ordinary_structure(message, extended)
         self.assertIn(found, (None, careful(message, extended)))
