@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from imapshield.control.request_lines import ControlError, Request, encode_request
@@ -41,7 +42,8 @@ def _lines(path: str, request: Request, timeout: float | None) -> Iterator[tuple
             connection.settimeout(TIMEOUT)
             connection.connect(path)
             connection.settimeout(timeout)
-            connection.sendall(encode_request(request))
+            with suppress(BrokenPipeError):  # a server that refuses says why, and closes
+                connection.sendall(encode_request(request))
             for line in connection.makefile("rb"):
                 message = json.loads(line)
                 if "error" in message:

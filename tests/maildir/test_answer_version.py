@@ -20,7 +20,7 @@ from tests.maildir.disk import DiskTestCase
 from tests.message import mails
 
 RECORDED: tuple[int, dict[str, str]] = (
-    5,
+    6,
     {
         "?ENVELOPE BCC": "ee64b50d48b0e01c",
         "?ENVELOPE CC": "6737b6ec1999acec",
