@@ -20,6 +20,8 @@ from typing import Any
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.base import ReactorBase
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
 
 from benchmarks.in_process import serve
 from imapshield.mailbox import request
@@ -96,6 +98,12 @@ def _answer(counter: CallCounter) -> None:
     reactor.callFromThread(reactor.stop)
 
 
+def _never(loop: Any, interval: float, now: bool = True) -> Deferred[Any]:  # noqa: ARG001
+    """Replace `LoopingCall.start`: what the server does each second belongs to no command."""
+    loop.running = True
+    return Deferred()
+
+
 def main() -> None:
     """Serve until the end of standard input."""
     # Whether a call runs in a thread must not depend on time: everything is slow under strace.
@@ -104,6 +112,7 @@ def main() -> None:
     in_place_rules.AWAITED_SECONDS = 60.0
     job_queue.SLOW_SECONDS = math.inf
     vars(request)["monotonic"] = lambda: 0.0
+    LoopingCall.start = _never  # type: ignore[method-assign,assignment]
     counter = CallCounter()
     threading.Thread(target=_answer, args=(counter,), daemon=True).start()
     counter.start()

@@ -3,8 +3,8 @@
 The kernels of both sides take about 200 KB of answers before the write buffer is full. That is the answers to thousands
 of cheap commands: fifty clients that sent NOOP and never read kept the server busy for minutes. The peer's window shows
 earlier that nobody reads there (`guard.peer_window`), but only after some thousand NOOPs. So a client that has hundreds
-of commands waiting in the kernel shares a little time with all others of its kind until it is known to read
-(`guard.unread_work`).
+of commands waiting in the kernel shares a little time with all others of its kind, if they are many, until it is known
+to read (`guard.unread_work`).
 
 A client that is misjudged loses a hundredth of a second, and one that only pauses no more time than its pause took: it
 is judged anew by what it has acknowledged since.
@@ -29,6 +29,10 @@ MAX_PAUSE = 2.0
 
 MANY_COMMANDS = 300
 """Commands that wait in the kernel, besides a full backlog, of a client that must show that it reads."""
+
+PROVEN_BYTES = 1 << 20
+"""Bytes that a client has acknowledged that has read most of them: no kernel keeps so many for a program that does not
+read. From then on it is only held while its window shows that it has stopped."""
 
 MAX_COUNTED_SECONDS = 0.02
 """Seconds of work that count between two looks. Otherwise a client that has paused would wait for long afterwards,
@@ -93,8 +97,9 @@ class ReadingCheck:
             self._pause, self._held_since = FIRST_PAUSE, None
         if self._has_waited:
             self._has_waited = False
-        elif found is not None and self._must_show_that_it_reads(started, work):
-            delay = owner.shared.unread_work.add(min(work, MAX_COUNTED_SECONDS), now)
+        elif found is not None and found[0] < PROVEN_BYTES and self._must_show_it(started, work):
+            counted = min(work, MAX_COUNTED_SECONDS)
+            delay = owner.shared.unread_work.add(owner.reporter.number, counted, now)
             if delay:
                 self._has_waited = True
                 self._wait(delay)
@@ -102,7 +107,7 @@ class ReadingCheck:
         self._next_check = started + UNCHECKED_COMMANDS
         return UNCHECKED_COMMANDS
 
-    def _must_show_that_it_reads(self, started: int, work: float) -> bool:
+    def _must_show_it(self, started: int, work: float) -> bool:
         owner, written = self._owner, self._owner.write_buffer.bytes_written
         if self._held_since is not None:
             return True
