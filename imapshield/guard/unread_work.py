@@ -7,9 +7,9 @@ they are many: a few of them may well be honest, and cost little.
 
 from collections.abc import Hashable
 
-FEW_CLIENTS = 8
+FEW_CLIENTS = 24
 """Clients that do not wait. Correct clients that send thousands of commands at once are rarely more at the same time;
-what so many cost that never read is a second of work, once."""
+what so many cost that never read is some seconds of work, once."""
 
 RECENT_SECONDS = 10.0
 """Seconds for which a client counts as one of them after its last command."""
