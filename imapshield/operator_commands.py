@@ -160,7 +160,7 @@ def _show_kick(answer: int) -> Iterable[str]:
 
 
 def _top(options: argparse.Namespace) -> None:
-    """Show who has most of the work, anew every two seconds on a terminal; once otherwise."""
+    """Show who causes most of the work: every two seconds on a terminal, otherwise once."""
     arguments = {"period": options.period, "by": options.by, "number": options.number}
     live = sys.stdout.isatty() and not options.once
     while True:

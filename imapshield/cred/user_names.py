@@ -2,7 +2,7 @@
 
 Rules
 -----
-* The exact name comes first. Another one is tried only if it is nobody's, so that no name can lead to somebody else.
+* The exact name comes first. Another one is tried only if no user has it, so that no name can lead to somebody else.
 * The order is always the same, so that a name does not lead to one user today and to another tomorrow.
 """
 
@@ -37,7 +37,7 @@ class UserNames:
                 raise BadUserName("the domain contains @")
 
     def candidates(self, name: bytes) -> tuple[bytes, ...]:
-        """Return the names that `name` may mean: itself, and then what is tried if that is nobody's name."""
+        """Return the names that `name` may mean: itself, and then what is tried if no user has that name."""
         try:
             text = name.decode("utf-8")
         except UnicodeDecodeError:
@@ -50,7 +50,7 @@ class UserNames:
     def resolve(self, name: bytes, checkers: Iterable[Any]) -> bytes:
         """Return the first candidate that is a user of one of the `checkers`, and the last one if none is.
 
-        So all ways to write a name are one name for what counts logins, also if it is nobody's.
+        So all ways to write a name are one name for what counts logins, also if no user has it.
         """
         known = [checker.has_user for checker in checkers if hasattr(checker, "has_user")]
         names = self.candidates(name)

@@ -28,7 +28,7 @@ MAX_NAME_BYTES = 255
 
 
 UNSUPPORTED = ("allow_nets", "allow_real_nets", "user", "proxy", "proxy_maybe", "host", "pass")
-"""Extra fields of Dovecot that decide who may log in, from where, or as whom."""
+"""Extra fields of Dovecot that decide who may log in, from where, or as which user."""
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE = re.compile(r"(\d{1,12})([bkmgt]?)", re.ASCII | re.IGNORECASE)
@@ -107,7 +107,7 @@ def usable(entries: dict[str, UserEntry]) -> dict[str, str]:
 
 
 def without_scram(hashes: Mapping[str, str]) -> list[str]:
-    """Return the users because of whom SCRAM is not offered to the others: empty if nobody has a SCRAM secret."""
+    """Return the users without a SCRAM secret, if others have one: SCRAM is not offered because of them."""
     without = [user for user, stored in hashes.items() if passwords.parse_scram(stored) is None]
     return without if len(without) < len(hashes) else []
 
