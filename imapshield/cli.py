@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import json
 import math
 import os
 import shlex
@@ -11,7 +12,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from imapshield import __version__, mail_commands, operator_commands, user_commands
-from imapshield.control.request_lines import ControlError
+from imapshield.control.client import ask
+from imapshield.control.request_lines import ControlError, NoServer, Request
+from imapshield.control.socket_file import client_path
 from imapshield.cred import users
 from imapshield.first_run import FirstRunFolder
 from imapshield.guard.bans import ban_target
@@ -25,6 +28,7 @@ from imapshield.state_file import (
 from imapshield.user_commands import CommandError
 
 CHECK = "check-config"
+_INTERRUPTED = "interrupted; nothing was changed"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,10 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(options.run(options) or 0)
     except users.BadUserName as error:
         return _fail(str(error))
-    except OSError as error:  # of the password file; the commands for Maildirs raise none
-        return _fail(_advice(error, options.file))
+    except BrokenPipeError:  # whoever reads the output has enough, such as `head`
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  so that nothing is written at exit
+        return 0
+    except OSError as error:  # of the password file; other commands raise none
+        return _fail(_advice(error, options.file) if hasattr(options, "file") else str(error))
     except (KeyboardInterrupt, EOFError):
-        return _fail("interrupted; nothing was changed")
+        return 0 if options.run in operator_commands.ENDLESS else _fail(_INTERRUPTED)
     except (CommandError, ControlError, StateFileError) as error:
         return _fail(str(error))
     except mail_commands.MailCommandError as error:
@@ -66,21 +73,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands: Any = parser.add_subparsers(required=True, metavar="COMMAND")
     user_commands.add_commands(commands)
-    folder = FirstRunFolder.from_environ(os.environ).folder
+    folder = _folder()
     state = default_path(os.environ, folder)
     for name, run, text in (
         ("bans", _bans, "list the addresses that the server has banned"),
-        (
-            "unban",
-            _unban,
-            "end the bans of an address or network; the server notices in two seconds",
-        ),
+        ("unban", _unban, "end the bans of an address or network"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         if run is _unban:
             command.add_argument("network", metavar="ADDRESS|NETWORK", help="such as 192.0.2.0/26")
-        state_help = f"the file of the server's option --state [default: {state}]"
-        command.add_argument("--state", metavar="FILE", default=state, help=state_help)
+        state_help = (
+            "do not ask the server, but use the file of its option --state"
+            f" [default if no server is running: {state}]"
+        )
+        command.add_argument("--state", metavar="FILE", help=state_help)
+        operator_commands.add_control_option(command, client_path(folder), default=None)
+        json_help = "print the answer as JSON"
+        if run is _bans:
+            command.add_argument("--json", action="store_true", help=json_help)
         command.set_defaults(run=run)
     text = "check the options of twistd imapshield, the certificate, users and Maildirs, and start nothing"
     commands.add_parser(CHECK, help=text, add_help=False)
@@ -102,7 +112,36 @@ def _advice(error: OSError, path: str) -> str:
     return f"{text}; run this command as its owner" if error.errno == errno.EACCES else text
 
 
+def _ask(options: argparse.Namespace, request: Request) -> Any:
+    """Return the answer of the running server; None if the state file is to be used, because none is running."""
+    if options.state is not None:
+        return None
+    try:
+        return ask(options.control or client_path(_folder()), request)
+    except NoServer:
+        if options.control is not None:
+            raise
+        options.state = default_path(os.environ, _folder())
+        return None
+
+
+def _folder() -> str:
+    return FirstRunFolder.from_environ(os.environ).folder
+
+
 def _bans(options: argparse.Namespace) -> None:
+    answer = _ask(options, Request("bans"))
+    if options.json:
+        bans = _state_file(options).bans() if answer is None else []
+        found = [ban._asdict() for ban in bans if ban.remaining > 0] if answer is None else answer
+        print(json.dumps(found, indent=2))
+        return
+    if answer is not None:
+        for line in operator_commands.show_bans(answer):
+            print(line)
+        if not answer:
+            print("no bans")
+        return
     bans = [ban for ban in _state_file(options).bans() if ban.remaining > 0]
     for ban in bans:
         scope = ", strangers only" if ban.strangers_only else ""
@@ -120,10 +159,14 @@ def _unban(options: argparse.Namespace) -> None:
         ban_target(options.network)
     except ValueError as error:
         raise CommandError(str(error)) from None
-    removed = _state_file(options).unban(options.network)
+    removed = _ask(options, Request("unban", {"network": options.network}))
+    if removed == []:
+        raise CommandError(f"{options.network} is not banned; `imapshield bans` lists the bans")
+    removed = removed or _state_file(options).unban(options.network)
     if not removed:
         bans = f"imapshield bans --state {shlex.quote(options.state)}"
-        raise CommandError(f"{options.network} is not banned; `{bans}` lists the bans")
+        text = f"no ban of {options.network} in {options.state}; `{bans}` lists the bans"
+        raise CommandError(text)
     for network in removed:
         print(f"unbanned {network}")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from OpenSSL import crypto
 
+from imapshield.admin.web_ports import check_metrics
 from imapshield.auth_option import make_chain, make_checker, mechanisms, user_names
 from imapshield.certificates import EXPIRY_DAYS, Certificates, PairFiles, pair_files
 from imapshield.config import ConfigError, Settings
@@ -16,7 +17,7 @@ from imapshield.cred.checkers import CheckerUnavailable, PasswordFile
 from imapshield.cred.realm import MailRoot
 from imapshield.cred.users import BadUserName
 from imapshield.edge.ban_command import parse_command
-from imapshield.endpoints import is_proxied, listen_endpoint
+from imapshield.endpoints import is_proxied, listen_endpoint, uses_tls
 from imapshield.first_run import FirstRunFolder
 from imapshield.process.server_user import ServerUser
 from imapshield.start_checks import check_mail_directories
@@ -28,6 +29,7 @@ OK, WARNING, ERROR = range(3)
 """How serious a finding is. The highest one is the exit status."""
 
 _LABELS = "ok", "warning", "error"
+_WORDS = "error", "warning"
 
 Finding = tuple[int, str]
 
@@ -56,7 +58,8 @@ def check(settings: Settings, user: ServerUser, reactor: Any) -> tuple[int, list
     status = max((severity for severity, _ in findings), default=OK)
     lines = [f"{_LABELS[severity]:<9}{text}" for severity, text in findings]
     numbers = [sum(1 for severity, _ in findings if severity == n) for n in (ERROR, WARNING)]
-    lines.append(f"{numbers[0]} errors, {numbers[1]} warnings; nothing was started or changed")
+    counts = (f"{n} {word}{'' if n == 1 else 's'}" for n, word in zip(numbers, _WORDS, strict=True))
+    lines.append(f"{', '.join(counts)}; nothing was started or changed")
     return status, lines
 
 
@@ -114,6 +117,7 @@ def _chain(option: str, files: PairFiles) -> Iterator[Finding]:
 
 def _options(settings: Settings) -> Iterator[Finding]:
     user_names(settings)
+    check_metrics(settings)
     if settings.ban_command is not None:
         try:
             parse_command(settings.ban_command)
@@ -189,11 +193,12 @@ def _endpoints(
         except ConfigError as error:
             yield ERROR, str(error)
             continue
-        has_tls = hasattr(endpoint, "_wrappedEndpoint")
-        problem = _bind_problem(getattr(endpoint, "_wrappedEndpoint", endpoint))
+        # That below TLS has the attribute `endpoint` in Twisted 26, and `_wrappedEndpoint` before.
+        tcp = getattr(endpoint, "endpoint", getattr(endpoint, "_wrappedEndpoint", endpoint))
+        problem = _bind_problem(tcp)
         if problem is not None:
             yield problem[0], f"--listen {text}: {problem[1]}"
-        if has_tls:
+        if uses_tls(text):
             seen = f"TLS, then {', '.join(sasl)}"
         elif certificates.main is not None:
             seen = f"STARTTLS, then {', '.join(sasl)}; before it, passwords only from this machine"

@@ -79,6 +79,11 @@ def server_endpoint(reactor: Any, description: str, certificates: Certificates) 
     return wrapServerTLS(source, serverFromString(reactor, plain), reactor)
 
 
+def uses_tls(description: str) -> bool:
+    """Return whether clients of the endpoint use TLS from the first byte."""
+    return description.removeprefix("haproxy:").partition(":")[0] in ("imaps", "tls", "ssl")
+
+
 def is_proxied(description: str) -> bool:
     """Return whether every peer of the endpoint is a proxy, so that each connection begins with a PROXY header."""
     return description.startswith("haproxy:")

@@ -52,10 +52,13 @@ def add_commands(
     command.set_defaults(run=_top)
 
 
-def add_control_option(command: argparse.ArgumentParser, path: str) -> None:
-    """Add the option ``--control``, whose default is `path`."""
+def add_control_option(
+    command: argparse.ArgumentParser, path: str, default: str | None = ""
+) -> None:
+    """Add the option ``--control``, whose default is `path`, or another value that stands for it."""
     text = f"the socket of the server's option --control [default: {path}]"
-    command.add_argument("--control", metavar="PATH", default=path, help=text)
+    default = path if default == "" else default
+    command.add_argument("--control", metavar="PATH", default=default, help=text)
 
 
 def _run(show: Callable[[Any], Iterable[str]], name: str, options: argparse.Namespace) -> int:
@@ -209,10 +212,13 @@ def _percent(share: float) -> str:
 
 
 def _show_why(answer: dict[str, Any]) -> Iterable[str]:
+    if answer.get("networks") == []:
+        yield "no connection without a login has ended"
     for end in answer.get("ends") or answer["networks"]:
         since = f", first {_when(end['first'])}" if end["count"] > 1 else ""
         yield f"{_when(end['last'])}  {end['count']} x {end['action'] or 'ended'}: {_cause(end)}{since}"
         who = f"user {end['user']} from {end['peer']}" if end["user"] else f"address {end['peer']}"
+        who = f"network {end['network']}, last {end['peer']}" if "network" in end else who
         connection = f", connection {end['connection']}" if end["connection"] else ""
         commands = f", last commands {' '.join(end['commands'])}" if end["commands"] else ""
         detail = f", {end['detail']}" if end["detail"] else ""
@@ -262,6 +268,9 @@ def _show_admin(answer: dict[str, str]) -> Iterable[str]:
         # Browsers do not send what is after the #, so no log has it.
         yield f"{answer['url']}login#{answer['token']}"
 
+
+ENDLESS = (_top, _trace)
+"""The commands that end when they are interrupted."""
 
 _WHO: dict[str, Any] = {"metavar": "USER|ADDRESS|NETWORK|NUMBER", "help": "whose connections"}
 _COMMANDS: Sequence[tuple[str, Callable[[Any], Iterable[str]], str, Sequence[tuple[str, Any]]]] = (

@@ -100,8 +100,8 @@ class OperatorPorts:
 
     @property
     def control_path(self) -> str | None:
-        """The path of the control socket; None if there is none."""
-        return self._control.path
+        """The path of the control socket; None if there is none, or it could not be opened."""
+        return self._control.path if self._control.is_open else None
 
     def open(self) -> None:
         """Listen. The server does not need the control socket, so only a path that was chosen must be usable.

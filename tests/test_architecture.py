@@ -98,7 +98,7 @@ RULES = {
         (
             "__init__",
             "check_command",
-            "control.request_lines",
+            *("control.client", "control.request_lines", "control.socket_file"),
             "cred.users",
             "first_run",
             "guard.bans",
@@ -112,7 +112,7 @@ RULES = {
     "config_check": Rule(
         (
             *("auth_option", "certificates", "config", "cred", "edge.ban_command", "endpoints"),
-            *("first_run", "process.server_user", "start_checks"),
+            *("admin.web_ports", "first_run", "process.server_user", "start_checks"),
         ),
         ("OpenSSL",),
     ),

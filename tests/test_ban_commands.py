@@ -1,6 +1,7 @@
 """The commands ``imapshield bans`` and ``imapshield unban``."""
 
 import errno
+import json
 import os
 import sqlite3
 from contextlib import redirect_stderr, redirect_stdout
@@ -55,7 +56,7 @@ class BanCommandTests(SynchronousTestCase):
         for arguments, advice in (
             (
                 ("unban", "10.0.0.1"),
-                f"10.0.0.1 is not banned; `imapshield bans --state {self.path}` lists the bans",
+                f"no ban of 10.0.0.1 in {self.path}; `imapshield bans --state {self.path}` lists the bans",
             ),
             (("unban", "host"), "'host' is no network; write for example 192.0.2.0/24"),
         ):
@@ -94,5 +95,35 @@ class BanCommandTests(SynchronousTestCase):
 
     def test_default(self) -> None:
         """Without --state the commands use the file that the server uses by default."""
-        with mock.patch.dict(os.environ, {"STATE_DIRECTORY": self.folder}):
+        with mock.patch.dict(
+            os.environ,
+            {"STATE_DIRECTORY": self.folder, "XDG_DATA_HOME": os.path.abspath(self.folder)},
+        ):
             self.assertIn("192.0.2.7/32", self.command("bans", state=False)[1])
+
+    def test_running_server_is_asked(self) -> None:
+        """Without --state, a running server answers; its bans are listed as text or JSON, and ended at once."""
+        ban = {
+            "network": "192.0.2.7/32",
+            "reason": "operator",
+            "remaining": 90.0,
+            "number": 1,
+            "strangers_only": False,
+        }
+        answers = {"bans": [ban], "unban": ["192.0.2.7/32"]}
+        with mock.patch("imapshield.cli.ask", lambda _path, request: answers[request.command]):
+            listed = self.command("bans", state=False)
+            self.assertEqual(listed, (0, "192.0.2.7/32  90s left, operator, ban 1\n", ""))
+            self.assertEqual(json.loads(self.command("bans", "--json", state=False)[1]), [ban])
+            ended = self.command("unban", "192.0.2.7", state=False)
+            self.assertEqual(ended, (0, "unbanned 192.0.2.7/32\n", ""))
+            answers |= {"bans": [], "unban": []}
+            self.assertEqual(self.command("bans", state=False), (0, "no bans\n", ""))
+            self.assertIn("is not banned", self.command("unban", "192.0.2.7", state=False)[2])
+
+    def test_server_that_is_named_must_answer(self) -> None:
+        """With --control, the file is not used if no server answers there."""
+        path = os.path.join(self.folder, "none")
+        status, _, error = self.command("bans", "--control", path, state=False)
+        self.assertEqual(status, 1)
+        self.assertIn("is the server running?", error)

@@ -131,6 +131,16 @@ class CheckConfigTests(CommandLineTestCase):
         self.assertEqual(status, 1)
         self.assertIn(f"--listen {listen}: another program uses this address", text)
 
+    def test_endpoint_with_tls(self) -> None:
+        """An endpoint that uses TLS from the first byte is said to, and its port is looked at, too."""
+        certificate = self.file("c.pem", b"".join(self_signed("mail.example.org")))
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            listen = f"imaps:tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+            arguments = "--certificate", certificate, "--listen", listen
+            _, text = self.check(*self.options, *arguments)
+        self.assertIn(f"--listen {listen}: clients see TLS, then PLAIN, LOGIN", text)
+        self.assertIn(f"--listen {listen}: another program uses this address", text)
+
     def test_scram(self) -> None:
         """SCRAM is named if all users have secrets of it."""
         users.set_hash(self.users, "alice", passwords.hash_scram(b"secret", iterations=4096))

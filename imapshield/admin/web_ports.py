@@ -36,6 +36,18 @@ _LOCAL = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1", re.ASCII)
 _log = Logger(namespace="imapshield")
 
 
+def check_metrics(settings: Settings) -> None:
+    """Check that the package that ``--metrics`` needs is installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if settings.metrics is not None and not has_metrics:
+        raise ConfigError(
+            "--metrics needs a package: pip install 'imapshield[metrics]', or '.[metrics]' in a checkout"
+        )
+
+
 class WebPorts:
     """The web sites of one server.
 
@@ -72,8 +84,7 @@ class WebPorts:
                 (f"--admin {text}", endpoint, BoundedSite(pages.handlers(), reactor))
             )
         if settings.metrics is not None:
-            if not has_metrics:
-                raise ConfigError("--metrics needs a package: pip install 'imapshield[metrics]'")
+            check_metrics(settings)
             endpoint = _endpoint(reactor, "metrics", settings.metrics, certificates)
             site = BoundedSite(open_pages(monitor), reactor)
             self._sites.append((f"--metrics {settings.metrics}", endpoint, site))

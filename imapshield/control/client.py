@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from imapshield.control.request_lines import ControlError, Request, encode_request
+from imapshield.control.request_lines import ControlError, NoServer, Request, encode_request
 
 TIMEOUT = 10.0
 """Seconds that a server may take to answer. One that is flooded answers in less than one."""
@@ -16,6 +16,7 @@ def ask(path: str, request: Request) -> Any:
     """Return the answer of the server whose control socket is at `path`.
 
     Raises:
+        NoServer: no server is there.
         ControlError: there is no answer, or the server has answered with an error.
     """
     answer = None
@@ -57,7 +58,7 @@ def _lines(path: str, request: Request, timeout: float | None) -> Iterator[tuple
         advice = "is the server running? Name the socket that its log names as `control=`: --control PATH"
         if isinstance(error, PermissionError):
             advice = "run the command as the user who started the server, or as root"
-        raise ControlError(f"{path}: {error.strerror or error}; {advice}") from None
+        raise NoServer(f"{path}: {error.strerror or error}; {advice}") from None
     except (ValueError, TypeError):
         raise ControlError(f"{path}: this is not a control socket of imapshield") from None
     raise ControlError(f"{path}: the server has closed the connection; look at its log")

@@ -125,6 +125,10 @@ class EndHistory:
         elif isinstance(event, events.ConnectionsRefused):
             address = event.peer.partition("/")[0]
             self.add(End("banned", "refused", address, count=event.connections))
+        elif isinstance(event, events.LoginFailed):
+            # The name is what a stranger has sent, so it is no entry of the user's.
+            detail = f"last as {event.user}"
+            self.add(End("login failed", "refused", event.peer, detail=detail))
         elif isinstance(event, events.LoginRefused):
             self.add(
                 End(f"login refused: {event.reason}", "refused", event.peer, detail=event.user)
@@ -213,7 +217,8 @@ class EndHistory:
         Without it, the answer is about the networks with the most ends.
         """
         if not request.arguments.get("who"):
-            return {"networks": [_described(end) for end in self.summary()[:MAX_ANSWERS]]}
+            frequent = self.summary()[:MAX_ANSWERS]
+            return {"networks": [_described(end) | {"network": _network(end)} for end in frequent]}
         who = request.text("who")
         network = as_network(who)
         reference = self.of_reference(who)
@@ -228,6 +233,11 @@ class EndHistory:
                 " `imapshield why` lists the networks with the most ends"
             )
         return {"ends": [_described(end) for end in ends[:MAX_ANSWERS]]}
+
+
+def _network(end: End) -> str:
+    networks = networks_of(end.peer)
+    return describe(networks[2]) if networks else end.peer
 
 
 def _described(end: End) -> dict[str, Any]:

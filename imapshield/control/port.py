@@ -25,6 +25,11 @@ class ControlPort:
         self._factory, self._reactor = factory, reactor
         self._port: Any = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the server listens at the path."""
+        return self._port is not None
+
     def open(self) -> None:
         """Listen.
 

@@ -21,6 +21,10 @@ class ControlError(Exception):
     """A request cannot be answered. The text is one line for the operator: what is wrong, and what to do."""
 
 
+class NoServer(ControlError):
+    """No server answers at the path of the socket."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request.

@@ -39,6 +39,7 @@ class _Trace:
         self.lines: deque[str] = deque()
         self.left_out = 0
         self.attached: dict[int, ShieldedIMAP4Server] = {}
+        self.refused: set[int] = set()  # the numbers of connections that another trace shows
         self.waiting: Deferred[None] | None = None
         self.ended = False
 
@@ -100,6 +101,7 @@ class Traces:
                 self._attach(trace)
         elif isinstance(event, events.ConnectionClosed):
             for trace in self._traces:
+                trace.refused.discard(event.connection)
                 if trace.attached.pop(event.connection, None) is not None:
                     trace.add(event.connection, f"-- {event.reason}")
         elif isinstance(event, events.LimitTriggered):
@@ -111,7 +113,12 @@ class Traces:
     def _attach(self, trace: _Trace) -> None:
         for server in self.matching(trace.who):
             reporter = server.reporter
-            if reporter.number not in trace.attached and reporter.tap is None:
+            if reporter.number in trace.attached or reporter.number in trace.refused:
+                continue
+            if reporter.tap is not None:
+                trace.refused.add(reporter.number)
+                trace.add(reporter.number, "-- another trace shows this connection already")
+            else:
                 trace.attached[reporter.number] = server
                 reporter.tap = server.write_buffer.tap = _Tap(trace, reporter.number)
                 who = f"{reporter.peer} {reporter.user or 'without a login'}"

@@ -3,6 +3,9 @@
 import os
 import socket
 import stat
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 from twisted.internet import reactor
@@ -10,6 +13,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from imapshield import cli, operator_commands
 from imapshield.control import server
 from imapshield.control.client import ask, follow
 from imapshield.control.commands import BanCommands, ConnectionCommands
@@ -245,3 +249,27 @@ class SocketTests(TestCase):
             deferToThread(ask, self.path, Request("echo")), ControlError
         )
         self.assertIn("too many clients", str(failure))
+
+
+class CommandLineTests(SynchronousTestCase):
+    def test_reader_that_has_enough(self) -> None:
+        """A command whose output goes to a program that ends, such as ``head``, ends without a word."""
+
+        class Closed(StringIO):
+            def write(self, _: str) -> int:
+                raise BrokenPipeError
+
+        self.patch(operator_commands, "ask", lambda *_: [])
+        with redirect_stdout(Closed()):
+            self.assertEqual(cli.main(["who", "--json"]), 0)
+            sys.stdout.close()
+
+    def test_interrupt(self) -> None:
+        """Ctrl-C is how `trace` and `top` end, so it is no error there."""
+
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        for name in ("ask", "follow"):
+            self.patch(operator_commands, name, interrupted)
+        self.assertEqual([cli.main(["top"]), cli.main(["trace", "alice"])], [0, 0])

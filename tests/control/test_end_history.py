@@ -86,6 +86,7 @@ class EndHistoryTests(SynchronousTestCase):
                 "banned: backlog",
             ),
             (events.ConnectionsRefused(0, "192.0.2.7/32", 12, 60), "banned"),
+            (events.LoginFailed(0, "192.0.2.7", "x", "LOGIN"), "login failed"),
             (events.LoginRefused(0, "192.0.2.7", "x", "LOGIN", "no-tls"), "login refused: no-tls"),
             (events.ProxyHeaderRejected(0, "192.0.2.7", "no header"), "no header"),
             (events.TLSFailed(0, "192.0.2.7", "old version"), "old version"),
@@ -117,6 +118,7 @@ class EndHistoryTests(SynchronousTestCase):
             len(self.history.of_network((4, 21, (192 << 24) >> 11))), end_history.MAX_OF_NETWORK
         )
         self.assertEqual(self.why()[0]["count"], 2000)
+        self.assertEqual(self.why()[0]["network"], "192.0.0.0/21")
         self.assertEqual(len(self.why("198.51.100.1")), 1)
         self.assertEqual(len(self.why("alice")), 1)
         # An address without an entry of its own is answered with that of its network.

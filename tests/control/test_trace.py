@@ -78,6 +78,13 @@ class TraceTests(SynchronousTestCase):
         self.assertIn("lines left out", items[-1])
         self.successResultOf(Deferred.fromCoroutine(traced.aclose()))
 
+    def test_connection_with_another_trace(self) -> None:
+        """A second trace of a connection says that another one shows it."""
+        self.server.login()
+        self.begin("alice")
+        self.begin("127.0.0.1")
+        self.assertIn("another trace shows this connection already", self.shown[-1])
+
     def test_traces_are_bounded(self) -> None:
         """One trace too many is refused, and an ended one makes room."""
         self.patch(trace, "MAX_TRACES", 1)
