@@ -98,8 +98,8 @@ def age(seconds: float) -> str:
 
 def size(octets: float) -> str:
     """Return a number of bytes for people, such as ``1.5M``."""
-    for unit in ("", "k", "M", "G"):
-        if octets < 1000 or unit == "G":
+    for unit in ("", "k", "M", "G", "T"):
+        if octets < 1000 or unit == "T":
             break
         octets /= 1000
     return f"{octets:.0f}" if not unit else f"{octets:.3g}{unit}"
