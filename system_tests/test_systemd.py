@@ -72,7 +72,9 @@ class SystemdTests(SynchronousTestCase):
             self.assertEqual(status.st_mode & 0o777, mode, path)
         users = f"{self.folder}/etc/imapshield/users"
         program = os.path.join(os.path.dirname(sys.executable), "imapshield")
-        subprocess.run([program, "passwd", users, "alice"], input=b"correct horse battery\n", check=True)
+        subprocess.run(
+            [program, "passwd", users, "alice"], input=b"correct horse battery\n", check=True
+        )
         status = os.stat(users)
         self.assertEqual((status.st_uid, status.st_gid), (0, owner[1]))
         self.assertEqual(status.st_mode & 0o777, 0o640)
