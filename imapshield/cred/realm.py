@@ -119,7 +119,8 @@ class MaildirRealm:
             the separator, or is empty. The names of the store do not have it.
 
     Attributes:
-        max_idle_accounts, quota: as above. They may be changed.
+        max_idle_accounts: as above. It may be changed.
+        quota: as above. It may be changed.
         quota_of: returns the maximum number of bytes and of messages of one user. None means that of `quota`, 0 no
             limit. It is called in threads.
     """
