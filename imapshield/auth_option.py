@@ -11,11 +11,13 @@ from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import IUsernamePassword
 
 from imapshield.config import ConfigError, Settings
-from imapshield.cred import pam_checker
+from imapshield.cred import ldap_checker, pam_checker
 from imapshield.cred.checker_chain import CheckerChain
 from imapshield.cred.checkers import PasswordFile
 from imapshield.cred.dovecot_auth import DovecotAuth
 from imapshield.cred.introspection import TokenIntrospection
+from imapshield.cred.ldap_checker import LdapChecker
+from imapshield.cred.ldap_settings import LdapSettings
 from imapshield.cred.master_users import MasterUserChain
 from imapshield.cred.pam_checker import PamChecker
 from imapshield.cred.sasl import challengers
@@ -155,6 +157,38 @@ def _pam(reactor: Any, argument: str) -> PamChecker:
     return PamChecker(service, reactor=reactor)
 
 
+def _ldap(reactor: Any, argument: str) -> LdapChecker:
+    path = _ldap_file(argument)
+    if not ldap_checker.is_available():
+        raise ConfigError(
+            "--auth ldap: python-ldap is not installed: pip install 'imapshield[ldap]'"
+        )
+    return LdapChecker(path, reactor=reactor)
+
+
+def _ldap_file(path: str) -> str:
+    """Return the path of a file of `LdapSettings`, which may be a credential, if nothing is wrong with it.
+
+    Raises:
+        ConfigError: something is.
+    """
+    if not path:
+        raise ConfigError("--auth ldap: needs a file, as in --auth ldap:/etc/imapshield/ldap.toml")
+    if path.startswith(("ldap://", "ldaps://", "ldapi://", "//")):
+        raise ConfigError(
+            f'--auth ldap:{path}: needs a file; write uri = "{path}" in it, as docs/running.rst shows'
+        )
+    path = credential_path(path, "--auth ldap:")
+    try:
+        LdapSettings.read(path)
+    except OSError as error:
+        advice = "name a TOML file that the user of the server can read"
+        raise ConfigError(f"--auth ldap:{path}: {error.strerror}; {advice}") from None
+    except ValueError as error:
+        raise ConfigError(f"--auth ldap:{path}: {error}") from None
+    return path
+
+
 def _dovecot(reactor: Any, path: str) -> DovecotAuth:
     if not os.path.isabs(path):
         raise ConfigError(
@@ -170,6 +204,7 @@ def _password_file(reactor: Any, path: str) -> Any:
 _KINDS: Mapping[str, Callable[[Any, str], Any]] = {
     "file": _password_file,
     "imapshield": _password_file,
+    "ldap": _ldap,
     "pam": _pam,
     "introspect": _introspection,
     "dovecot": _dovecot,
@@ -177,8 +212,8 @@ _KINDS: Mapping[str, Callable[[Any, str], Any]] = {
 """The types of ``--auth`` that are our own: what makes the checker from the text after the colon."""
 
 
-def check_password_file(text: str) -> None:
-    """Check that the process can read the password file of one ``--auth``, if it is of that kind.
+def check_auth_file(text: str) -> None:
+    """Check that the process can read the file of one ``--auth``, if it has one.
 
     Raises:
         ConfigError: it cannot.
@@ -186,6 +221,8 @@ def check_password_file(text: str) -> None:
     kind, _, path = text.partition(":")
     if kind in ("file", "imapshield"):
         readable(path, "--auth")
+    elif kind == "ldap":
+        _ldap_file(path)
 
 
 def readable(path: str, option: str) -> str:

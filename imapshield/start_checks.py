@@ -4,7 +4,7 @@ import os
 
 from twisted.logger import Logger
 
-from imapshield.auth_option import check_password_file
+from imapshield.auth_option import check_auth_file
 from imapshield.certificates import Certificates
 from imapshield.config import ConfigError, Settings
 from imapshield.cred.realm import MailRoot
@@ -26,7 +26,7 @@ def check_as_user(settings: Settings, process: Process, certificates: Certificat
         return
     with process.user.acting():
         for text in settings.auth:
-            check_password_file(text)
+            check_auth_file(text)
         if settings.mail_root is None:
             unwritable = FirstRunFolder.from_environ(os.environ).unwritable()
             if unwritable is not None:

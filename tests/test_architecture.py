@@ -72,7 +72,14 @@ RULES = {
     "cred.passwords": Rule(("cred.foreign_hashes",), ("argon2",)),
     "cred.foreign_hashes": Rule(()),
     "cred.password_rules": Rule(never=IO_MODULES),
-    "cred.pam_checker": Rule(("cred.checkers",), ("pamela", "twisted", "zope")),
+    "cred.pam_checker": Rule(
+        ("cred.checker_threads", "cred.unavailable"), ("pamela", "twisted", "zope")
+    ),
+    "cred.ldap_checker": Rule(
+        ("cred.checker_threads", "cred.ldap_settings", "cred.unavailable"),
+        ("ldap", "twisted", "zope"),
+    ),
+    "cred.ldap_settings": Rule(()),
     "cred.user_import": Rule(("cred.foreign_hashes", "cred.passwords", "cred.users")),
     "cred.users": Rule(("cred.foreign_hashes", "cred.passwords")),
     "cred.decoys": Rule((), never=IO_MODULES),
@@ -460,11 +467,12 @@ class ImportTests(SynchronousTestCase):
             self.assertIn(name, declared)
         extras = project["optional-dependencies"]
         self.assertIn("argon2-cffi", " ".join(extras["argon2"]))
+        self.assertIn("python-ldap", " ".join(extras["ldap"]))
         self.assertIn("pamela", " ".join(extras["pam"]))
         self.assertIn("backports.zstd", " ".join(extras["zstd"]))
         self.assertIn("prometheus-client", " ".join(extras["metrics"]))
         # Python 3.14 has the package "compression".
-        optional = {"argon2", "backports", "compression", "pamela", "prometheus_client"}
+        optional = {"argon2", "backports", "compression", "ldap", "pamela", "prometheus_client"}
         permitted = {name for rule in RULES.values() for name in rule.others}
         self.assertEqual(permitted - {*RUNTIME, *optional}, set())
 

@@ -22,8 +22,10 @@ class CheckerChain:
 
     A checker that knows its users has a method ``has_user(name)``, and a method ``refresh()`` that returns a Deferred
     if it must first read them again. It is asked once, whatever the name, so that a login takes the same time for a
-    user who exists and for one who does not. Other checkers are asked for each candidate of `names`. If one of them
-    cannot decide about a candidate, later candidates are not tried: they may be other users.
+    user who exists and for one who does not. Other checkers are asked for each candidate of `names`; one with a true
+    attribute ``ignores_case`` not again in another letter case, because a directory may lock an account after a few
+    wrong passwords. If one of them cannot decide about a candidate, later candidates are not tried: they may be other
+    users.
 
     Args:
         checkers: the checkers.
@@ -51,11 +53,13 @@ class CheckerChain:
         checkers = [c for c in self.checkers if IUsernamePassword in c.credentialInterfaces]
         resolved = self.resolve(name)
         last = names.index(resolved)
-        for candidate in names[: last + 1]:
+        for number, candidate in enumerate(names[: last + 1]):
+            is_known = candidate.lower() in {each.lower() for each in names[:number]}
             attempt = [
                 (checker, candidate)
                 for checker in checkers
                 if candidate == resolved or not hasattr(checker, "has_user")
+                if not (is_known and getattr(checker, "ignores_case", False))
             ]
             if attempt:
                 yield attempt

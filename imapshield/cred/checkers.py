@@ -17,16 +17,19 @@ from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
-from twisted.cred.error import LoginFailed, UnauthorizedLogin
+from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from imapshield.cred import decoys, foreign_hashes, passwords, users
+from imapshield.cred.checker_threads import CheckerThreads
 from imapshield.cred.sasl import IScramProof, fake_secret
+from imapshield.cred.unavailable import CheckerUnavailable, TooManyLogins
+
+__all__ = ["CheckerUnavailable", "PasswordFile", "TooManyLogins"]
 
 THREADS = 2
 """Passwords hashed at the same time. On a small machine the rest of the server needs a core too."""
@@ -40,24 +43,6 @@ checker, and checks that the server has given up.
 
 CACHE_SIZE = 1000  # users
 CACHE_SECONDS = 300.0
-
-
-class CheckerUnavailable(LoginFailed):
-    """The checker cannot decide now whether a login is correct.
-
-    The client gets ``NO [UNAVAILABLE]``, so that it tries again later and does not ask its user for another password.
-
-    Attributes:
-        text: the text for the client. The argument of the constructor is not sent.
-    """
-
-    text = "Cannot check passwords now; try again later"
-
-
-class TooManyLogins(CheckerUnavailable):
-    """More logins at once than the checker permits."""
-
-    text = "Too many simultaneous logins; try again later"
 
 
 @implementer(ICredentialsChecker)
@@ -98,11 +83,8 @@ class PasswordFile:
     ) -> None:
         self.path = os.path.abspath(path)
         self._reactor = reactor
-        self._pool = pool or ThreadPool(0, THREADS, "passwords")
-        self._max_pending = max_pending
+        self._threads = CheckerThreads(reactor, "passwords", THREADS, max_pending, pool)
         self.rehashes = rehashes
-        self._pending = 0
-        self._started = self._closed = False
         self._read_lock = threading.Lock()
         self._version: object = None
         self.entries: dict[str, users.UserEntry] = {}
@@ -133,12 +115,7 @@ class PasswordFile:
         digest = self._digest(credentials.password)
         if self._is_cached(user, digest):
             return succeed(credentials.username)
-        if self._closed or self._pending >= self._max_pending:
-            return fail(TooManyLogins())
-        self._start()
-        self._pending += 1
-        password, pool = credentials.password, self._pool
-        checked = deferToThreadPool(self._reactor, pool, self._check, user, password)
+        checked = self._threads.run(self._check, user, credentials.password)
         return checked.addBoth(self._checked, user, digest, credentials)
 
     def has_user(self, user: bytes) -> bool:
@@ -156,16 +133,10 @@ class PasswordFile:
 
     def refresh(self) -> Deferred[None] | None:
         """Read the file in a thread if it has changed, so that `has_user` is right; returns None if it has not."""
-        if self._closed or self._pending >= self._max_pending or not self.is_stale():
+        if not self._threads.has_room or not self.is_stale():
             return None
-        self._start()
-        self._pending += 1
-        reading = deferToThreadPool(self._reactor, self._pool, self.load)
         # A file that cannot be read is reported by the check that follows.
-        return reading.addBoth(lambda _: self._refreshed())
-
-    def _refreshed(self) -> None:
-        self._pending -= 1
+        return self._threads.run(self.load).addErrback(lambda _: None)
 
     def is_cached(self, credentials: Any) -> bool:
         """Return whether `requestAvatarId` accepts the password without work, because it was correct recently."""
@@ -209,20 +180,11 @@ class PasswordFile:
 
     def close(self) -> None:
         """Stop the threads. Waiting checks fail with `CheckerUnavailable`."""
-        if not self._closed:
-            self._closed = True
-            if self._started:
-                self._pool.stop()
-
-    def _start(self) -> None:
-        if not self._started:
-            self._started = True
-            self._pool.start()
-            self._reactor.addSystemEventTrigger("during", "shutdown", self.close)
+        self._threads.close()
 
     def _check(self, user: str, password: bytes) -> str | None:
         """Return the user's stored hash if the password is correct. Runs in a thread."""
-        if self._closed:
+        if self._threads.closed:
             raise CheckerUnavailable("the server is stopping")
         with self._read_lock:
             self._read()
@@ -238,8 +200,9 @@ class PasswordFile:
         self, result: str | Failure | None, user: str, digest: bytes, credentials: Any
     ) -> bytes | Failure:
         """Return the result of the check, and cache a correct password. Runs on the reactor."""
-        self._pending -= 1
         if isinstance(result, Failure):
+            if result.check(TooManyLogins):
+                return result
             if not result.check(CheckerUnavailable):
                 self._log.failure(
                     "the password of {user!r} could not be checked", failure=result, user=user
@@ -257,16 +220,15 @@ class PasswordFile:
 
     def _replace_hash(self, user: str, password: bytes, stored: str) -> None:
         """Begin to replace a hash of another server that `password` has."""
-        has_room = user not in self._rehashing and len(self._rehashing) < self._max_pending
+        has_room = user not in self._rehashing and self._threads.has_room
         if self.rehashes and has_room and foreign_hashes.is_foreign(stored):
             self._rehashing.add(user)
-            pool, arguments = self._pool, (user, password, stored)
-            replaced = deferToThreadPool(self._reactor, pool, self._rehash, *arguments)
+            replaced = self._threads.run(self._rehash, user, password, stored)
             replaced.addBoth(self._rehashed, user)
 
     def _rehash(self, user: str, password: bytes, stored: str) -> None:
         """Write another hash of a correct password, if the file has the old one still. Runs in a thread."""
-        if not self._closed:
+        if not self._threads.closed:
             users.set_hash(self.path, user, passwords.hash_password(password), only_if=stored)
 
     def _rehashed(self, result: object, user: str) -> None:

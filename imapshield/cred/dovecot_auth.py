@@ -14,12 +14,11 @@ from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
-from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from imapshield.cred.checkers import CheckerUnavailable
+from imapshield.cred.unavailable import CheckerUnavailable, Outages
 
 MAX_PENDING = 100
 """Requests without an answer; more are refused. The server itself lets fewer checks begin (`max_login_checks`)."""
@@ -143,14 +142,16 @@ class DovecotAuth:
     """
 
     credentialInterfaces = (IUsernamePassword,)
-    _log = Logger(namespace="imapshield")
 
     def __init__(self, path: str, *, reactor: Any, endpoint: Any = None) -> None:
-        self.path = path
         self._reactor = reactor
         self._endpoint = endpoint or UNIXClientEndpoint(reactor, path)
         self._protocol: _Protocol | None = None
-        self._is_logged = False
+        self._outages = Outages(
+            f"dovecot:{path}",
+            "start Dovecot, and let the user of the server use the socket"
+            " (service auth, unix_listener auth-client)",
+        )
 
     def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
         """Return the name of the user.
@@ -158,8 +159,7 @@ class DovecotAuth:
         It fails with `UnauthorizedLogin`, or with `CheckerUnavailable` if Dovecot does not answer.
         """
         checking = Deferred.fromCoroutine(self._check(credentials.username, credentials.password))
-        checking.addTimeout(TIMEOUT_SECONDS, self._reactor, _timed_out)
-        return checking
+        return self._outages.limit(checking, TIMEOUT_SECONDS, self._reactor)
 
     async def _check(self, user: bytes, password: bytes) -> bytes:
         protocol = self._protocol
@@ -168,28 +168,19 @@ class DovecotAuth:
             connecting = connectProtocol(self._endpoint, protocol)
             connecting.addErrback(self._not_connected, protocol)
         await protocol.when_ready()
-        self._is_logged = False
-        return await protocol.check(user, password)
+        try:
+            name = await protocol.check(user, password)
+        except UnauthorizedLogin:
+            self._outages.over()
+            raise
+        self._outages.over()
+        return name
 
     def _not_connected(self, failure: Failure, protocol: _Protocol) -> None:
-        self._report(failure.getErrorMessage())
+        self._outages.report(failure.getErrorMessage())
         protocol.connectionLost()
-
-    def _report(self, reason: str) -> None:
-        if not self._is_logged:
-            self._is_logged = True
-            self._log.warn(
-                "--auth dovecot:{path}: {reason}; nobody can log in with it; start Dovecot, and let the user of the"
-                " server use the socket (service auth, unix_listener auth-client)",
-                path=self.path,
-                reason=reason,
-            )
 
     def close(self) -> None:
         """Close the connection."""
         if self._protocol is not None:
             self._protocol.close()
-
-
-def _timed_out(_result: Any, _seconds: float) -> Any:
-    raise CheckerUnavailable("Dovecot does not answer")

@@ -5,22 +5,21 @@ The tokens come with OAUTHBEARER and XOAUTH2.
 
 import json
 from base64 import b64encode
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlencode
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, ResponseDone
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
-from imapshield.cred.checkers import CheckerUnavailable
 from imapshield.cred.sasl import IBearerToken
+from imapshield.cred.unavailable import Outages
 from imapshield.cred.user_names import UserNames
 
 MAX_ANSWER_BYTES = 1 << 16
@@ -46,7 +45,6 @@ class TokenIntrospection:
     """
 
     credentialInterfaces = (IBearerToken,)
-    _log = Logger(namespace="imapshield")
 
     def __init__(
         self,
@@ -68,7 +66,7 @@ class TokenIntrospection:
         if any(client):
             secret = b64encode(":".join(client).encode()).decode("ascii")
             self._headers["Authorization"] = [f"Basic {secret}"]
-        self._logged = ""
+        self._outages = Outages("introspect", "check the URL, the client id and its secret")
 
     def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
         """Return the name of the user.
@@ -76,17 +74,16 @@ class TokenIntrospection:
         It fails with `UnauthorizedLogin`, or with `CheckerUnavailable` if the authorization server does not answer.
         """
         checking = Deferred.fromCoroutine(self._check(credentials.token, credentials.username))
-        return checking.addTimeout(TIMEOUT_SECONDS, self._reactor, self._timed_out)
+        return self._outages.limit(checking, TIMEOUT_SECONDS, self._reactor)
 
     async def _check(self, token: bytes, claimed: bytes) -> bytes:
         try:
             answer = await self._ask(token)
         except Exception as error:  # the errors of HTTP, TLS and the network have no common class
-            is_late = isinstance(error, CancelledError)
-            self._unavailable("no answer" if is_late else str(error) or type(error).__name__)
+            self._outages.failed(Failure(error), lambda error: str(error) or type(error).__name__)
         if not isinstance(answer, dict):
-            self._unavailable("the answer is no JSON object")
-        self._logged = ""
+            self._outages.fail("the answer is no JSON object")
+        self._outages.over()
         name = answer.get("username")
         if answer.get("active") is not True or not isinstance(name, str) or not name:
             raise UnauthorizedLogin
@@ -107,20 +104,6 @@ class TokenIntrospection:
         if response.code != 200:
             raise ValueError(f"HTTP status {response.code}")
         return json.loads(data)
-
-    def _timed_out(self, _result: Any, _seconds: float) -> Any:
-        self._unavailable("no answer")
-
-    def _unavailable(self, reason: str) -> NoReturn:
-        """Raise `CheckerUnavailable`, and log the reason unless it is that of the last time."""
-        if reason != self._logged:
-            self._logged = reason
-            self._log.warn(
-                "--auth introspect: {reason}; nobody can log in with a token; check the URL, the client id and its"
-                " secret",
-                reason=reason,
-            )
-        raise CheckerUnavailable(reason)
 
 
 @implementer(IBodyProducer)

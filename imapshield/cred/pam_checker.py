@@ -10,12 +10,11 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from imapshield.cred.checkers import CheckerUnavailable
+from imapshield.cred.checker_threads import CheckerThreads
+from imapshield.cred.unavailable import Outages
 
 try:
     import pamela
@@ -52,14 +51,15 @@ class PamChecker:
     """
 
     credentialInterfaces = (IUsernamePassword,)
-    _log = Logger(namespace="imapshield")
 
     def __init__(self, service: str, *, reactor: Any, pool: ThreadPool | None = None) -> None:
-        self._service, self._reactor = service, reactor
-        self._pool = pool or ThreadPool(0, THREADS, "pam")
-        self._started = self._closed = False
-        self._pending = 0
-        self._logged = ""
+        self._service = service
+        self._threads = CheckerThreads(reactor, "pam", THREADS, MAX_PENDING, pool)
+        self._outages = Outages(
+            f"pam:{service}",
+            f"check /etc/pam.d/{service}, and whether the user of the server may check passwords"
+            " (pam_unix needs root or the group shadow)",
+        )
 
     def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
         """Return the name of the user.
@@ -69,15 +69,9 @@ class PamChecker:
         user, password = credentials.username, credentials.password
         if b"\0" in user + password:  # C would see their beginnings only
             return fail(UnauthorizedLogin())
-        if self._closed or self._pending >= MAX_PENDING:
-            return fail(CheckerUnavailable("too many checks"))
-        if not self._started:
-            self._started = True
-            self._pool.start()
-            self._reactor.addSystemEventTrigger("during", "shutdown", self.close)
-        self._pending += 1
-        checked = deferToThreadPool(self._reactor, self._pool, self._check, user, password)
-        return checked.addBoth(self._checked)
+        return self._threads.run(self._check, user, password).addCallbacks(
+            self._checked, self._outages.failed
+        )
 
     def _check(self, user: bytes, password: bytes) -> bytes | int:
         """Return the name of the user, or the error of PAM. Runs in a thread."""
@@ -90,27 +84,14 @@ class PamChecker:
         _pamela.pam_end(handle)
         return str(name).encode()
 
-    def _checked(self, result: Any) -> bytes:
-        self._pending -= 1
-        if isinstance(result, bytes):
-            self._logged = ""
-            return result
-        if result in _REFUSALS:
+    def _checked(self, result: bytes | int) -> bytes:
+        if isinstance(result, int) and result not in _REFUSALS:
+            self._outages.fail(f"error {result}")
+        self._outages.over()
+        if isinstance(result, int):
             raise UnauthorizedLogin
-        reason = f"error {result}" if isinstance(result, int) else result.getErrorMessage()
-        if reason != self._logged:
-            self._logged = reason
-            self._log.warn(
-                "--auth pam:{service}: {reason}; nobody can log in with it; check /etc/pam.d/{service}, and whether the"
-                " user of the server may check passwords (pam_unix needs root or the group shadow)",
-                service=self._service,
-                reason=reason,
-            )
-        raise CheckerUnavailable(reason)
+        return result
 
     def close(self) -> None:
         """Stop the threads."""
-        if not self._closed:
-            self._closed = True
-            if self._started:
-                self._pool.stop()
+        self._threads.close()

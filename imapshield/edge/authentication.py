@@ -100,7 +100,7 @@ class Authentication:
         login: Awaitable[Any] | None = None
         counted = self._resolve(user)
         if not password:
-            pass  # RFC 4616 section 2 forbids it. An LDAP checker would take it for an anonymous bind.
+            pass  # RFC 4616 section 2 forbids it. An LDAP directory would take it for an anonymous bind.
         elif self._is_cached(UsernamePassword(user, password)):
             login = authenticate(user, password)
         else:

@@ -126,7 +126,7 @@ class DovecotAuthTests(SynchronousTestCase):
         self.dovecot.error = ConnectError(string="No such file")
         for _ in range(2):
             self.failureResultOf(self.ask(), CheckerUnavailable)
-        (line,) = [e for e in self.logged if "path" in e]
+        (line,) = [e for e in self.logged if "reason" in e]
         self.assertIn("No such file", line["reason"])
 
     def test_silence_ends(self) -> None:

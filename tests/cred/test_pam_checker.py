@@ -80,6 +80,7 @@ class PamTests(SynchronousTestCase):
         """More checks than the maximum, and checks after the end, are refused as unavailable."""
         self.pool.paused = True
         self.patch(pam_checker, "MAX_PENDING", 1)
+        self.checker = PamChecker("imap", reactor=self.reactor, pool=self.pool)
         first = self.check()
         self.failureResultOf(self.check(), CheckerUnavailable)
         self.pool.run_pending()

@@ -16,8 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.auth_option import make_checker
 from imapshield.certificates import Certificates, PairFiles
 from imapshield.config import Settings
-from imapshield.cred import checkers as checker_module
-from imapshield.cred import passwords, users
+from imapshield.cred import checker_threads, passwords, users
 from imapshield.edge.ban_command import BanCommand
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.proxy import Proxies
@@ -45,7 +44,7 @@ class ReloadableTests(SynchronousTestCase):
         self.users = self.path("users")
         users.set_hash(self.users, "alice", passwords.hash_scram(b"secret", iterations=4096))
         self.patch(reloadable, "reopen_all", list)
-        self.patch(checker_module, "ThreadPool", lambda *_: FakePool())
+        self.patch(checker_threads, "ThreadPool", lambda *_: FakePool())
         self.reactor = FakeReactor()
         self.settings = Settings(auth=(f"file:{self.users}",))
         checkers = [make_checker(self.reactor, text) for text in self.settings.auth]
@@ -160,7 +159,7 @@ class ReloadableTests(SynchronousTestCase):
         self.assertEqual(self.factory.challengers, {})  # SCRAM needs one checker for all users
         self.assertEqual(self.decoys, [self.server.checkers])
         self.reload(auth=("memory:carol:secret",))
-        self.assertTrue(kept._closed)
+        self.assertTrue(kept._threads.closed)
         self.assertFalse(self.accepts(b"bob", b"secret"))
         self.assertTrue(self.accepts(b"carol", b"secret"))
         self.reload(auth=(f"file:{self.users}",))

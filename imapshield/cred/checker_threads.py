@@ -1,0 +1,66 @@
+"""`CheckerThreads`: runs the blocking work of a checker in a few threads, with a bounded queue."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from imapshield.cred.unavailable import TooManyLogins
+
+
+class CheckerThreads:
+    """Threads that start when they are needed, and end with the reactor.
+
+    Args:
+        reactor: an `IReactorThreads`; a trigger that stops the threads is added.
+        name: the name of the threads, for debuggers.
+        threads: how many there are.
+        max_pending: the maximum number of running and waiting calls.
+        pool: an object with the methods of `ThreadPool`, for tests.
+
+    Attributes:
+        closed: whether `close` was called.
+    """
+
+    def __init__(
+        self, reactor: Any, name: str, threads: int, max_pending: int, pool: ThreadPool | None
+    ) -> None:
+        self._reactor, self._max_pending = reactor, max_pending
+        self._pool = pool or ThreadPool(0, threads, name)
+        self._pending = 0
+        self._started = self.closed = False
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `run` accepts another call."""
+        return not self.closed and self._pending < self._max_pending
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        """Call a function in a thread; fires with its result, or fails with `TooManyLogins`.
+
+        A call whose Deferred is cancelled counts until it has ended, because its thread is not free before.
+        """
+        if not self.has_room:
+            return fail(TooManyLogins())
+        if not self._started:
+            self._started = True
+            self._pool.start()
+            self._reactor.addSystemEventTrigger("during", "shutdown", self.close)
+        self._pending += 1
+        result: Deferred[Any] = Deferred()
+        running = deferToThreadPool(self._reactor, self._pool, function, *arguments)
+        running.addBoth(self._ended).chainDeferred(result)
+        return result
+
+    def _ended(self, result: Any) -> Any:
+        self._pending -= 1
+        return result
+
+    def close(self) -> None:
+        """Stop the threads; further calls are refused."""
+        if not self.closed:
+            self.closed = True
+            if self._started:
+                self._pool.stop()
