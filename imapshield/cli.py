@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from imapshield import check_command
 
         return check_command.run(arguments[1:])
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         return int(options.run(options) or 0)
     except users.BadUserName as error:
@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the console script, with all subcommands."""
     description = (
         "Manage a password file and Maildirs of imapshield. `twistd imapshield` starts the server."
     )

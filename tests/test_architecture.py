@@ -115,6 +115,7 @@ RULES = {
             "user_commands",
         )
     ),
+    "command_definitions": Rule(never=IO_MODULES),
     "check_command": Rule(("config_check", "tap"), ("twisted",)),
     "config_check": Rule(
         (
