@@ -16,6 +16,8 @@ from imapshield.cred.user_names import EXACT, UserNames
 class MasterUserChain(CheckerChain):
     """A `CheckerChain` that also accepts ``USER*MASTER`` with the password of a master user, as Dovecot does.
 
+    With AUTHENTICATE PLAIN, USER may also be the authorization identity, and MASTER the authentication identity.
+
     A user whose own name has a ``*`` logs in as before. USER must exist in a checker that knows its users; it may be
     disabled. Wrong passwords count for the master user, whichever USER is named.
 
@@ -36,6 +38,16 @@ class MasterUserChain(CheckerChain):
         """Return the name under which logins with `name` are counted: for a master user ``*MASTER``."""
         split = self._split(name)
         return super().resolve(name) if split is None else b"*" + split[1]
+
+    def master_name(self, names: tuple[bytes, bytes]) -> bytes | None:
+        """Return the name for a login with the authorization identity of SASL; None if it would mean somebody else.
+
+        Args:
+            names: the master user, whose password is given, and the user.
+        """
+        master, user = names
+        name = user + b"*" + master
+        return None if b"*" in master or self._split(name) is None else name
 
     def master_of(self, name: bytes) -> str:
         """Return the master user in the name of a login, or ""."""

@@ -127,6 +127,19 @@ class Authentication:
         resolved = self._ask_checker("resolve", user)
         return user if resolved is None else bytes(resolved)
 
+    def master_name(self, master: bytes, user: bytes) -> bytes:
+        """Return the name with which `master` logs in as `user` (`MasterUserChain`).
+
+        Raises:
+            CommandRefused: there are no master users, or no such name.
+        """
+        name = self._ask_checker("master_name", (master, user))
+        if name is None:
+            raise CommandRefused(
+                b"AUTHORIZATIONFAILED", "Authorization as another user is not allowed"
+            )
+        return bytes(name)
+
     async def _check_in_turn(self, user: bytes, check: Callable[[], Deferred[Any]]) -> Any:
         """Wait for the turn of this client, and return the result of `check`.
 

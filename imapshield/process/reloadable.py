@@ -1,7 +1,7 @@
 """What of a running server a reload can change: limits, networks, checkers, certificates and the log."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.cred.credentials import IUsernamePassword
@@ -64,7 +64,9 @@ class ReloadableServer:
             ("proxy",): self._proxy,
             ("trust",): self._trust,
             ("verbose",): self._verbose,
-            ("auth", "exact_user_names", "default_domain", "no_rehash"): self._auth(settings),
+            (
+                *("auth", "master_users", "exact_user_names", "default_domain", "no_rehash"),
+            ): self._auth(settings),
             ("certificate", "key"): self._certificate(run_in_thread),
         }
         renewals = [self._read_users(run_in_thread), self.certificates.look]
@@ -114,6 +116,7 @@ class ReloadableServer:
     def _auth(self, running: Settings) -> Callable[[Settings], Any]:
         """Return what prepares other checkers. A checker whose option stays is kept, with what it remembers."""
         known = dict(zip(running.auth, self.checkers, strict=False))
+        master_users = running.master_users
 
         async def prepare(new: Settings) -> Apply | None:
             if not new.auth or not known:  # from or to the users of the first start
@@ -121,14 +124,14 @@ class ReloadableServer:
             made = {text: known.get(text) or make_checker(self.reactor, text) for text in new.auth}
 
             checkers = list(made.values())
-            previous = self.factory.portal.checkers.get(IUsernamePassword)
-            masters = getattr(previous, "masters", ())
-            chain = make_chain(
-                self.reactor, checkers, replace(new, master_users=running.master_users), *masters
-            )
+            masters = self._masters() if new.master_users == master_users else ()
+            chain = make_chain(self.reactor, checkers, new, *masters)
 
             def apply() -> None:
+                nonlocal master_users
+                master_users = new.master_users
                 gone = [checker for text, checker in known.items() if text not in made]
+                gone += [each for each in self._masters() if each not in chain.masters]
                 known.clear()
                 known.update(made)
                 set_rehashing(checkers, new)
@@ -139,6 +142,11 @@ class ReloadableServer:
             return apply
 
         return prepare
+
+    def _masters(self) -> tuple[Any, ...]:
+        """Return the checkers of master users."""
+        chain = self.factory.portal.checkers.get(IUsernamePassword)
+        return tuple(getattr(chain, "masters", ()))
 
     def _use_checkers(self, checkers: list[Any], chain: CheckerChain) -> None:
         self.checkers[:] = checkers
@@ -170,7 +178,7 @@ class ReloadableServer:
     ) -> Callable[[], Any]:
         async def renew() -> list[str]:
             problems = []
-            for checker in self.checkers:
+            for checker in (*self.checkers, *self._masters()):
                 if isinstance(checker, PasswordFile):
                     await run_in_thread(checker.load)
                     problems += [checker.problem] if checker.problem else []

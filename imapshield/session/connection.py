@@ -109,6 +109,13 @@ class Connection(Protocol):
             CommandRefused: the name or the password is wrong, or too many logins are in progress.
         """
 
+    def master_name(self, master: bytes, user: bytes) -> bytes:
+        """Return the name for `login` with which a master user acts for another user.
+
+        Raises:
+            CommandRefused: nobody may do that.
+        """
+
     async def login_sasl(
         self, mechanism: bytes, challenge: Callable[[bytes], Awaitable[bytes]], /
     ) -> IAccount:

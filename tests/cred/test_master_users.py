@@ -1,5 +1,6 @@
 """A master user logs in as another user with the own password, and nobody else gains anything by such a name."""
 
+import base64
 from typing import Any
 
 from twisted.logger import formatEvent, globalLogPublisher
@@ -8,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.auth_option import make_chain
 from imapshield.config import ConfigError, Settings
 from imapshield.cred import passwords, users
+from imapshield.cred.checker_chain import CheckerChain
 from imapshield.cred.checkers import PasswordFile
 from imapshield.cred.master_users import MasterUserChain
 from imapshield.cred.user_names import UserNames
@@ -58,6 +60,35 @@ class MasterUserTests(SynchronousTestCase):
         self.assertEqual(self.login(b"o*admin", b"master"), "")
         users.set_hash(self.users.path, "alice*admin", passwords.hash_scrypt(b"own", ln=2))
         self.assertEqual(self.login(b"alice*admin", b"own"), "alice*admin")
+
+    def plain(self, server: Server, *fields: bytes) -> bytes:
+        """Return the answer to AUTHENTICATE PLAIN with these fields."""
+        given = base64.b64encode(b"\0".join(fields))
+        return server.connect()(b"a AUTHENTICATE PLAIN " + given)
+
+    def test_authorization_identity_of_sasl(self) -> None:
+        """AUTHENTICATE PLAIN with two identities opens the mail of the first with the password of the second."""
+        self.assertIn(b"a OK", self.plain(self.server, b"Alice", b"admin", b"master"))
+        self.assertEqual(self.server.events_of(LoggedIn)[-1].user, "alice")
+        self.assertEqual(self.server.events_of(MasterLoggedIn)[-1].master, "admin")
+        for fields in (
+            (b"alice", b"admin", b"secret"), (b"nobody", b"admin", b"master"), (b"o*admin", b"alice", b"secret"),
+        ):  # fmt: skip
+            answer = self.plain(self.server, *fields)
+            self.assertIn(b"a NO [AUTHENTICATIONFAILED]", answer, fields)
+
+    def test_authorization_identity_never_means_somebody_else(self) -> None:
+        """Without master users, or if the two names together are a user, two identities are refused."""
+        self.users.load()
+        chain = CheckerChain([self.users], UserNames())
+        for server, fields in (
+            (Server(checker=chain, clock=self.reactor), (b"alice", b"admin", b"master")),
+            (self.server, (b"o", b"admin", b"star")),
+            (self.server, (b"x", b"o*admin", b"star")),
+        ):
+            answer = self.plain(server, *fields)
+            self.assertIn(b"a NO [AUTHORIZATIONFAILED]", answer, fields)
+        self.assertIn(b"a OK", self.plain(self.server, b"alice", b"alice", b"secret"))
 
     def test_a_disabled_user_can_be_migrated(self) -> None:
         """A master user reaches the mail of a disabled user, who cannot log in."""

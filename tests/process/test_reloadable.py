@@ -165,6 +165,21 @@ class ReloadableTests(SynchronousTestCase):
         self.reload(auth=(f"file:{self.users}",))
         self.assertIn(b"SCRAM-SHA-256", self.factory.challengers or {})
 
+    def test_master_users(self) -> None:
+        """Another file of master users is used at the next login, and each reload reports what is wrong with it."""
+        path = self.path("masters")
+        users.set_hash(path, "admin", passwords.hash_scrypt(b"master", ln=2))
+        chain: Any = self.factory.portal.checkers
+        self.reload(master_users=path)
+        (first,) = chain[IUsernamePassword].masters
+        self.reload(master_users=path, exact_user_names=True)
+        self.assertEqual(chain[IUsernamePassword].masters, (first,))
+        self.write("masters", b"admin:plain\n")
+        self.assertIn(f"{path}: no users", self.reload(master_users=path).problems[0])
+        self.reload(master_users=None)
+        self.assertEqual(getattr(chain[IUsernamePassword], "masters", ()), ())
+        self.assertTrue(first._threads.closed)
+
     def test_user_names(self) -> None:
         """How user names may be written changes at the next login, and a wrong domain changes nothing."""
         self.assertTrue(self.reload(exact_user_names=True).changed)

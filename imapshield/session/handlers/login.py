@@ -50,7 +50,11 @@ async def _authenticated_account(session: Session, command: Authenticate) -> IAc
 
     if command.mechanism == b"PLAIN":
         _require_privacy(session, b"", "PLAIN")
-        user, password = _parse_plain(await send_challenge(b""))
+        acting_for, user, password = _parse_plain(await send_challenge(b""))
+        if acting_for not in (b"", user):
+            return await session.io.login(
+                session.io.master_name(user, acting_for), password, "PLAIN"
+            )
         return await session.io.login(user, password, "PLAIN")
     if command.mechanism in session.io.sasl_mechanisms():
         return await session.io.login_sasl(command.mechanism, send_challenge)
@@ -58,19 +62,16 @@ async def _authenticated_account(session: Session, command: Authenticate) -> IAc
     raise CommandRefused(b"CANNOT", text)
 
 
-def _parse_plain(message: bytes) -> tuple[bytes, bytes]:
-    """Return the user and the password in a SASL PLAIN message (RFC 4616).
+def _parse_plain(message: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return whose mail is wanted (which may be empty), the user and the password in a SASL PLAIN message (RFC 4616).
 
     Raises:
         BadCommand: the message is malformed.
-        CommandRefused: it asks for authorization as another user, which is not supported.
     """
     fields = message.split(b"\0")
     if len(fields) != 3 or not fields[1]:
         raise BadCommand("Invalid PLAIN response; expected NUL, user, NUL, password")
-    if fields[0] not in (b"", fields[1]):
-        raise CommandRefused(b"AUTHORIZATIONFAILED", "Authorization as another user is not allowed")
-    return fields[1], fields[2]
+    return fields[0], fields[1], fields[2]
 
 
 def _require_privacy(session: Session, user: bytes, mechanism: str) -> None:
