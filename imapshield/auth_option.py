@@ -65,7 +65,7 @@ def make_chain(
         master: the checker of the master users, if there is one already.
 
     Raises:
-        ConfigError: the domain is wrong, or no checker can say whom a master user may log in as.
+        ConfigError: the domain is wrong, or no checker knows the users that a master user may log in as.
     """
     names = user_names(settings)
     if settings.master_users is None:

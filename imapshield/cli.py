@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(options.run(options) or 0)
     except users.BadUserName as error:
         return _fail(str(error))
-    except BrokenPipeError:  # whoever reads the output has enough, such as `head`
+    except BrokenPipeError:  # the reader of the output has enough, such as `head`
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  so that nothing is written at exit
         return 0
     except OSError as error:  # of the password file; other commands raise none

@@ -78,7 +78,7 @@ class Settings:
         ban_command: path of a program that is called for each ban, or None.
         control: path of the control socket; "none" for no socket, None for the default.
         admin: description of the endpoint of the status page; None for no page.
-        admin_auth: who may see it, as ``file:PATH``; None for whoever has the token of the process.
+        admin_auth: who may see it, as ``file:PATH``; None for those who have the token of the process.
         metrics: description of an endpoint with figures for Prometheus, without a login; None for none.
         log_format: one of `LOG_FORMATS`.
         limits: the limits, with the changes of the operator.

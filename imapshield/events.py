@@ -86,12 +86,23 @@ class MasterLoggedIn(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PageLoggedIn(Event):
+    """Somebody has logged in to the status page.
+
+    Attributes:
+        user: the name; any name or "" with the token.
+    """
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
 class LoginFailed(Event):
     """A login failed, because the user does not exist or the password or token is wrong.
 
     Attributes:
         user: the name that the client gave, shortened and made printable.
-        mechanism: as in `LoggedIn`.
+        mechanism: as in `LoggedIn`; "status-page" for a password or token of the status page.
         repeated: whether this address has failed with the same user and password in the last day. A device with an
             old password does; somebody who guesses does not.
         delay: the seconds by which the answer to the client is delayed.

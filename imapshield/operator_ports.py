@@ -14,6 +14,7 @@ from imapshield.certificates import Certificates
 from imapshield.config import ConfigError, Settings
 from imapshield.control.commands import BanCommands, ConnectionCommands
 from imapshield.control.end_history import EndHistory
+from imapshield.control.page_logins import PageLogins
 from imapshield.control.port import ControlPort
 from imapshield.control.request_lines import ControlError
 from imapshield.control.server import ControlFactory, Handler
@@ -88,11 +89,13 @@ class OperatorPorts:
         }
         delay, meter = ReactorDelay(reactor), self._meter
         monitor = Monitor(
-            self.handlers, self._counters, delay, lambda: meter.total, reactor, time.time
+            *(self.handlers, self._counters, delay, lambda: meter.total, meter.history),
+            *(reactor, time.time),
         )
         with acting():
             check_admin_auth(settings)
-        self._web = WebPorts(settings, monitor, certificates, reactor)
+        logins = PageLogins(factory, reactor.seconds)
+        self._web = WebPorts(settings, monitor, logins, certificates, reactor)
         self.handlers["admin"] = self._web.admin
         path = settings.control or server_path(os.environ, folder)
         control = ControlFactory(self.handlers, {"trace": self._traces.trace})

@@ -7,6 +7,8 @@ import os
 import socket
 import sys
 import tempfile
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 from selenium import webdriver
@@ -81,10 +83,10 @@ class AdminPageTests(ServerCase):
         self.flood()
         for browser in browsers.values():
             self.wait_for_ban(browser, "127.0.5.2")
-            lines = browser.find_elements(
-                By.CSS_SELECTOR, "#charts svg polyline, #charts svg circle"
-            )
-            self.assertGreaterEqual(len(lines), 9)
+            drawn = lambda css: len(browser.find_elements(By.CSS_SELECTOR, css))  # noqa: B023, E731
+            self.assertGreaterEqual(drawn("#charts svg polyline, #charts svg circle"), 9)
+            self.wait(browser, lambda: drawn("#talkers-chart polygon") > 1)  # noqa: B023
+            self.assertIn("127.0.5.2", browser.find_element(By.ID, "talkers-chart").text)
             widths = browser.execute_script(
                 "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
             )
@@ -101,3 +103,46 @@ class AdminPageTests(ServerCase):
         self.run_client(IMAPSHIELD, "ban", "198.51.100.8", "--control", self.control)
         self.wait_for_ban(browser, "198.51.100.8")
         self.wait_for_ban(browser, "198.51.100.7", is_banned=False)
+
+    def test_pages_of_others(self) -> None:
+        """A page of another port, whose requests have the cookie, can neither frame the page nor send its forms."""
+        browser = self.browser(*SIZES["desktop"])
+        page, form = f"http://127.0.0.1:{self.port_of_page}", 'method="post" target="answer"'
+        evil = f"""<iframe src="{page}/"></iframe><iframe name="answer"></iframe>
+            <form action="{page}/api/ban" {form}><input name="network" value="198.51.100.9"></form>
+            <form action="{page}/logout" {form}></form>
+            <script>document.title = "sent"; for (const form of document.forms) form.submit();
+            fetch("{page}/api/state", {{credentials: "include"}}).then(() => document.title = "read", () => 0);
+            </script>"""
+        browser.get(self.serve(evil))
+        self.wait(browser, lambda: "frame" in str(browser.get_log("browser")).lower())
+        self.assertEqual(browser.title, "sent")
+        browser.switch_to.frame(0)
+        self.assertEqual(browser.find_elements(By.ID, "tiles"), [])
+        browser.get(page)
+        self.wait(browser, lambda: browser.find_elements(By.CSS_SELECTOR, "#tiles .tile"))
+        bans = self.run_client(IMAPSHIELD, "bans", "--control", self.control)
+        self.assertNotIn(b"198.51.100.9", bans)
+
+    def serve(self, text: str) -> str:
+        """Return the address of a page with this text."""
+        body = text.encode()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments: Any) -> None:
+                """Write nothing."""
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(thread.join)
+        self.addCleanup(server.shutdown)
+        return f"http://127.0.0.1:{server.server_port}/"

@@ -3,7 +3,7 @@
 import json
 import os
 import resource
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -14,6 +14,7 @@ from imapshield.control.request_lines import Request
 from imapshield.observe.chart_history import RANGES, SAMPLE_SECONDS, ChartHistory
 from imapshield.observe.counters import Counters
 from imapshield.observe.reactor_delay import ReactorDelay
+from imapshield.observe.talker_history import TalkerHistory
 from imapshield.observe.talkers import Work
 
 MEASURES = (
@@ -47,6 +48,7 @@ class Monitor:
         counters: counts the events.
         delay: measures the reactor.
         work: returns all that connections have done until now.
+        talkers: who had most in the last minutes.
         reactor: an `IReactorTime`.
         wall_clock: returns the seconds since 1970.
 
@@ -60,10 +62,11 @@ class Monitor:
         counters: Counters,
         delay: ReactorDelay,
         work: Callable[[], Work],
+        talkers: TalkerHistory,
         reactor: Any,
         wall_clock: Callable[[], float],
     ) -> None:
-        self.counters, self.delay, self.work = counters, delay, work
+        self.counters, self.delay, self.work, self._talkers = counters, delay, work, talkers
         self.is_stopping = False
         self._handlers, self._now, self._time = handlers, reactor.seconds, wall_clock
         self._history = ChartHistory(MEASURES)
@@ -151,6 +154,10 @@ class Monitor:
         assert range_name in RANGES
         return await self._cached(range_name, lambda: self._points(range_name))
 
+    async def talkers(self, subject: str, measure: str) -> bytes:
+        """Return the chart and the table of one of `SUBJECTS` and one of `MEASURES`, as JSON."""
+        return await self._cached(f"{subject} {measure}", lambda: self._chart(subject, measure))
+
     async def _cached(self, name: str, make: Callable[[], Awaitable[Any]]) -> bytes:
         made, answer = self._answers.get(name, (float("-inf"), b""))
         if self._now() - made >= STATE_SECONDS:
@@ -164,20 +171,35 @@ class Monitor:
 
     async def _points(self, range_name: str) -> dict[str, Any]:
         points = self._history.points(range_name)
-        series = points["series"].items()
-        points["series"] = {name: [float(f"{v:.5g}") for v in values] for name, values in series}
+        points["series"] = _rounded(points["series"])
         return points
+
+    async def _chart(self, subject: str, measure: str) -> dict[str, Any]:
+        report = await self.ask("talkers", by=measure, number=SHOWN_TALKERS)
+        chart = self._talkers.chart(subject, measure, self._now())
+        return {
+            "time": self._time() - chart["age"],
+            "step": chart["step"],
+            "series": _rounded(chart["series"]),
+            "others": _rounded({"others": chart["others"]})["others"],
+            "rows": report["tables"][subject],
+        }
 
     async def _state(self) -> dict[str, Any]:
         status, bans = await self.status(), await self.ask("bans", number=SHOWN)
-        limits = self.counters.limits.most_common(SHOWN)
+        talkers, limits = await self.ask("talkers"), self.counters.limits.most_common(SHOWN)
         return {
             "status": status,
-            "talkers": await self.ask("talkers", number=SHOWN_TALKERS),
+            "talkers": {name: talkers[name] for name in ("headlines", "seconds", "totals")},
             "who": await self.ask("who", number=SHOWN_CONNECTIONS),
             "bans": bans,
             "limits": [{"limit": n, "action": a, "count": count} for (n, a), count in limits],
         }
+
+
+def _rounded(series: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """Return the same with fewer digits: answers are asked for all the time."""
+    return {name: [float(f"{v:.5g}") for v in values] for name, values in series.items()}
 
 
 def process_memory() -> int:

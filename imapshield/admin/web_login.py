@@ -1,20 +1,26 @@
-"""Who may log in to the status page: the users of a password file, or who has a token of this process."""
+"""Who may log in to the status page: the users of a password file, or who has a token of this process.
+
+`Attempts` looks at no password of an address that has sent too many wrong ones, not even whether it is known to be
+right: otherwise nothing would limit guesses.
+"""
 
 import hmac
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
 from typing import Any, Protocol
 
 from twisted.cred.credentials import UsernamePassword
 from twisted.cred.error import LoginFailed, UnauthorizedLogin
 from twisted.internet.threads import deferToThread
 
+from imapshield.admin.web_sessions import LoginRate
 from imapshield.cred.checkers import PasswordFile
 from imapshield.cred.users import user_name
 
 MAX_PENDING = 8
 """Password checks that run or wait at the same time; each takes 0.1 s and up to 64 MiB of one of two threads."""
-
 
 LOOK_SECONDS = 2.0
 """Seconds after which the file is looked at again while somebody uses the page."""
@@ -37,11 +43,66 @@ class WebLogin(Protocol):
             Unavailable: that cannot be decided now.
         """
 
-    def is_cached(self, user: str, password: str) -> bool:
-        """Return whether `check` is true without work."""
-
     def may_stay(self, user: str) -> bool:
         """Return whether somebody who has logged in may go on."""
+
+
+class LoginReports(Protocol):
+    """What is remembered of logins. An address is "" for a UNIX socket."""
+
+    def is_banned(self, address: str) -> bool:
+        """Return whether an address may not try a password."""
+
+    def succeeded(self, address: str, user: str) -> None:
+        """Note a login."""
+
+    def failed(self, address: str, user: str, password: str) -> None:
+        """Note a wrong password or token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a password was not accepted: the status of the answer, a sentence, and whole seconds to wait, or 0."""
+
+    status: int
+    text: str
+    seconds: int = 0
+
+
+class Attempts:
+    """The attempts to log in to one status page.
+
+    Args:
+        login: checks passwords.
+        reports: remembers what happens.
+        now: returns seconds of a monotonic clock.
+    """
+
+    def __init__(self, login: WebLogin, reports: LoginReports, now: Callable[[], float]) -> None:
+        self._login, self._reports, self._now = login, reports, now
+        self._rate = LoginRate()
+
+    async def refusal(self, address: str, user: str, password: str) -> Refusal | None:
+        """Return why a password from an address is not accepted; None if it is right."""
+        if self._reports.is_banned(address):
+            text = (
+                "This address is banned because of wrong passwords. On the server: imapshield unban"
+            )
+            return Refusal(403, f"{text} {address}")
+        wait = ceil(self._rate.take(address, self._now()))
+        if wait:
+            return Refusal(429, f"Too many attempts. Wait {wait} seconds.", wait)
+        try:
+            is_right = await self._login.check(user, password)
+        except Unavailable:
+            text = "Passwords cannot be checked now; the log of the server says why."
+            return Refusal(503, text)
+        if not is_right:
+            self._reports.failed(address, user, password)
+            text = "Wrong token." if self._login.by_token else "Wrong name or password."
+            return Refusal(401, text)
+        self._rate.give_back(address, self._now())
+        return None
 
 
 class FileLogin:
@@ -67,17 +128,14 @@ class FileLogin:
 
     async def check(self, user: str, password: str) -> bool:
         """Return whether the user has this password; it is verified in a thread."""
+        given = UsernamePassword(user.encode(errors="replace"), password.encode(errors="replace"))
         try:
-            await self._checker.requestAvatarId(_credentials(user, password))
+            await self._checker.requestAvatarId(given)
         except UnauthorizedLogin:
             return False
         except LoginFailed:
             raise Unavailable from None
         return True
-
-    def is_cached(self, user: str, password: str) -> bool:
-        """Return whether the password was right a short time ago."""
-        return self._checker.is_cached(_credentials(user, password))
 
     def may_stay(self, user: str) -> bool:
         """Return whether the file had this user when it was read last, which is done now and then."""
@@ -103,12 +161,8 @@ class TokenLogin:
     def __init__(self) -> None:
         self.token = secrets.token_urlsafe(24)
 
-    async def check(self, user: str, password: str) -> bool:
+    async def check(self, user: str, password: str) -> bool:  # noqa: ARG002
         """Return whether the password is the token."""
-        return self.is_cached(user, password)
-
-    def is_cached(self, user: str, password: str) -> bool:  # noqa: ARG002
-        """Return the same: to compare costs nothing."""
         return hmac.compare_digest(password.encode(errors="replace"), self.token.encode())
 
     def may_stay(self, user: str) -> bool:  # noqa: ARG002
@@ -117,7 +171,3 @@ class TokenLogin:
 
     def close(self) -> None:
         """Do nothing."""
-
-
-def _credentials(user: str, password: str) -> UsernamePassword:
-    return UsernamePassword(user.encode(errors="replace"), password.encode(errors="replace"))

@@ -6,18 +6,18 @@ import re
 import secrets
 from collections.abc import Callable
 from importlib.resources import files
-from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
 
 from imapshield.admin.metrics import Metrics
 from imapshield.admin.metrics import is_available as has_metrics
 from imapshield.admin.monitor import Monitor
-from imapshield.admin.web_login import Unavailable, WebLogin
-from imapshield.admin.web_sessions import MAX_SECONDS, LoginRate, Session, WebSessions
+from imapshield.admin.web_login import Attempts, LoginReports, Refusal, WebLogin
+from imapshield.admin.web_sessions import MAX_SECONDS, Session, WebSessions
 from imapshield.admin.web_site import AdminRequest, Answer, Handler
 from imapshield.control.request_lines import ControlError
 from imapshield.observe.chart_history import RANGES
+from imapshield.observe.talker_history import MEASURES, SUBJECTS
 
 _JSON = "application/json"
 _HTML = "text/html; charset=utf-8"
@@ -63,12 +63,15 @@ class StatusPages:
     Args:
         monitor: what they show.
         login: who may see them.
+        reports: remembers logins.
         now: returns seconds of a monotonic clock.
     """
 
-    def __init__(self, monitor: Monitor, login: WebLogin, now: Callable[[], float]) -> None:
-        self._monitor, self._login, self._now = monitor, login, now
-        self._sessions, self._rate = WebSessions(), LoginRate()
+    def __init__(
+        self, monitor: Monitor, login: WebLogin, reports: LoginReports, now: Callable[[], float]
+    ) -> None:
+        self._monitor, self._login, self._reports, self._now = monitor, login, reports, now
+        self._sessions, self._attempts = WebSessions(), Attempts(login, reports, now)
         folder = files("imapshield.admin") / "static"
         self._pages = {
             name: (folder / name).read_text("utf-8") for name in ("login.html", "index.html")
@@ -85,6 +88,7 @@ class StatusPages:
             ("POST", "/logout"): self._log_out,
             ("GET", "/api/state"): self._state,
             ("GET", "/api/history"): self._history,
+            ("GET", "/api/talkers"): self._talkers,
             **{("POST", f"/api/{name}"): self._action(name) for name in ("ban", "unban", "kick")},
             ("GET", "/metrics"): self._metrics_page,
             ("GET", "/health"): _health(self._monitor),
@@ -112,30 +116,28 @@ class StatusPages:
             return _redirect("/login")
         return self._page("index.html", _cookie(request), user=session.user or "token")
 
-    def _page(self, name: str, cookie: str, status: int = 200, **values: str) -> Answer:
+    def _page(self, name: str, cookie: str, **values: str) -> Answer:
         values = {"form_token": self._sessions.form_token(cookie), **values}
         text = self._pages[name]
         for key, value in values.items():
             text = text.replace(f"{{{key}}}", html.escape(value, quote=True))
-        return Answer(status, text.encode(), _HTML)
+        return Answer(200, text.encode(), _HTML)
 
     async def _login_page(self, request: AdminRequest) -> Answer:
         if self._session(request) is not None:
             return _redirect("/")
         return self._login_form(request)
 
-    def _login_form(
-        self, request: AdminRequest, status: int = 200, problem: str = "", retry: float = 0.0
-    ) -> Answer:
+    def _login_form(self, request: AdminRequest, refusal: Refusal = Refusal(200, "")) -> Answer:  # noqa: B008
         # A cookie without a session, so that the form has a token, too.
         cookie = _cookie(request) or secrets.token_urlsafe(32)
         kind = "by-token" if self._login.by_token else "by-name"
         user = request.argument("user")[:64]
-        page = self._page("login.html", cookie, status, kind=kind, user=user, problem=problem)
-        headers = {"Retry-After": str(ceil(retry))} if retry else {}
-        return Answer(
-            status, page.body, _HTML, headers, cookies=(_set_cookie(request, cookie, MAX_SECONDS),)
-        )
+        # 401 would make the browser ask for a password itself.
+        status = 403 if refusal.status == 401 else refusal.status
+        page = self._page("login.html", cookie, kind=kind, user=user, problem=refusal.text)
+        cookies = (_set_cookie(request, cookie, MAX_SECONDS),)
+        return Answer(status, page.body, _HTML, _retry_after(refusal), cookies)
 
     def _is_own_form(self, request: AdminRequest) -> bool:
         """Whether a form was sent by one of our own pages."""
@@ -148,22 +150,14 @@ class StatusPages:
             text = (
                 "The address in your browser is not that of this server. A proxy must pass on Host."
             )
-            return self._login_form(request, 403, text)
+            return self._login_form(request, Refusal(403, text))
         if not self._is_own_form(request):
-            return self._login_form(request, 403, "The form has expired. Try again.")
+            return self._login_form(request, Refusal(403, "The form has expired. Try again."))
         user, password = request.argument("user").strip(), request.argument("password")
-        wait = self._rate.take(request.client_host(), self._now())
-        if wait:
-            text = f"Too many attempts. Wait {ceil(wait)} seconds."
-            return self._login_form(request, 429, text, wait)
-        try:
-            is_right = await self._login.check(user, password)
-        except Unavailable:
-            text = "Passwords cannot be checked now; the log of the server says why."
-            return self._login_form(request, 503, text)
-        if not is_right:
-            text = "Wrong token." if self._login.by_token else "Wrong name or password."
-            return self._login_form(request, 403, text)
+        refusal = await self._attempts.refusal(request.client_host(), user, password)
+        if refusal is not None:
+            return self._login_form(request, refusal)
+        self._reports.succeeded(request.client_host(), user)
         self._sessions.end(_cookie(request))
         # A new cookie: nobody else can know it.
         cookie = self._sessions.begin(user, self._now())
@@ -192,6 +186,15 @@ class StatusPages:
         if name not in RANGES:
             return _problem(400, f"range must be one of {', '.join(RANGES)}")
         return Answer(200, await self._monitor.history(name), _JSON)
+
+    async def _talkers(self, request: AdminRequest) -> Answer:
+        if self._session(request) is None:
+            return _LOGGED_OUT
+        subject, measure = request.argument("subject"), request.argument("measure")
+        if subject not in SUBJECTS or measure not in MEASURES:
+            choices = f"{', '.join(SUBJECTS)}; measure one of {', '.join(MEASURES)}"
+            return _problem(400, f"subject must be one of {choices}")
+        return Answer(200, await self._monitor.talkers(subject, measure), _JSON)
 
     def _action(self, name: str) -> Handler:
         """Return the handler of a command that changes something."""
@@ -234,16 +237,12 @@ class StatusPages:
         headers = {"WWW-Authenticate": 'Basic realm="imapshield", charset="UTF-8"'}
         if not password:
             return Answer(401, b"log in\n", headers=headers)
-        if self._login.is_cached(user, password):
+        refusal = await self._attempts.refusal(request.client_host(), user, password)
+        if refusal is None:
             return None
-        wait = self._rate.take(request.client_host(), self._now())
-        if wait:
-            return Answer(429, b"too many attempts\n", headers={"Retry-After": str(ceil(wait))})
-        try:
-            is_right = await self._login.check(user, password)
-        except Unavailable:
-            return Answer(503, b"passwords cannot be checked now\n")
-        return None if is_right else Answer(401, b"wrong name or password\n", headers=headers)
+        if refusal.status != 401:
+            headers = _retry_after(refusal)
+        return Answer(refusal.status, f"{refusal.text}\n".encode(), headers=headers)
 
 
 def _cookie(request: AdminRequest) -> str:
@@ -268,6 +267,10 @@ def _is_same_origin(request: AdminRequest) -> bool:
     origin = request.header("origin")
     hosts = {request.header("host"), request.header("x-forwarded-host")} - {""}
     return not origin or urlsplit(origin).netloc in hosts
+
+
+def _retry_after(refusal: Refusal) -> dict[str, str]:
+    return {"Retry-After": str(refusal.seconds)} if refusal.seconds else {}
 
 
 def _redirect(path: str) -> Answer:

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from imapshield.admin.metrics import is_available as has_metrics
 from imapshield.admin.monitor import Monitor
-from imapshield.admin.web_login import FileLogin, TokenLogin
+from imapshield.admin.web_login import FileLogin, LoginReports, TokenLogin
 from imapshield.admin.web_pages import StatusPages, open_pages
 from imapshield.admin.web_site import BoundedSite
 from imapshield.auth_option import readable
@@ -54,6 +54,7 @@ class WebPorts:
     Args:
         settings: the configuration.
         monitor: looks at the server.
+        reports: remembers logins.
         certificates: for endpoints with TLS.
         reactor: the reactor.
 
@@ -62,7 +63,12 @@ class WebPorts:
     """
 
     def __init__(
-        self, settings: Settings, monitor: Monitor, certificates: Certificates, reactor: Any
+        self,
+        settings: Settings,
+        monitor: Monitor,
+        reports: LoginReports,
+        certificates: Certificates,
+        reactor: Any,
     ) -> None:
         self.monitor, self._reactor = monitor, reactor
         self._sites: list[tuple[str, Any, BoundedSite]] = []
@@ -79,7 +85,7 @@ class WebPorts:
                 )
             path = check_admin_auth(settings)
             self._login = FileLogin(path, reactor) if path else TokenLogin()
-            pages = StatusPages(monitor, self._login, reactor.seconds)
+            pages = StatusPages(monitor, self._login, reports, reactor.seconds)
             self._sites.append(
                 (f"--admin {text}", endpoint, BoundedSite(pages.handlers(), reactor))
             )

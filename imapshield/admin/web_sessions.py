@@ -113,3 +113,9 @@ class LoginRate:
         if wait:
             self._each.give_back(key, now)
         return wait
+
+    def give_back(self, address: str, now: float) -> None:
+        """Undo a `take` that has returned 0.0: the password was right."""
+        networks = networks_of(address)
+        self._each.give_back(networks[0] if networks else "", now)
+        self._all.give_back("", now)

@@ -4,7 +4,7 @@ Rules
 -----
 * A client gets no traceback, and no text that it has sent, but for the user name in the form of the login.
 * A request has at most `MAX_BODY` bytes, and a client that is slow or idle is disconnected after `TIMEOUT` seconds.
-* With `MAX_CLIENTS` connections, one more closes the oldest: whoever holds connections open locks nobody out.
+* With `MAX_CLIENTS` connections, one more closes the oldest: a client that holds connections open locks nobody out.
 """
 
 from collections.abc import Awaitable, Callable

@@ -43,6 +43,7 @@ class WorkMeter:
 
     Attributes:
         total: what all connections have done since the start.
+        history: who had most in the last minutes.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -50,6 +51,7 @@ class WorkMeter:
         self._reactor = reactor
         self._now: Callable[[], float] = reactor.seconds
         self._talkers = Talkers(self._now())
+        self.history = self._talkers.history
         self._counted: dict[int, Work] = {}  # by the number of an open connection
         self._working: set[Any] = set()
         self._loop = LoopingCall(self._collect)

@@ -108,7 +108,9 @@ class Authentication:
             self._refuse_banned(counted)
             login = self._check_in_turn(counted, lambda: authenticate(user, password))
         try:
-            return await self._finish_login(login, user, mechanism, _digest(password), counted)
+            return await self._finish_login(
+                login, user, mechanism, password_digest(password), counted
+            )
         finally:
             self._give_guess_back()
 
@@ -222,7 +224,7 @@ class Authentication:
         login = self._check_sasl(credentials, counted)
         try:
             secret = getattr(credentials, "token", None)
-            digest = None if secret is None else _digest(secret)
+            digest = None if secret is None else password_digest(secret)
             # With a token, the name that the client gave proves nothing.
             is_proved = not sasl.IBearerToken.providedBy(credentials)
             name = mechanism.decode()
@@ -387,6 +389,6 @@ class Authentication:
             logout()
 
 
-def _digest(password: bytes) -> bytes:
+def password_digest(password: bytes) -> bytes:
     """Return a digest of a password, with a key that is never stored, which only tells equal passwords from others."""
     return blake2b(password, key=_DIGEST_KEY, digest_size=16).digest()

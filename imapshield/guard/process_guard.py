@@ -123,7 +123,7 @@ class ProcessGuard:
     def connect(self, address: str, now: float) -> Arrival:
         """Decide about a new connection, whose client is at `address`."""
         is_trusted = address in self.trusted
-        ban = self._ban(address, now)
+        ban = self.ban_of(address, now)
         if ban is not None and not ban.strangers_only:
             self._refused[ban.network] = self._refused.get(ban.network, 0) + 1
             return Arrival(None, reached=BANNED, ban=ban, silent=True)
@@ -159,7 +159,8 @@ class ProcessGuard:
         ]
         return [*found, Refused("others", others, 0.0)] if others else found
 
-    def _ban(self, address: str, now: float) -> Ban | None:
+    def ban_of(self, address: str, now: float) -> Ban | None:
+        """Return the ban that applies to an address, or None."""
         # With report_only, bans are those of an earlier run without it.
         if address in self.trusted or self.limits.report_only:
             return None
@@ -294,7 +295,7 @@ class ProcessGuard:
         logged in from there, before their passwords are looked at.
         """
         address = connection.address
-        ban = self._ban(address, now)
+        ban = self.ban_of(address, now)
         if ban and not (ban.strangers_only and self.failures.may_try(address, user, now)):
             return BANNED
         return None if address in self.trusted else self.failures.begin_guess(address, user, now)

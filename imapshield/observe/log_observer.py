@@ -47,6 +47,7 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
         _INFO,
         "master login peer={peer} connection={connection} master={master_json} user={user_json}",
     ),
+    events.PageLoggedIn: (_INFO, "status page login peer={peer} user={user_json}"),
     events.LoginFailed: (
         _WARN,
         (

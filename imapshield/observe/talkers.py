@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from imapshield.observe.space_saving import Share, Summary
+from imapshield.observe.talker_history import TalkerHistory
 
 PERIODS: Mapping[str, float] = {"minute": 60.0, "ten minutes": 600.0, "day": 86400.0}
 """The periods by name, in seconds; each is a multiple of the one before."""
@@ -77,9 +78,14 @@ class _Half:
 
 
 class Talkers:
-    """Sums up the work of all connections. `now` is the time in seconds, of a clock that never goes back."""
+    """Sums up the work of all connections. `now` is the time in seconds, of a clock that never goes back.
+
+    Attributes:
+        history: who had most in the last minutes.
+    """
 
     def __init__(self, now: float) -> None:
+        self.history = TalkerHistory(now)
         self._halves = {name: (_Half(now), _Half(now)) for name in PERIODS}
         self._waiting: dict[tuple[str, str], dict[str, float]] = {}
         self._forget_waiting()
@@ -107,6 +113,7 @@ class Talkers:
         for key, batch in self._waiting.items():
             if batch:
                 current.summaries[key].add(batch)
+        self.history.add(self._waiting, now)
         self._forget_waiting()
         ended: _Half | None = None
         for name, seconds in PERIODS.items():

@@ -9,10 +9,15 @@ from imapshield import events
 from imapshield.admin.metrics import MAX_SERIES
 from imapshield.admin.monitor import MAX_DELAY, STATE_SECONDS
 from imapshield.admin.web_sessions import ATTEMPTS, IDLE_SECONDS
+from imapshield.limits import Limits
 from imapshield.observe.chart_history import SAMPLE_SECONDS
+from imapshield.observe.talker_history import POINT_SECONDS
 from tests.admin.web_case import Reply, WebCase
 
-PRIVATE = ("/api/state", "/api/history?range=hour")
+CHART = "/api/talkers?subject=address&measure=commands"
+PRIVATE = ("/api/state", "/api/history?range=hour", CHART)
+
+MAX_FAILED_PAIRS = Limits().max_failed_pairs
 
 
 def basic(password: str) -> str:
@@ -100,6 +105,52 @@ class LoginTests(WebCase):
         self.clock.advance(int(reply.headers["retry-after"]))
         self.assertEqual(self.log_in().status, 303)
 
+    def failures(self) -> list[events.LoginFailed]:
+        """Return what was reported of failed logins."""
+        return [e for e in self.server.events if isinstance(e, events.LoginFailed)]
+
+    def test_wrong_passwords_are_reported_and_counted(self) -> None:
+        """A wrong password of the page, or of /metrics, is a failed login in the log, in `why` and in the figures."""
+        self.log_in("x")
+        self.request("GET", "/metrics", authorization=basic("y"))
+        self.assertEqual(
+            self.failures(),
+            [events.LoginFailed(0, "192.0.2.1", "ops", "status-page")] * 2,
+        )
+        self.assertEqual(self.counters.logins["failed"], 2)
+        self.log_in()
+        self.assertEqual(self.server.events[-1], events.PageLoggedIn(0, "192.0.2.1", "ops"))
+
+    def test_guessers_are_banned(self) -> None:
+        """Somebody who guesses passwords of the page is banned from IMAP, too; old passwords of Prometheus ban nobody."""
+        attempts = MAX_FAILED_PAIRS + 3
+        for attempt in range(attempts):
+            self.clock.advance(60)
+            self.request("GET", "/metrics", peer="192.0.2.3", authorization=basic("old"))
+            self.request("GET", "/metrics", peer="192.0.2.2", authorization=basic(f"{attempt}"))
+        self.assertEqual([e.user for e in self.failures() if e.repeated][:1], ["ops"])
+        bans = [*self.server.factory.shared.admission.guard.bans.active(self.clock.seconds())]
+        self.assertEqual([ban.reason for ban in bans], ["max_failed_pairs"])
+        self.assertEqual(self.login.checks, attempts + MAX_FAILED_PAIRS)
+        for peer, status in (("192.0.2.2", 403), ("192.0.2.3", 200)):
+            reply = self.request("GET", "/metrics", peer=peer, authorization=basic("secret"))
+            self.assertEqual(reply.status, status)
+        self.cookie = ""
+        reply = self.log_in(peer="192.0.2.2")
+        self.assertIn(b"imapshield unban 192.0.2.2", reply.body)
+
+    def test_other_bans_leave_the_page_to_the_operator(self) -> None:
+        """An operator behind the address of a client that floods can log in, and unban it."""
+        admission = self.server.factory.shared.admission
+        admission.ban_by_operator("192.0.2.1", None)
+        self.assertEqual(self.log_in().status, 303)
+
+    def test_right_passwords_are_no_attempts(self) -> None:
+        """Prometheus may log in as often as it likes."""
+        for _ in range(3 * ATTEMPTS):
+            reply = self.request("GET", "/metrics", authorization=basic("secret"))
+            self.assertEqual(reply.status, 200)
+
     def test_forged_forms_are_refused(self) -> None:
         """A form without the token, with that of another cookie, or from another site changes nothing."""
         other = self.form_token()
@@ -165,7 +216,9 @@ class PageTests(WebCase):
         self.assertGreater(state["status"]["process_memory"], 1 << 20)
         self.assertIn("alice", [each["user"] for each in state["who"]])
         self.assertIn({"limit": "backlog", "action": "reset", "count": 1}, state["limits"])
-        self.assertIn("192.0.2.7", [row["key"] for row in state["talkers"]["tables"]["address"]])
+        self.assertIn("100 % of resets", state["talkers"]["headlines"][-1])
+        chart = json.loads(self.request("GET", CHART).body)
+        self.assertIn("192.0.2.7", [row["key"] for row in chart["rows"]])
 
     def test_ban_unban_and_kick(self) -> None:
         """The page bans and unbans, and resets connections. Mistakes are errors in words."""
@@ -203,6 +256,22 @@ class PageTests(WebCase):
         self.assertEqual(points["series"]["connections"], [0, 1, 1, 1])
         self.assertEqual(points["series"]["logins"], [0, 6, 0, 0])
         self.assertEqual(self.request("GET", "/api/history?range=year").status, 400)
+
+    def test_chart_of_talkers(self) -> None:
+        """The chart has those who have most, in amounts per second, and the sum of all others."""
+        for host in range(1, 9):
+            client = self.server.connect(f"192.0.2.{host}")
+            for _ in range(host):
+                client(b"a NOOP")
+            client.lose_connection()
+        for _ in range(2 * int(POINT_SECONDS)):
+            self.clock.advance(1)
+        chart = json.loads(self.request("GET", CHART).body)
+        self.assertEqual([*chart["series"]], [f"192.0.2.{n}" for n in (8, 7, 6, 5, 4)])
+        self.assertEqual(chart["series"]["192.0.2.8"], [0.8, 0.0])
+        self.assertEqual((chart["others"], chart["step"], chart["time"]), ([0.6, 0.0], 10, 1e9))
+        for query in ("subject=address&measure=x", "subject=connection&measure=busy", ""):
+            self.assertEqual(self.request("GET", f"/api/talkers?{query}").status, 400)
 
     def test_page_is_protected(self) -> None:
         """Pages may not be framed, run no script and load nothing that is not their own."""

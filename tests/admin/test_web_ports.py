@@ -31,6 +31,19 @@ class FakeMonitor:
         self.running = False
 
 
+class FakeReports:
+    """Remembers nothing."""
+
+    def is_banned(self, address: str) -> bool:
+        return False
+
+    def succeeded(self, address: str, user: str) -> None:
+        """Do nothing."""
+
+    def failed(self, address: str, user: str, password: str) -> None:
+        """Do nothing."""
+
+
 class WebPortsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = MemoryReactorClock()
@@ -39,7 +52,8 @@ class WebPortsTests(SynchronousTestCase):
     def ports(self, **settings: Any) -> WebPorts:
         """Return the ports of a server with these settings."""
         return WebPorts(
-            Settings(**settings), self.monitor, Certificates(self.reactor), self.reactor
+            *(Settings(**settings), self.monitor, FakeReports(), Certificates(self.reactor)),
+            self.reactor,
         )
 
     def answer(self, ports: WebPorts) -> dict[str, str]:
@@ -65,9 +79,9 @@ class WebPortsTests(SynchronousTestCase):
         answer = self.answer(ports)
         self.assertTrue(answer["url"].startswith("http://"))
         login = TokenLogin()
-        self.assertTrue(login.is_cached("", login.token))
-        self.assertFalse(login.is_cached("", answer["token"]))
-        self.assertFalse(login.is_cached("", "ä\udc80"))
+        for token, is_right in ((login.token, True), (answer["token"], False), ("ä\udc80", False)):
+            checked = Deferred.fromCoroutine(login.check("", token))
+            self.assertEqual(self.successResultOf(checked), is_right)
         self.successResultOf(Deferred.fromCoroutine(ports.close()))
         self.assertFalse(self.monitor.running)
 
@@ -139,7 +153,6 @@ class FileLoginTests(TestCase):
         ):
             found = yield Deferred.fromCoroutine(login.check(user, password))
             self.assertEqual(found, is_right)
-        self.assertTrue(login.is_cached("ops", "secret"))
         self.assertTrue(login.may_stay("ops"))
         users.remove(path, "ops")
         looks.pop()()

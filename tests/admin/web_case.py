@@ -12,6 +12,7 @@ from imapshield.admin.web_login import Unavailable
 from imapshield.admin.web_pages import StatusPages, open_pages
 from imapshield.admin.web_site import BoundedSite
 from imapshield.control.commands import BanCommands, ConnectionCommands
+from imapshield.control.page_logins import PageLogins
 from imapshield.control.work_meter import WorkMeter
 from imapshield.observe.counters import Counters
 from imapshield.observe.reactor_delay import ReactorDelay
@@ -36,9 +37,6 @@ class FakeLogin:
         if not self.is_available:
             raise Unavailable
         return password == "secret"
-
-    def is_cached(self, user: str, password: str) -> bool:
-        return False
 
 
 class Transport(StringTransport):
@@ -84,12 +82,14 @@ class WebCase(SynchronousTestCase):
         }
         delay = ReactorDelay(self.clock)
         self.monitor = Monitor(
-            handlers, self.counters, delay, lambda: self.meter.total, self.clock, lambda: 1e9
+            *(handlers, self.counters, delay, lambda: self.meter.total, self.meter.history),
+            *(self.clock, lambda: 1e9),
         )
         self.meter.start(self.server.factory)
         self.monitor.start()
         self.login = FakeLogin()
-        pages = StatusPages(self.monitor, self.login, now)
+        logins = PageLogins(self.server.factory, now)
+        pages = StatusPages(self.monitor, self.login, logins, now)
         self.site = BoundedSite(pages.handlers(), self.clock)
         self.open_site = BoundedSite(open_pages(self.monitor), self.clock)
         self.cookie = ""

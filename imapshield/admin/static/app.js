@@ -1,5 +1,5 @@
 // The status page: asks the server every few seconds, and shows what it answers. Texts of clients are only ever textContent.
-import {Chart} from "/charts.js";
+import {Chart, StackedChart} from "/charts.js";
 
 const STATE_SECONDS = 5, HOUR_SECONDS = 10, DAY_SECONDS = 60;
 const SPANS = {hour: 3600, day: 86400};
@@ -46,7 +46,18 @@ const CHARTS = [
 ];
 const charts = CHARTS.map((spec) => new Chart(spec, byId("charts")));
 
-let range = "hour", subject = "address", state = null, answered = 0, timer = null;
+const TALKER_MINUTES = 20;
+// From here on it is worth a headline who causes the work: commands per second, a share of one processor, or resets.
+const BUSY = {commands: 20, share: 0.1, resets: 10};
+const MEASURES = {
+  commands: {title: "Commands", format: count, floor: 4},
+  octets: {title: "Octets", format: bytes, floor: 1000},
+  busy: {title: "CPU time", format: seconds, floor: 0.01},
+};
+const OTHERS = "others", OTHERS_COLOUR = 5;
+const talkersChart = new StackedChart({}, byId("talkers-chart"));
+
+let range = "hour", subject = "address", measure = "commands", state = null, answered = 0, timer = null;
 
 async function ask(path, options) {
   const response = await fetch(path, {credentials: "same-origin", signal: AbortSignal.timeout(10000), ...options});
@@ -145,14 +156,40 @@ function shareCell(value) {
   return element("span", "share", meter, percent(value));
 }
 
-function showTalkers() {
+// Who stays in the chart keeps a colour.
+const colours = new Map();
+function chooseColours(keys) {
+  for (const key of colours.keys()) if (!keys.includes(key)) colours.delete(key);
+  for (const key of keys) {
+    const used = [...colours.values()];
+    if (!colours.has(key)) colours.set(key, [0, 1, 2, 3, 4].find((colour) => !used.includes(colour)));
+  }
+}
+
+function showTalkersChart(chart) {
+  const keys = Object.keys(chart.series);
+  chooseColours(keys);
+  const series = [...keys.map((key) => [key, key, colours.get(key)]), [OTHERS, OTHERS, OTHERS_COLOUR]];
+  talkersChart.spec = {...MEASURES[measure], unit: `per second, last ${TALKER_MINUTES} minutes`, series};
+  talkersChart.show({...chart, series: {...chart.series, [OTHERS]: chart.others}}, 60 * TALKER_MINUTES);
+}
+
+function coloured(key) {
+  return colours.has(key) ? element("span", `key k${colours.get(key)}`, key) : key;
+}
+
+function showTalkers(chart) {
   const {talkers} = state;
   byId("talkers-period").textContent = `last ${age(talkers.seconds)}: ${count(talkers.totals.commands)} commands, ${bytes(talkers.totals.octets)}, ${seconds(talkers.totals.busy)} of CPU time`;
   const action = (key) => (subject === "user" ? kickButton(key, key) : banButton(key));
-  const rows = talkers.tables[subject].map((row) => [row.key, shareCell(row.commands), percent(row.octets), percent(row.busy), percent(row.resets), action(row.key)]);
-  table(byId("talkers"), [subject, "commands", "~>octets", "~>CPU", ">resets", ">"], rows, "Nobody does anything.");
-  const lines = talkers.headlines.map((line) => line.replace(/ busy$/, " CPU time"));
-  const headlines = talkers.totals.commands >= 100 ? lines : [];
+  showTalkersChart(chart);
+  const shares = (row) => ["commands", "octets", "busy"].map((name) => (name === measure ? shareCell(row[name]) : percent(row[name])));
+  const heads = Object.entries({commands: "commands", octets: "octets", busy: "CPU"}).map(([name, head]) => (name === measure ? head : `~>${head}`));
+  const rows = chart.rows.map((row) => [coloured(row.key), ...shares(row), percent(row.resets), action(row.key)]);
+  table(byId("talkers"), [subject, ...heads, ">resets", ">"], rows, "Nobody does anything.");
+  const {commands, busy, resets} = talkers.totals;
+  const isBusy = commands >= BUSY.commands * talkers.seconds || busy >= BUSY.share * talkers.seconds || resets >= BUSY.resets;
+  const headlines = isBusy ? talkers.headlines.map((line) => line.replace(/ busy$/, " CPU time")) : [];
   byId("headlines").replaceChildren(...headlines.slice(0, 1).map((line) => element("p", "", line)), element("p", "", headlines.slice(1).join(" · ")));
   byId("headlines").hidden = !headlines.length;
 }
@@ -176,12 +213,18 @@ async function refreshCharts() {
   for (const chart of charts) chart.show(points, SPANS[range]);
 }
 
+async function refreshTalkers() {
+  const asked = [subject, measure];
+  const chart = await ask(`/api/talkers?${new URLSearchParams({subject, measure})}`);
+  if (asked[0] === subject && asked[1] === measure) showTalkers(chart);
+}
+
 async function refresh() {
   state = await ask("/api/state");
   answered = Date.now();
   if (!points) await refreshCharts();
   showTiles(points);
-  showTalkers();
+  await refreshTalkers();
   showTables();
 }
 
@@ -219,7 +262,8 @@ async function tick() {
 }
 
 choose("range", "range", (name) => { range = name; nextCharts = 0; tick(); });
-choose("subject", "subject", (name) => { subject = name; if (state) showTalkers(); });
+choose("subject", "subject", (name) => { subject = name; nextState = 0; tick(); });
+choose("measure", "measure", (name) => { measure = name; nextState = 0; tick(); });
 byId("ban").addEventListener("submit", async (event) => {
   event.preventDefault();
   const {network, seconds: time} = event.target.elements;

@@ -1,4 +1,5 @@
-// Line charts in SVG. A chart is {title, unit, series: [[key, label]], format, floor}: `floor` is the least top of its axis.
+// Charts in SVG. A chart is {title, unit, series: [[key, label, colour]], format, floor}: `floor` is the least top of its
+// axis, and the colour is a number, by default that of the series.
 const NS = "http://www.w3.org/2000/svg";
 const HEIGHT = 150, LEFT = 46, RIGHT = 8, TOP = 8, BOTTOM = 20;
 
@@ -54,8 +55,8 @@ export class Chart {
   draw() {
     const {spec, data, drawing} = this;
     this.width = Math.max(200, drawing.clientWidth);
-    const lines = spec.series.map(([key]) => data.series[key]);
-    const highest = Math.max(spec.floor, ...lines.flat());
+    const lines = this.lines();
+    const highest = Math.max(spec.floor, ...this.tops(lines).flat());
     const step = Math.max(nice(highest / 3), spec.step || 0);
     this.top = Math.ceil(highest / step - 0.0001) * step;
     drawing.replaceChildren();
@@ -66,7 +67,7 @@ export class Chart {
       drawing.append(svg("text", {x: LEFT - 6, y: y + 4, "text-anchor": "end"}, spec.format(value)));
     }
     this.times();
-    lines.forEach((values, number) => this.line(values, number, lines.length));
+    lines.forEach((values, number) => this.line(values, number, lines));
     this.mark = drawing.appendChild(svg("g", {}));
     this.describe(lines);
   }
@@ -83,14 +84,27 @@ export class Chart {
     }
   }
 
-  line(values, number, count) {
+  lines() {
+    return this.spec.series.map(([key]) => this.data.series[key]);
+  }
+
+  // The values at which the lines are drawn.
+  tops(lines) {
+    return lines;
+  }
+
+  colour(number) {
+    return this.spec.series[number][2] ?? number;
+  }
+
+  line(values, number, lines) {
     if (!values.length) return;
     const points = values.map((value, index) => `${this.x(index).toFixed(1)},${this.y(value).toFixed(1)}`);
     if (values.length === 1) {
       this.drawing.append(svg("circle", {class: `f${number}`, cx: this.x(0), cy: this.y(values[0]), r: 3}));
       return;
     }
-    if (count === 1 || number === 0 && this.spec.fill) {
+    if (lines.length === 1 || number === 0 && this.spec.fill) {
       const base = this.y(0);
       const area = `${this.x(0)},${base} ${points.join(" ")} ${this.x(values.length - 1)},${base}`;
       this.drawing.append(svg("polygon", {class: `area f${number}`, points: area}));
@@ -106,7 +120,7 @@ export class Chart {
     unit.textContent = spec.unit;
     const keys = spec.series.map(([, label], number) => {
       const key = document.createElement("span");
-      key.className = "key";
+      key.className = `key k${this.colour(number)}`;
       const value = lines[number].at(-1);
       key.textContent = `${label} ${value === undefined ? "–" : spec.format(value)}`.trim();
       return key;
@@ -117,7 +131,7 @@ export class Chart {
 
   point(event) {
     const {spec, data} = this;
-    const lines = spec.series.map(([key]) => data.series[key]);
+    const lines = this.lines(), tops = this.tops(lines);
     if (!lines[0].length) return;
     const box = this.drawing.getBoundingClientRect();
     const at = (event.clientX - box.left) * this.width / box.width;
@@ -125,7 +139,7 @@ export class Chart {
     const index = Math.min(lines[0].length - 1, Math.max(0, lines[0].length - 1 - back));
     const x = this.x(index);
     this.mark.replaceChildren(svg("line", {class: "cross", x1: x, x2: x, y1: TOP, y2: HEIGHT - BOTTOM}));
-    lines.forEach((values, number) => this.mark.append(svg("circle", {class: `f${number}`, cx: x, cy: this.y(values[index]), r: 3.5})));
+    tops.forEach((values, number) => this.mark.append(svg("circle", {class: `f${this.colour(number)}`, cx: x, cy: this.y(values[index]), r: 3.5})));
     const time = data.time - (lines[0].length - 1 - index) * data.step;
     const texts = spec.series.map(([, label], number) => `${spec.format(lines[number][index])} ${label}`.trim());
     this.tip.textContent = [clock(time), ...texts].join("\n");
@@ -137,5 +151,25 @@ export class Chart {
   leave() {
     this.tip.hidden = true;
     if (this.mark) this.mark.replaceChildren();
+  }
+}
+
+// A chart whose series are parts of a sum, one above the other; the first is the lowest.
+export class StackedChart extends Chart {
+  tops(lines) {
+    let sums = null;
+    return lines.map((values) => {
+      sums = values.map((value, index) => value + (sums ? sums[index] : 0));
+      return sums;
+    });
+  }
+
+  line(values, number, lines) {
+    const tops = this.tops(lines);
+    const upper = tops[number], lower = number ? tops[number - 1] : upper.map(() => 0);
+    // A point is the step that ends at its time, so that the first one is seen.
+    const step = (value, index) => [index - 1, index].map((i) => `${Math.max(LEFT, this.x(i)).toFixed(1)},${this.y(value).toFixed(1)}`);
+    const points = [...upper.flatMap(step), ...lower.flatMap(step).reverse()];
+    this.drawing.append(svg("polygon", {class: `f${this.colour(number)}`, points: points.join(" ")}));
   }
 }
