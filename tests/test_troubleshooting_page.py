@@ -36,6 +36,14 @@ def letters(text: str) -> int:
     return len(re.sub(r"\W", "", text))
 
 
+def literal(node: ast.Constant | ast.JoinedStr) -> str:
+    """Return the text of a string, or of an f-string, with NUL for what is not fixed."""
+    if isinstance(node, ast.Constant):
+        return re.sub(r"\{[^{}]*\}", "\0", str(node.value))
+    parts = [v.value if isinstance(v, ast.Constant) else "\0" for v in node.values]
+    return "".join(map(str, parts))
+
+
 class Source:
     """The modules of the package, to find what text an expression can have."""
 
@@ -70,11 +78,8 @@ class Source:
 
     def _texts(self, node: ast.expr, scope: ast.AST) -> Iterator[str]:
         """Return the texts that an expression can have."""
-        if isinstance(node, ast.Constant):
-            yield re.sub(r"\{[^{}]*\}", "\0", str(node.value))
-        elif isinstance(node, ast.JoinedStr):
-            parts = [v.value if isinstance(v, ast.Constant) else "\0" for v in node.values]
-            yield "".join(map(str, parts))
+        if isinstance(node, (ast.Constant, ast.JoinedStr)):
+            yield literal(node)
         elif isinstance(node, ast.BinOp):
             for left in self._texts(node.left, scope):
                 for right in self._texts(node.right, scope):
@@ -84,10 +89,14 @@ class Source:
                 if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == node.id:
                     yield from self._texts(each.value, scope)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            function = self.functions.get(node.func.id)
-            for each in ast.walk(function) if function else ():
-                if isinstance(each, ast.Return) and each.value is not None:
-                    yield from self._texts(each.value, function or scope)
+            yield from self._returned(node.func.id)
+
+    def _returned(self, name: str) -> Iterator[str]:
+        """Return the texts that a function of the package can return."""
+        function = self.functions.get(name)
+        for each in ast.walk(function) if function else ():
+            if function and isinstance(each, ast.Return) and each.value is not None:
+                yield from self._texts(each.value, function)
 
 
 def explained() -> str:
