@@ -18,6 +18,7 @@ from imapshield.control.socket_file import client_path
 from imapshield.cred import users
 from imapshield.first_run import FirstRunFolder
 from imapshield.guard.bans import ban_target
+from imapshield.setup import options as setup_options
 from imapshield.state_file import (
     COMMAND_ADVICE,
     DEFAULT_NAME,
@@ -74,6 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands: Any = parser.add_subparsers(required=True, metavar="COMMAND")
     user_commands.add_commands(commands)
+    setup_options.add_command(commands)
     folder = _folder()
     state = default_path(os.environ, folder)
     for name, run, text in (

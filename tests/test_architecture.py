@@ -111,11 +111,20 @@ RULES = {
             "guard.bans",
             "mail_commands",
             "operator_commands",
+            "setup.options",
             "state_file",
             "user_commands",
         )
     ),
     "command_definitions": Rule(never=IO_MODULES),
+    "setup.options": Rule(("setup.setup_command",)),
+    "setup": Rule(
+        (
+            *("__init__", "certificates", "check_command", "config", "cred", "first_run"),
+            *("process.server_user", "user_commands"),
+        ),
+        ("OpenSSL",),
+    ),
     "check_command": Rule(("config_check", "tap"), ("twisted",)),
     "config_check": Rule(
         (
