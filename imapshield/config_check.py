@@ -222,12 +222,12 @@ def _bind_problem(endpoint: Any) -> Finding | None:
     port, interface = getattr(endpoint, "_port", None), getattr(endpoint, "_interface", "")
     if not isinstance(port, int) or not isinstance(interface, str):
         return None  # a UNIX socket, or one that the system passes
-    is_ipv6 = ":" in interface or "6" in type(endpoint).__name__
-    family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+    # Twisted chooses the family by the address, too: that of an IPv6 endpoint for all addresses is "::".
+    family = socket.AF_INET6 if ":" in interface else socket.AF_INET
     try:
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((interface or ("::" if is_ipv6 else ""), port))
+            probe.bind((interface, port))
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return WARNING, "another program uses this address, or the server runs already"

@@ -141,6 +141,12 @@ class CheckConfigTests(CommandLineTestCase):
         self.assertIn(f"--listen {listen}: clients see TLS, then PLAIN, LOGIN", text)
         self.assertIn(f"--listen {listen}: another program uses this address", text)
 
+    def test_endpoint_with_tls_on_one_address(self) -> None:
+        """An endpoint with TLS may be on one IPv4 address, although such endpoints are IPv6 by default."""
+        certificate = self.file("c.pem", b"".join(self_signed("mail.example.org")))
+        arguments = "--certificate", certificate, "--listen", "imaps:0:interface=127.0.0.1"
+        self.assertNotIn("error  ", self.check(*self.options, *arguments)[1])
+
     def test_scram(self) -> None:
         """SCRAM is named if all users have secrets of it."""
         users.set_hash(self.users, "alice", passwords.hash_scram(b"secret", iterations=4096))

@@ -73,9 +73,8 @@ def _authority(certificate: str) -> list[str]:
 
 def _more(answers: Answers, place: Place) -> list[tuple[str, str]]:
     tool = shlex.quote(program("imapshield"))
-    control = ""
-    if place.is_system and answers.start == "hand":
-        control = f" --control {shlex.quote(control_path(place))}"
+    path = control_path(answers, place)
+    control = f" --control {shlex.quote(path)}" if path else ""
     more = [
         (f"{tool} status{control}", "shows what the server does; `top`, `who` and `why` tell more"),
         (f"{tool} passwd {shlex.quote(place.users)} NAME", "adds a user, or changes a password"),

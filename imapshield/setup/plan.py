@@ -8,8 +8,9 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
 from imapshield.cred.realm import MailRoot
+from imapshield.first_run import FirstRunFolder
 from imapshield.setup.answers import Answers
-from imapshield.setup.place import SYSTEM_USER, Place, can_read, group_of
+from imapshield.setup.place import SYSTEM_STATE, SYSTEM_USER, Place, can_read, group_of
 from imapshield.setup.steps import Directory, File, Owner, Password, Step, SystemUser
 from imapshield.setup.unit_file import contrib, unit_file
 
@@ -139,12 +140,12 @@ def config_text(answers: Answers, place: Place) -> str:
             f"certificate = {_toml(certificate)}",
         ]
         lines += [f"key = {_toml(key)}"] if key else []
-    if place.is_system:
-        lines += ["", "# Bans are kept here over a restart."]
-        lines += [f"state = {_toml(os.path.join(place.state, 'guard.sqlite'))}"]
-        if answers.start == "hand":
-            lines += ["", "# `imapshield status --control FILE` asks the server here."]
-            lines += [f"control = {_toml(control_path(place))}"]
+    lines += ["", "# Bans are kept here over a restart."]
+    lines += [f"state = {_toml(os.path.join(place.state, 'guard.sqlite'))}"]
+    control = control_path(answers, place)
+    if control is not None:
+        lines += ["", "# `imapshield status --control FILE` asks the server here."]
+        lines += [f"control = {_toml(control)}"]
     lines += [
         "",
         "# The limits fit a server with thousands of clients. `twistd imapshield --limit help` explains each.",
@@ -154,8 +155,14 @@ def config_text(answers: Answers, place: Place) -> str:
     return "\n".join(lines) + "\n"
 
 
-def control_path(place: Place) -> str:
-    """Return the control socket of a system server that is started by hand: only systemd makes /run/imapshield."""
+def control_path(answers: Answers, place: Place) -> str | None:
+    """Return the control socket; None for that which all commands know.
+
+    Only systemd makes /run/imapshield, and a server that root starts for another user cannot write in root's home.
+    """
+    usual = FirstRunFolder.from_environ(os.environ).folder
+    if place.state == usual or (place.state == SYSTEM_STATE and answers.start == "systemd"):
+        return None
     return os.path.join(place.state, "control")
 
 
