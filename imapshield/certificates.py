@@ -12,8 +12,9 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, ClassVar
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, DeferredLock
@@ -25,7 +26,7 @@ from zope.interface import implementer
 
 from imapshield.config import ConfigError
 from imapshield.credentials import credential_path
-from imapshield.tls import Certificate, load_directory, load_file, pem_files
+from imapshield.tls import Certificate, apply_policy, load_directory, load_file, pem_files
 
 RELOAD_SECONDS = 1.0
 """Seconds between two looks at the files of certificates. A look is a few system calls in a thread."""
@@ -46,20 +47,24 @@ _log = Logger(namespace="imapshield")
 class PairFiles:
     """The files of one certificate, as for `tls.load_file`.
 
-    `option` is what messages name instead of ``--certificate``.
+    `option` is what messages name instead of ``--certificate``. If it `is_automatic`, the server itself obtains the
+    certificate, which need not be there yet, and is renewed without a warning.
     """
 
     certificate: str
     key: str | None = None
     chain: str | None = None
     option: str = ""
+    is_automatic: bool = False
 
     def paths(self) -> list[str]:
         """Return the files."""
         return [path for path in (self.certificate, self.key, self.chain) if path]
 
     def load(self, _: Sequence[str]) -> list[Certificate]:
-        """Return the certificate."""
+        """Return the certificate; none if it may be absent, and is."""
+        if self.is_automatic and not os.path.exists(self.certificate):
+            return []
         return [load_file(self.certificate, self.key, self.chain, self.option)]
 
 
@@ -82,6 +87,7 @@ class DirectoryFiles:
     """
 
     directory: str
+    is_automatic: ClassVar[bool] = False
 
     @property
     def option(self) -> str:
@@ -112,6 +118,7 @@ class CertificateSource:
     """The certificates of one option. Each client gets the one for the name that it asks for (SNI).
 
     A client that asks for another name, or for none, gets the certificate of the first file in alphabetical order.
+    While there is none, handshakes fail at once: a client that was offered no TLS might send its password without it.
 
     Args:
         files: where they are.
@@ -139,7 +146,8 @@ class CertificateSource:
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:  # noqa: ARG002
         """Return a connection with the default certificate, which is replaced when the client has named the server."""
-        return SSL.Connection(self.certificates[0].context, None)
+        context = self.certificates[0].context if self.certificates else _no_certificate()
+        return SSL.Connection(context, None)
 
     def look(self) -> _Look:
         """Look at the files, and read them if they have changed. Runs in a thread, and raises nothing."""
@@ -205,6 +213,11 @@ class CertificateSource:
         context = self._by_name.get(name) or self._by_name.get(wildcard)
         if context is not None:
             connection.set_context(context)
+
+
+@cache
+def _no_certificate() -> SSL.Context:
+    return apply_policy(SSL.Context(SSL.TLS_METHOD))
 
 
 def _no_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:  # noqa: ARG001
@@ -321,7 +334,11 @@ class Certificates:
         for source in self._sources:
             for each in source.certificates:
                 days = (each.expires - self._now()).total_seconds() / 86400
-                if days > EXPIRY_DAYS:
+                warn_days = float(EXPIRY_DAYS)
+                if source.files.is_automatic:
+                    # A third of the lifetime remains for the renewal; authorities have certificates for a week, too.
+                    warn_days = min(warn_days, (each.expires - each.starts) / timedelta(days=5))
+                if days > warn_days:
                     continue
                 seconds, last = self._clock.seconds(), self._warned.get(each.option)
                 if (

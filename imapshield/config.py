@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
+from imapshield.acme import acme_names
 from imapshield.guard.networks import THIS_MACHINE, parse_network
 from imapshield.limits import REPORTABLE, Limits
 
@@ -30,10 +31,13 @@ _TOML_TYPES: dict[str, type] = {
     **dict.fromkeys(("default-domain", "master-users"), str),
     **dict.fromkeys(("exact-user-names", "no-rehash", "no-special-folders"), bool),
     **dict.fromkeys(("admin", "admin-auth", "metrics", "log-format"), str),
+    **dict.fromkeys(("acme-email", "acme-http", "acme-server", "acme-state"), str),
     **dict.fromkeys(
         ("strict-backlog", "report-only", "verbose", "follow-symlinks", "no-text-index"), bool
     ),
-    **dict.fromkeys(("listen", "auth", "limit", "report-only-limit", "proxy", "trust"), list),
+    **dict.fromkeys(
+        ("listen", "auth", "limit", "report-only-limit", "proxy", "trust", "acme"), list
+    ),
 }
 _TYPE_NAMES = {str: "a string", bool: "true or false", list: "a list of strings"}
 
@@ -71,6 +75,11 @@ class Settings:
         no_rehash: whether hashes of other servers in password files stay as they are.
         certificate: path of a PEM file with the certificate and its chain; None disables STARTTLS.
         key: path of a PEM file with the private key; by default it is in the file `certificate`.
+        acme: the names in the certificate that the server obtains by itself; empty if it does not.
+        acme_email: the address that the authority gets, or None.
+        acme_http: where the authority asks: a port on all addresses, or the description of an endpoint.
+        acme_server: the URL of the authority.
+        acme_state: the directory of its account and certificate; None for the default.
         verbose: also log connections that never log in.
         proxy: the networks of proxies, whose connections begin with a PROXY header.
         trust: the networks without rates and bans.
@@ -99,6 +108,11 @@ class Settings:
     no_rehash: bool = False
     certificate: str | None = None
     key: str | None = None
+    acme: tuple[str, ...] = ()
+    acme_email: str | None = None
+    acme_http: str = acme_names.DEFAULT_HTTP
+    acme_server: str = acme_names.DEFAULT_SERVER
+    acme_state: str | None = None
     verbose: bool = False
     proxy: tuple[str, ...] = ()
     trust: tuple[str, ...] = THIS_MACHINE
@@ -144,6 +158,7 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         no_rehash=options.get("no-rehash", False),
         certificate=options.get("certificate"),
         key=options.get("key"),
+        **_acme(options),
         verbose=options.get("verbose", False),
         proxy=_networks("proxy", options.get("proxy", ())),
         trust=_networks("trust", options.get("trust", THIS_MACHINE)),
@@ -164,15 +179,41 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         )
     if settings.key is not None and settings.certificate is None:
         raise ConfigError("--key needs --certificate: add --certificate PEM")
-    for text in settings.listen:
-        if settings.certificate is None and text.removeprefix("haproxy:").startswith("imaps"):
-            raise ConfigError(f"--listen {text} needs --certificate: add --certificate PEM")
+    if settings.acme and settings.certificate is not None:
+        raise ConfigError("--acme and --certificate exclude each other: remove one of them")
+    for text in settings.listen if settings.certificate is None and not settings.acme else ():
+        if text.removeprefix("haproxy:").startswith("imaps"):
+            raise ConfigError(
+                f"--listen {text} needs --certificate: add --certificate PEM, or --acme NAME"
+            )
     if settings.admin_auth is not None and settings.admin is None:
         raise ConfigError("--admin-auth needs --admin: add --admin tcp:8143:interface=127.0.0.1")
     if settings.log_format not in LOG_FORMATS:
         raise ConfigError(f"--log-format {settings.log_format}: must be {' or '.join(LOG_FORMATS)}")
     _check_names(settings.separator, settings.prefix)
     return settings
+
+
+def _acme(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of ``--acme`` and its companions."""
+    given: dict[str, Any] = {}
+    for name, read in (
+        ("acme", acme_names.host_names),
+        ("acme-email", acme_names.email_address),
+        ("acme-http", str),
+        ("acme-server", acme_names.server_url),
+        ("acme-state", str),
+    ):
+        if name in options:
+            try:
+                given[name.replace("-", "_")] = read(options[name])
+            except ValueError as error:
+                shown = "" if name == "acme" else f" {options[name]}"
+                raise ConfigError(f"--{name}{shown}: {error}") from None
+    if given and "acme" not in given:
+        option = next(iter(given)).replace("_", "-")
+        raise ConfigError(f"--{option} needs --acme: add --acme mail.example.org")
+    return given
 
 
 def _networks(option: str, given: str | Sequence[str]) -> tuple[str, ...]:
@@ -252,7 +293,7 @@ def _option_value(name: str, value: object) -> object:
         return str(value)
     if value == "":
         raise ConfigError(f"{name} needs a value")
-    if name in ("listen", "auth", "proxy", "trust") and isinstance(value, str):
+    if name in ("listen", "auth", "proxy", "trust", "acme") and isinstance(value, str):
         return [value]
     expected = _TOML_TYPES[name]
     items = value if isinstance(value, list) else ()

@@ -79,6 +79,17 @@ def server_endpoint(reactor: Any, description: str, certificates: Certificates) 
     return wrapServerTLS(source, serverFromString(reactor, plain), reactor)
 
 
+def plain_endpoint(reactor: Any, description: str) -> Any:
+    """Return the endpoint without TLS of a port, on all addresses, or of the description of a Twisted endpoint.
+
+    Raises:
+        Exception: the description is invalid; parsers are plugins and may raise anything.
+    """
+    if description.isdecimal():
+        description = _tcp([description])
+    return serverFromString(reactor, description)
+
+
 def uses_tls(description: str) -> bool:
     """Return whether clients of the endpoint use TLS from the first byte."""
     return description.removeprefix("haproxy:").partition(":")[0] in ("imaps", "tls", "ssl")

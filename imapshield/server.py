@@ -14,6 +14,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from imapshield import __version__
+from imapshield.acme.acme_service import AcmeService
 from imapshield.auth_option import make_chain, make_checker, mechanisms, quota_of, set_rehashing
 from imapshield.certificates import Certificates, pair_files
 from imapshield.config import ConfigError, Settings
@@ -57,9 +58,11 @@ def make_server(settings: Settings, reactor: Any, process: Process = Process()) 
         ConfigError: the settings cannot be used.
     """
     certificates = _certificates(settings, reactor)
+    folder, acting = FirstRunFolder.from_environ(os.environ).folder, process.user.acting
+    acme = AcmeService(settings, certificates, reactor, os.environ, folder, acting)
     endpoints = [(text, listen_endpoint(reactor, text, certificates)) for text in settings.listen]
     check_as_user(settings, process, certificates)
-    return _make_server(settings, reactor, process, certificates, endpoints)
+    return _make_server(settings, reactor, process, certificates, acme, endpoints)
 
 
 def _make_server(
@@ -67,6 +70,7 @@ def _make_server(
     reactor: Any,
     process: Process,
     certificates: Certificates,
+    acme: AcmeService,
     endpoints: Sequence[tuple[str, Any]],
 ) -> ShieldService:
     limits = settings.limits
@@ -98,6 +102,7 @@ def _make_server(
         *(factory, realm, certificates, checkers, log, (proxies, only_proxies)),
         *(ban_command, reactor),
         on_checkers=lambda: _keep_decoys(state, checkers),
+        on_reload=acme.retry,
     )
     operator.connect(factory, certificates, first_run.folder, process.user.acting)
     control_process = ProcessControl(
@@ -121,6 +126,7 @@ def _make_server(
         operator.start()
         user_watch.start()
         certificates.start()
+        acme.start()
         control_process.start(process.signals)
 
     def close_off(text: str, port: Any) -> None:
@@ -137,10 +143,11 @@ def _make_server(
 
     def listening(ports: Sequence[tuple[str, str]]) -> None:
         operator.open()
+        acme.open()
         announce(ports)
 
     on_stop: list[Callable[[], Any]] = [
-        *(operator.close, certificates.stop, user_watch.stop),
+        *(operator.close, acme.close, certificates.stop, user_watch.stop),
         lambda: _close_checkers([*checkers, *chain.masters]),
         *([] if ban_command is None else [ban_command.stop]),
         *(stop_freeing, realm.close, state.stop, admission.report_refused),

@@ -117,7 +117,7 @@ class ShieldService(Service):
             if failures:
                 while ports:
                     ports.pop()[1].stopListening()
-                raise CannotServe(f"cannot listen on {text}: {_advice(failures[0].value)}")
+                raise CannotServe(f"cannot listen on {text}: {listen_advice(failures[0].value)}")
         for text, port in ports:
             self.on_port(text, port)
         if self.on_listening is not None:
@@ -186,16 +186,16 @@ def _address_text(address: Any) -> str:
     return os.fsdecode(name) if name else str(address)
 
 
-def _advice(error: BaseException | None) -> str:
+def listen_advice(error: BaseException | None, option: str = "--listen") -> str:
     """Return why listening failed, and what to do."""
     cause = error.socketError if isinstance(error, CannotListenError) else error
     code = getattr(cause, "errno", None)
     if code == errno.EADDRINUSE:
-        return "another program uses this address; stop it, or choose another with --listen"
+        return f"another program uses this address; stop it, or choose another with {option}"
     if code == errno.EACCES:
         return "permission denied; for a port below 1024 start as root with twistd --uid, or use another port"
     if code == errno.ENOENT:
         return "its directory does not exist; create it"
     if code == errno.EADDRNOTAVAIL:
         return "this machine does not have this address; omit interface= to listen on all addresses"
-    return f"{str(cause).rstrip('.')}; see --help for --listen"
+    return f"{str(cause).rstrip('.')}; see --help for {option}"

@@ -54,6 +54,10 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["master-users", None, None, "Password file of those who may log in as USER*THEMSELVES"],
         ["certificate", None, None, "PEM file with certificate and chain; enables STARTTLS"],
         ["key", None, None, "PEM file with the private key [default: the --certificate file]"],
+        ["acme-email", None, None, "Address for the authority of --acme"],
+        ["acme-http", None, None, "Port or endpoint where the authority asks [default: 80]"],
+        ["acme-server", None, None, "URL of the authority [default: Let's Encrypt]"],
+        ["acme-state", None, None, "Directory of its account and certificate [default: see docs]"],
         ["backlog", None, None, "Pending commands before a connection is reset [default: 100]"],
         [
             "proxy",
@@ -107,6 +111,10 @@ class Options(usage.Options, strcred.AuthOptionMixin):
     def opt_listen(self, endpoint: str) -> None:
         """Twisted endpoint to listen on, such as tcp:143; repeatable [default: tcp:1143:interface=127.0.0.1]"""
         self.setdefault("listen", []).append(endpoint)
+
+    def opt_acme(self, name: str) -> None:
+        """Obtain and renew a certificate for this name by itself; repeatable; agrees to the authority's terms"""
+        self.setdefault("acme", []).append(name)
 
     def opt_auth(self, description: str) -> None:
         """Who may log in: file:PATH (see `imapshield passwd`), dovecot:SOCKET, pam, introspect:URL, or --help-auth"""

@@ -46,15 +46,19 @@ class Certificate:
         option: the option that names its file; for one of a directory also the names in the certificate.
         context: has the certificate, its chain, its key and the policy.
         names: the names of servers in it, in lower case.
+        starts: from when it is valid.
         expires: when it is no longer valid.
         digest: tells it from others.
+        chain: the certificate itself, and those that are sent with it.
     """
 
     option: str
     context: SSL.Context
     names: tuple[bytes, ...]
+    starts: datetime
     expires: datetime
     digest: bytes
+    chain: tuple[crypto.X509, ...]
 
 
 def apply_policy(context: SSL.Context) -> SSL.Context:
@@ -96,7 +100,7 @@ def load_file(
     try:
         leaf, *issuers = (crypto.load_certificate(crypto.FILETYPE_PEM, pem) for pem in pems)
         context = CertificateOptions(private_key, leaf, extraCertChain=issuers).getContext()
-        return _certificate(of_certificate, context, leaf)
+        return _certificate(of_certificate, context, leaf, issuers)
     except crypto.Error:
         raise ConfigError(f"{of_certificate}: damaged; name a valid PEM file") from None
     except (SSL.Error, ValueError) as error:
@@ -139,9 +143,10 @@ def load_directory(directory: str, paths: list[str]) -> list[Certificate]:
         if public in keys:
             leaf = newest[public]
             named = f"{option} ({b' '.join(_names(leaf)).decode('ascii', 'replace')})"
-            options = CertificateOptions(keys[public], leaf, extraCertChain=_chain(leaf, issuers))
+            chain = _chain(leaf, issuers)
+            options = CertificateOptions(keys[public], leaf, extraCertChain=chain)
             try:
-                found.append(_certificate(named, options.getContext(), leaf))
+                found.append(_certificate(named, options.getContext(), leaf, chain))
             except SSL.Error as error:
                 reason = _WEAK if _is_weak(error) else f"OpenSSL refuses the certificate ({error})"
                 raise ConfigError(f"{named}: {reason}") from None
@@ -171,14 +176,22 @@ def pem_files(directory: str) -> Iterator[str]:
                 yield os.path.join(folder, name)
 
 
-def _certificate(option: str, context: SSL.Context, leaf: crypto.X509) -> Certificate:
-    text = (leaf.get_notAfter() or b"99991231235959Z").decode("ascii")
-    expires = datetime.max.replace(tzinfo=UTC)
-    with suppress(ValueError):  # a time with an offset, which RFC 5280 forbids
-        expires = datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+def _certificate(
+    option: str, context: SSL.Context, leaf: crypto.X509, issuers: list[crypto.X509]
+) -> Certificate:
+    starts = certificate_time(leaf.get_notBefore(), datetime.min)
+    expires = certificate_time(leaf.get_notAfter(), datetime.max)
+    names, digest = tuple(_names(leaf)), leaf.digest("sha256")
     return Certificate(
-        option, apply_policy(context), tuple(_names(leaf)), expires, leaf.digest("sha256")
+        option, apply_policy(context), names, starts, expires, digest, (leaf, *issuers)
     )
+
+
+def certificate_time(text: bytes | None, default: datetime) -> datetime:
+    """Return a time of a certificate; `default` for one with an offset, which RFC 5280 forbids."""
+    with suppress(ValueError):
+        return datetime.strptime((text or b"").decode("ascii"), "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+    return default.replace(tzinfo=UTC)
 
 
 def _is_weak(error: Exception) -> bool:

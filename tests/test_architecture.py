@@ -136,6 +136,12 @@ RULES = {
     "user_commands": Rule(
         ("cred.password_rules", "cred.passwords", "cred.user_import", "cred.users")
     ),
+    "acme.acme_names": Rule(never=IO_MODULES),
+    "acme.acme_files": Rule(("config",)),
+    "acme.acme_client": Rule((), ("acme", "cryptography", "josepy", "requests"), IO_MODULES),
+    "acme": Rule(
+        ("admin.web_site", "certificates", "config", "endpoints", "service", "tls"), ("twisted",)
+    ),
     "admin.web_sessions": Rule(("guard",), never=IO_MODULES),
     "admin.metrics": Rule(("observe.reactor_delay",), ("prometheus_client",)),
     "admin": Rule(
@@ -163,7 +169,7 @@ RULES = {
     "__main__": Rule(("cli",)),
     "__init__": Rule(("limits", "cred.realm", "edge.factory", "edge.protocol")),
     "service": Rule((), ("twisted",)),
-    "config": Rule(("limits", "guard.networks"), never=IO_MODULES),
+    "config": Rule(("limits", "acme.acme_names", "guard.networks"), never=IO_MODULES),
     "tls": Rule(("config",), ("twisted", "OpenSSL", "service_identity")),
     "credentials": Rule(("config",)),
     "certificates": Rule(("config", "credentials", "tls"), ("twisted", "zope", "OpenSSL")),
@@ -197,6 +203,7 @@ RULES = {
         (
             *BASE,
             "__init__",
+            "acme.acme_service",
             "auth_option",
             "certificates",
             "config",
@@ -483,6 +490,9 @@ class ImportTests(SynchronousTestCase):
         self.assertIn("prometheus-client", " ".join(extras["metrics"]))
         # Python 3.14 has the package "compression".
         optional = {"argon2", "backports", "compression", "ldap", "pamela", "prometheus_client"}
+        self.assertIn("acme", " ".join(extras["acme"]))
+        self.assertIn("josepy", " ".join(extras["acme"]))
+        optional |= {"acme", "cryptography", "josepy", "requests"}  # the others come with acme
         permitted = {name for rule in RULES.values() for name in rule.others}
         self.assertEqual(permitted - {*RUNTIME, *optional}, set())
 

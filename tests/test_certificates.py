@@ -73,7 +73,7 @@ class PairTests(CertificateCase):
             self.write(name, pem)
             for name, pem in zip(("cert.pem", "key.pem"), self.old, strict=True)
         ]
-        self.source = self.certificates.add(PairFiles(*self.paths))
+        self.source = self.certificates.add(PairFiles(self.paths[0], self.paths[1]))
         self.certificates.start()
 
     def test_client_may_offer_protocols(self) -> None:
@@ -184,7 +184,7 @@ class PairTests(CertificateCase):
             return waiting[-1][1]
 
         own = Certificates(self.clock, run)
-        source = own.add(PairFiles(*self.paths))
+        source = own.add(PairFiles(self.paths[0], self.paths[1]))
         self.write("key.pem", b"")
         looking = own.look()
         certificate, key = self_signed()

@@ -15,7 +15,10 @@ _ADVICE = (
     ),
     (
         ("no shared cipher", "no suitable", "handshake failure", "insufficient security"),
-        "the client and the server have no cipher suite or signature in common; update the client",
+        (
+            "the client and the server have no cipher suite or signature in common; update the client. With --acme, see"
+            " whether there is a certificate already"
+        ),
     ),
     (
         ("http request", "https proxy request", "wrong version number"),

@@ -21,7 +21,7 @@ from imapshield.edge.proxy import Proxies
 from imapshield.guard.networks import NetworkSet
 from imapshield.observe.log_observer import LogObserver
 from imapshield.process.log_files import reopen_all
-from imapshield.process.reload import Apply, Reloader
+from imapshield.process.reload import Apply, Reloader, Renew
 
 _log = Logger(namespace="imapshield")
 
@@ -40,6 +40,7 @@ class ReloadableServer:
         ban_command: the program of ``--ban-command``, or None.
         reactor: the reactor.
         on_checkers: called after `checkers` has changed.
+        on_reload: called at each reload, as `Reloader.renewals`.
     """
 
     factory: ShieldedIMAP4Factory
@@ -51,6 +52,7 @@ class ReloadableServer:
     ban_command: BanCommand | None
     reactor: Any
     on_checkers: Callable[[], object]
+    on_reload: Renew
 
     def reloader(
         self,
@@ -69,7 +71,7 @@ class ReloadableServer:
             ): self._auth(settings),
             ("certificate", "key"): self._certificate(run_in_thread),
         }
-        renewals = [self._read_users(run_in_thread), self.certificates.look]
+        renewals = [self._read_users(run_in_thread), self.certificates.look, self.on_reload]
         return Reloader(settings, load, parts, renewals, reopen_all, run_in_thread)
 
     async def _limits(self, new: Settings) -> Apply:

@@ -58,6 +58,7 @@ class ReloadableTests(SynchronousTestCase):
         self.ban_command = BanCommand(["/x"], networks, reactor=self.reactor, now=lambda: 0.0)
         self.certificates = Certificates(self.reactor, maybeDeferred)
         self.decoys: list[Sequence[Any]] = []
+        self.more_problems: list[str] = []
         self.log = LogObserver()
         self.server = ReloadableServer(
             self.factory,
@@ -69,8 +70,13 @@ class ReloadableTests(SynchronousTestCase):
             self.ban_command,
             self.reactor,
             lambda: self.decoys.append([*checkers]),
+            self.retry,
         )
         self.reloader = self.server.reloader(self.settings, lambda: self.settings, maybeDeferred)
+
+    async def retry(self) -> list[str]:
+        """Stand for what else a reload renews."""
+        return self.more_problems
 
     def path(self, name: str) -> str:
         return os.path.join(self.folder, name)
