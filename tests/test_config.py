@@ -254,3 +254,23 @@ class TomlFileTests(ConfigTestCase):
         ):  # fmt: skip
             with self.subTest(content=content):
                 self.refuses({}, self.file(content), "--")
+
+
+class AcmeTests(ConfigTestCase):
+    def test_settings(self) -> None:
+        """The names may be several options, or a string or a list of the file."""
+        given = {"acme": ["Mail.example.org", "imap.example.org"], "acme-email": "me@example.org"}
+        settings = load_settings({**given, "listen": ["imaps:993"]})
+        self.assertEqual(settings.acme, ("mail.example.org", "imap.example.org"))
+        self.assertEqual((settings.acme_email, settings.acme_http), ("me@example.org", "80"))
+        self.assertEqual(load_settings({}, self.file(b'acme = "a.example"')).acme, ("a.example",))
+
+    def test_errors(self) -> None:
+        """What cannot be is one line that says what to write."""
+        self.refuses({"acme": ["192.0.2.1"]}, None, "--acme: 192.0.2.1: is an address; write the")
+        self.refuses({"acme-http": "80"}, None, "--acme-http needs --acme: add --acme mail.ex")
+        both = {"acme": ["a.example"], "certificate": "x.pem"}
+        self.refuses(both, None, "--acme and --certificate exclude each other")
+        url = {"acme": ["a.example"], "acme-server": "http://x"}
+        self.refuses(url, None, "--acme-server http://x: must be the https URL")
+        self.refuses({"listen": ["imaps:993"]}, None, "needs --certificate", "or --acme NAME")
