@@ -54,6 +54,8 @@ PROGRAMS_NOT_RUN = {
 """Programs in the documentation that no test runs as it is there, with the reason."""
 
 OTHER_BLOCKS = {
+    "acme: no certificate": "a line of the log",
+    "location /.well-known": "configuration of nginx",
     "/metrics     figures": "paths of the metrics endpoint",
     "/var/log/imapshield.log {": "configuration of logrotate; parsed by test_reload",
     "          commands   ": "a drawing",
