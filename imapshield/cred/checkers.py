@@ -318,7 +318,7 @@ class PasswordFile:
         self._costs = decoys.frequencies(map(passwords.cost, stored))
         self._examples = {passwords.cost(each): each for each in stored}
         self._scram_forms = decoys.frequencies((each.iterations, len(each.salt)) for each in forms)
-        first = next(iter(stored), "").encode()
+        first = next(iter(stored), "").encode("utf-8", "surrogateescape")
         self._derived_decoy_key = blake2b(first, key=b"decoys", digest_size=32).digest()
 
     def _log_problems(self, text: str, problems: Sequence[str]) -> None:

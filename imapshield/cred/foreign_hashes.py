@@ -6,14 +6,16 @@ Formats
   without the scheme; also ``$y$…`` (yescrypt, the default of Debian and Fedora).
 * ``{SHA}``, ``{SHA256}``, ``{SHA512}``, ``{PLAIN-MD5}`` and ``{LDAP-MD5}``, and with a salt ``{SSHA}``, ``{SSHA256}``,
   ``{SSHA512}`` and ``{SMD5}``; with ``.HEX`` or ``.B64`` as Dovecot has it.
-* ``{PBKDF2}$1$SALT$ROUNDS$HEX``.
+* ``{PBKDF2}$1$SALT$ROUNDS$HEX`` and ``{SCRAM-SHA-1}ROUNDS,SALT,STOREDKEY,SERVERKEY``.
+* ``{PLAIN}`` and ``{CLEARTEXT}``: the password itself, which the next login replaces (`PasswordFile.rehashes`).
+
+`native` undoes ``.HEX`` and ``.B64`` where what they encode is text.
 
 The hashes of crypt are verified by the system's libcrypt. Python 3.13 has no module ``crypt``, passlib is not
 maintained, and the packages that call libcrypt (legacycrypt, crypt-r) hold the interpreter's lock while it works or
 are not safe in threads: a hash with many rounds would stop the server. Called through ctypes, ``crypt_r`` does neither.
 """
 
-import binascii
 import ctypes
 import hmac
 import re
@@ -24,8 +26,10 @@ from typing import Any
 MAX_ROUNDS = 1_000_000
 """Rounds of SHA crypt and PBKDF2 that are permitted: half a second. A mistyped number must not stop all logins."""
 
-_CRYPT_SCHEMES = ("CRYPT", "SHA512-CRYPT", "SHA256-CRYPT", "BLF-CRYPT", "MD5-CRYPT")
+_CRYPT_SCHEMES = ("CRYPT", "SHA512-CRYPT", "SHA256-CRYPT", "BLF-CRYPT", "MD5-CRYPT", "MD5")
 _PLAIN_SCHEMES = ("PLAIN", "CLEARTEXT", "CLEAR")
+_OURS = ("ARGON2ID", "ARGON2I", "SCRAM-SHA-256")
+_TEXT_SCHEMES = (*_CRYPT_SCHEMES, *_PLAIN_SCHEMES, *_OURS, "PBKDF2", "SCRAM-SHA-1")
 _DIGESTS = {"MD5": "md5", "SHA": "sha1", "SHA1": "sha1", "SHA256": "sha256", "SHA512": "sha512"}
 _SCHEME = re.compile(r"\{([A-Za-z0-9-]+)(\.(?:HEX|B64|BASE64|hex|b64|base64))?\}(.*)", re.ASCII)
 _CRYPT = re.compile(
@@ -57,12 +61,19 @@ _crypt_r = _load_crypt()
 
 
 def native(stored: str) -> str:
-    """Return a stored hash in the format of `passwords`, if only its scheme is written in another way there.
+    """Return a stored hash in the format of `passwords` or of `verify`, if it is only written in another way.
 
-    These are ``{ARGON2ID}$argon2id$…`` and ``{SCRAM-SHA-256}ITERATIONS,SALT,STOREDKEY,SERVERKEY``.
+    These are ``{ARGON2ID}$argon2id$…`` and ``{SCRAM-SHA-256}ITERATIONS,SALT,STOREDKEY,SERVERKEY``, and text in base64
+    or hexadecimal digits, such as ``{SHA512-CRYPT.B64}``.
     """
-    scheme, _, value = _split(stored)
-    if scheme in ("ARGON2ID", "ARGON2I") and value.startswith("$argon2"):
+    scheme, encoding, value = _split(stored)
+    if encoding and scheme in _TEXT_SCHEMES:
+        try:
+            value = _decoded(encoding, value).decode("utf-8", "surrogateescape")
+        except ValueError:
+            return stored
+        stored = f"{{{scheme}}}{value}"
+    if scheme in _OURS[:2] and value.startswith("$argon2"):
         return value
     match = _SCRAM.fullmatch(value) if scheme == "SCRAM-SHA-256" else None
     if match is not None:
@@ -78,8 +89,8 @@ def is_foreign(stored: str) -> bool:
 
 def plain_password(stored: str) -> bytes | None:
     """Return the password of an entry that has it in plain text, such as ``{PLAIN}secret``; otherwise None."""
-    scheme, encoding, value = _split(stored)
-    return value.encode() if scheme in _PLAIN_SCHEMES and not encoding else None
+    scheme, encoding, value = _split(native(stored))
+    return _octets(value) if scheme in _PLAIN_SCHEMES and not encoding else None
 
 
 def verify(stored: str, password: bytes) -> bool:
@@ -91,6 +102,13 @@ def verify(stored: str, password: bytes) -> bool:
         salt, rounds, digest = _parse_pbkdf2(value)
         derived = pbkdf2_hmac("sha1", password, salt, rounds, 20)
         return hmac.compare_digest(derived, digest)
+    if scheme == "SCRAM-SHA-1":
+        rounds, salt, key = _parse_scram_sha1(value)
+        derived = hmac.digest(pbkdf2_hmac("sha1", password, salt, rounds), b"Client Key", "sha1")
+        return hmac.compare_digest(_hash("sha1", derived), key)
+    if scheme in _PLAIN_SCHEMES:
+        # Of two digests, so that the time does not reveal the length.
+        return hmac.compare_digest(_hash("sha256", password), _hash("sha256", _octets(value)))
     if scheme not in ("", *_CRYPT_SCHEMES):
         name, digest, salt = _parse_digest(stored)
         return hmac.compare_digest(_hash(name, password + salt), digest)
@@ -117,9 +135,13 @@ def validate(stored: str) -> None:
 
 def cost(stored: str) -> str:
     """Return the part of a hash that decides how long `verify` takes; raises ValueError as `validate` does."""
-    scheme, _, value = _split(stored)
+    scheme, encoding, value = _split(stored)
+    if scheme in _TEXT_SCHEMES and (encoding or not value):
+        raise ValueError("the hash is damaged; set the password again")
     if scheme in _PLAIN_SCHEMES:
-        raise ValueError("plain text passwords are not accepted; `imapshield import` hashes them")
+        return "{PLAIN}"
+    if scheme == "SCRAM-SHA-1":
+        return f"{{SCRAM-SHA-1}}{_parse_scram_sha1(value)[0]}"
     if scheme == "PBKDF2":
         return f"{{PBKDF2}}{_parse_pbkdf2(value)[1]}"
     if scheme not in ("", *_CRYPT_SCHEMES):
@@ -165,23 +187,45 @@ def _parse_pbkdf2(value: str) -> tuple[bytes, int, bytes]:
     return match[1].encode(), rounds, bytes.fromhex(match[3])
 
 
+def _parse_scram_sha1(value: str) -> tuple[int, bytes, bytes]:
+    """Return the rounds, the salt and the stored key of RFC 5802."""
+    match = _SCRAM.fullmatch(value)
+    try:
+        rounds, salt, key = int(match[1]), b64decode(match[2]), b64decode(match[3])  # type: ignore[index]
+    except (TypeError, ValueError):
+        raise ValueError("the hash is damaged; set the password again") from None
+    _check_rounds(rounds)
+    if not rounds or len(key) != 20:
+        raise ValueError("the hash is damaged; set the password again")
+    return rounds, salt, key
+
+
 def _parse_digest(stored: str) -> tuple[str, bytes, bytes]:
     """Return the name of the hash function, the digest and the salt of a scheme such as SSHA512."""
     scheme, encoding, value = _split(stored)
-    is_hex = encoding == ".HEX" or (scheme == "PLAIN-MD5" and not encoding)
+    encoding = encoding or (".HEX" if scheme == "PLAIN-MD5" else ".B64")
     name = scheme.removeprefix("PLAIN-").removeprefix("LDAP-")
     salted = name.startswith("S") and name[1:] in _DIGESTS
     name = name[1:] if salted else name
-    if name not in _DIGESTS or scheme in ("MD5", "PLAIN-SHA", "LDAP-SHA"):
+    if name not in _DIGESTS or scheme in ("PLAIN-SHA", "LDAP-SHA"):
         raise ValueError("the scheme of the hash is not supported; set the password again")
     try:
-        data = bytes.fromhex(value) if is_hex else b64decode(value, validate=True)
-    except (ValueError, binascii.Error):
+        data = _decoded(encoding, value)
+    except ValueError:
         raise ValueError("the hash is damaged; set the password again") from None
     size = new(_DIGESTS[name], usedforsecurity=False).digest_size
     if len(data) < size + salted or (not salted and len(data) > size):
         raise ValueError("the hash is damaged; set the password again")
     return _DIGESTS[name], data[:size], data[size:]
+
+
+def _decoded(encoding: str, value: str) -> bytes:
+    """Return what a scheme with ``.HEX`` or with ``.B64`` encodes; raises ValueError if it is damaged."""
+    return bytes.fromhex(value) if encoding == ".HEX" else b64decode(value, validate=True)
+
+
+def _octets(value: str) -> bytes:
+    return value.encode("utf-8", "surrogateescape")
 
 
 def _hash(name: str, data: bytes) -> bytes:

@@ -54,7 +54,7 @@ def read_import(text: bytes, today: int | None = None) -> Iterator[ImportedLine]
 
 def _imported(number: int, user: str, rest: bytes, today: int) -> ImportedLine:
     stored, _, others = rest.partition(b":")
-    text = stored.decode("ascii", "replace").strip()
+    text = stored.decode("utf-8", "surrogateescape").strip()
     locked, hashed = text.startswith("!"), text.lstrip("!")
     if not hashed or hashed == "x" or hashed.startswith("*"):
         return ImportedLine(number, user, None, "skipped: there is no password")
@@ -66,7 +66,7 @@ def _imported(number: int, user: str, rest: bytes, today: int) -> ImportedLine:
     plain = foreign_hashes.plain_password(hashed)
     if plain is not None:
         hashed = passwords.hash_password(plain)
-    kept = hashed.encode() + (b":" + others if others else b"")
+    kept = hashed.encode("utf-8", "surrogateescape") + (b":" + others if others else b"")
     try:
         entry, problem = users.parse_entry(kept)
     except ValueError as error:

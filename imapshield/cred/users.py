@@ -116,13 +116,13 @@ def parse_entry(rest: bytes) -> tuple[UserEntry, str]:
     """Parse what follows the name and the colon in a line.
 
     Returns:
-        The entry, and what is wrong with its extra fields.
+        The entry, and what is wrong with it, although it can be used.
 
     Raises:
         ValueError: no password can be verified with it. The text says why.
     """
     stored, *others = rest.split(b":", 6)
-    hashed = stored.decode("ascii", "replace").strip()
+    hashed = stored.decode("utf-8", "surrogateescape").strip()
     is_short = bool(others) and (b"=" in others[0] or others[0].strip() == b"nologin")
     extra = others[5] if len(others) == 6 and not is_short else b":".join(others) * is_short
     fields = dict(each.partition("=")[::2] for each in extra.decode("utf-8", "replace").split())
@@ -134,6 +134,10 @@ def parse_entry(rest: bytes) -> tuple[UserEntry, str]:
         if name in fields:
             raise ValueError(f"{name} is not supported, so the user cannot log in; remove it")
     problem = ""
+    if foreign_hashes.plain_password(hashed) is not None and not is_disabled:
+        problem = (
+            "the password is in plain text; the next login replaces it, or `imapshield passwd`"
+        )
     quota: tuple[int | None, int | None] = (None, None)
     try:
         quota = _quota(fields)
@@ -200,7 +204,7 @@ def set_hash(path: str, user: str, stored: str, *, only_if: str | None = None) -
     def changed(old: bytes) -> bytes:
         if only_if is None:
             return b"!" * old.startswith(b"!") + stored.encode()
-        text = old.decode("ascii", "replace").strip()
+        text = old.decode("utf-8", "surrogateescape").strip()
         if foreign_hashes.native(text) != only_if:
             return old
         # With the scheme, Dovecot can still read what it could read before.

@@ -337,6 +337,13 @@ class RehashTests(SynchronousTestCase):
         self.assertEqual(self.line(), before)
         self.assertIn(f'{self.path}: new hash of "alice"', [formatEvent(e) for e in self.logged])
 
+    def test_a_login_replaces_a_password_in_plain_text(self) -> None:
+        """A password in plain text, as Dovecot may have it in base64, is used once and gone."""
+        with open(self.path, "w") as file:
+            file.write("alice:{PLAIN.b64}c2VjcmV0:1000:1000\n")
+        self.successResultOf(self.login())
+        self.assertRegex(self.line(), r"^alice:\$scrypt\$[^:]+:1000:1000\n$")
+
     def test_the_setting_turns_it_off(self) -> None:
         """Without the setting the file stays as it is."""
         self.checker.rehashes = False

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.cred import users
+from imapshield.cred import passwords, users
 from imapshield.cred.passwords import hash_scrypt
 from imapshield.cred.users import BadUserName, parse, remove, set_hash, user_name
 
@@ -73,6 +73,13 @@ class PasswordFileTests(SynchronousTestCase):
     def entry(self, rest: str) -> users.UserEntry:
         entries, self.problems = parse(f"alice:{rest}\n".encode())
         return entries["alice"]
+
+    def test_plain_password_is_reported(self) -> None:
+        """A password in plain text is used, and reported without the password."""
+        entry, problem = users.parse_entry("{PLAIN}gehä".encode())
+        self.assertTrue(passwords.verify(entry.stored, "gehä".encode()))
+        self.assertIn("the password is in plain text", problem)
+        self.assertNotIn("geh", problem)
 
     def test_quota_of_a_user(self) -> None:
         """A line may have a quota, in our own words or in those of Dovecot, after the hash or after Dovecot's fields."""
