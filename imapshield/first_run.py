@@ -53,6 +53,13 @@ class FirstRunFolder:
         can_write = os.access(existing, os.W_OK | os.X_OK, effective_ids=True)
         return None if can_write else existing
 
+    def not_writable(self, error: OSError) -> str:
+        """Return what is wrong, and what to do."""
+        return (
+            f"{error.filename or self.folder}: {error.strerror};"
+            " make it writable, or name another directory with --mail-root"
+        )
+
     def create_mail_root(self, *, samples: bool) -> None:
         """Create the mail root, and before the first start the Maildir of the demo user with sample messages.
 
