@@ -142,7 +142,25 @@ class ReloadCase(SynchronousTestCase):
         return hashlib.sha256(certificate).hexdigest()
 
 
+def handles(process: int, number: int) -> bool:
+    """Return whether a process has a handler for a signal."""
+    with open(f"/proc/{process}/status", encoding="ascii") as file:
+        handled = next(line for line in file if line.startswith("SigCgt:")).split()[1]
+    return bool(int(handled, 16) >> (number - 1) & 1)
+
+
 class SignalTests(ReloadCase):
+    def test_signals_while_the_server_starts(self) -> None:
+        """Signals that arrive long before the server serves do not end it, and are handled when it does."""
+        daemon = Daemon(self.folder)
+        self.addCleanup(lambda: daemon.process.poll() is None and daemon.stop())
+        wait_until(lambda: handles(daemon.process.pid, signal.SIGUSR1))
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            daemon.process.send_signal(number)
+        daemon.wait_ready()
+        wait_until(lambda: "reloaded: changes=0" in daemon.lines())
+        wait_until(lambda: "status connections=" in daemon.lines())
+
     def test_hangup_and_usr1(self) -> None:
         """SIGHUP applies what has changed and opens the log again, SIGUSR1 logs the state, and the server goes on."""
         daemon = self.start()

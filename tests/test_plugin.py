@@ -1,6 +1,7 @@
 """Twisted finds the plugins, and imports load only the modules that they need."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import imapshield
 from imapshield.cred.checkers import PasswordFile
+from imapshield.process import signals
 from twisted import plugins
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -23,7 +25,13 @@ class PluginTests(SynchronousTestCase):
         (maker,) = [p for p in getPlugins(IServiceMaker) if p.tapname == "imapshield"]
         from imapshield import tap
 
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+            signal.signal(number, signal.SIG_DFL)
         self.assertIs(maker.options, tap.Options)
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            os.kill(os.getpid(), number)  # does not end the process
+        signals._early.clear()
         self.assertIs(maker.makeService, tap.makeService)
 
     def test_auth_option_finds_the_checker(self) -> None:

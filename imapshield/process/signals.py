@@ -8,10 +8,20 @@ from typing import Any
 __all__ = ["SIGHUP", "SIGUSR1", "ProcessSignals"]
 
 
+_early: set[int] = set()
+
+
+def keep_early_signals() -> None:
+    """Keep the signals for `ProcessSignals` from now on, without a reactor, which takes most of a second to import."""
+    for number in (SIGHUP, SIGUSR1):
+        signal.signal(number, lambda received, _: _early.add(received))
+
+
 class ProcessSignals:
     """Calls functions in the reactor when a signal has arrived.
 
-    A signal that arrives before the reactor runs is not lost. Several that arrive at once are one.
+    A signal that arrives before the reactor runs is not lost, not even one that `keep_early_signals` has kept. Several
+    that arrive at once are one.
 
     Args:
         reactor: an `IReactorFromThreads`.
@@ -29,6 +39,8 @@ class ProcessSignals:
         """Handle the signals from now on. twistd leaves SIGUSR1 to a program that does."""
         for number in (SIGHUP, SIGUSR1):
             signal.signal(number, self.received)
+        while _early:
+            self.received(_early.pop())
 
     def received(self, number: int, frame: object = None) -> None:  # noqa: ARG002
         """Note a signal. Python calls this between two instructions of the main thread."""

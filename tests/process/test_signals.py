@@ -7,7 +7,7 @@ from signal import SIGHUP, SIGUSR1
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.process.signals import ProcessSignals
+from imapshield.process.signals import ProcessSignals, keep_early_signals
 
 
 class QueueingReactor:
@@ -66,3 +66,14 @@ class SignalTests(SynchronousTestCase):
     def test_twistd_leaves_the_signal(self) -> None:
         """Twistd takes SIGUSR1 only if it has no handler yet."""
         self.assertTrue(signal.getsignal(SIGUSR1))
+
+    def test_signals_of_the_first_second(self) -> None:
+        """Signals that come while the server is imported are handled later, once, by the first that handles signals."""
+        keep_early_signals()
+        for number in (SIGHUP, SIGHUP, SIGUSR1):
+            os.kill(os.getpid(), number)
+        self.handle()
+        for _ in range(2):
+            self.signals.install()
+            self.reactor.run()
+            self.assertEqual(sorted(self.seen), ["HUP", "USR1"])

@@ -10,7 +10,24 @@ from twisted.cred.strcred import ICheckerFactory, InvalidAuthArgumentString
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-imapshield = ServiceMaker(
+
+class ShieldServiceMaker(ServiceMaker):
+    """Makes the service of ``twistd imapshield``."""
+
+    @property
+    def options(self):
+        """The class of the options, of which twistd makes an instance when the command line names this service.
+
+        That is the first moment in which it is certain that this process becomes the server. Signals that would end a
+        process wait from then on until the server handles them.
+        """
+        from imapshield.process.signals import keep_early_signals
+
+        keep_early_signals()
+        return super().options
+
+
+imapshield = ShieldServiceMaker(
     "imapshield",
     "imapshield.tap",
     "An IMAP server for Maildir that withstands floods of commands.",
