@@ -93,5 +93,10 @@ class MasterUserChain(CheckerChain):
         return user
 
 
+def master_checkers(portal: Any) -> tuple[Any, ...]:
+    """Return the checkers of the master users of a portal."""
+    return tuple(getattr(portal.checkers.get(IUsernamePassword), "masters", ()))
+
+
 def _json(name: bytes) -> str:
     return json.dumps(name.decode("utf-8", "replace"))

@@ -68,7 +68,7 @@ class Outages:
             self._log.warn(
                 "--auth {option}: {reason}; nobody can log in with it; {advice}",
                 option=self._option,
-                reason=reason,
+                reason=reason.rstrip("."),
                 advice=self._advice,
             )
 

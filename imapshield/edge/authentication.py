@@ -375,7 +375,7 @@ class Authentication:
         owner = self._owner
         self.release_account()
         owner.shared.admission.logout(owner.counted)
-        owner.reporter.user, owner.state = "", "unauth"
+        owner.reporter.user, owner.reporter.master, owner.state = "", "", "unauth"
         owner.MAX_LENGTH = owner.limits.preauth_line_length
         owner.write_buffer.set_high_water_mark(owner.limits.preauth_unsent_bytes)
         owner.guard.logout()

@@ -57,6 +57,7 @@ class EventReporter:
         number: the number of the connection.
         peer: the client's address; "" while it is unknown.
         user: the user who is logged in; "" before login.
+        master: the master user who has logged in as `user`, or "".
         client_id: what the client has sent with ID, made printable.
         was_reset: whether the server has reset the connection. TLS does not tell that in the reason of the end.
         logged_out: whether the server closes the connection because the client has sent LOGOUT.
@@ -69,7 +70,7 @@ class EventReporter:
     def __init__(self, observers: Iterable[events.EventObserver]) -> None:
         self.number = next(_connection_numbers)
         self.tap: Tap | None = None
-        self.peer = self.user = self.client_id = ""
+        self.peer = self.user = self.master = self.client_id = ""
         self.measure: Callable[[], dict[str, Any]] = dict
         self._observers = tuple(observers)
         self._reported_limits: tuple[str, ...] = ()
@@ -80,11 +81,12 @@ class EventReporter:
 
     def logged_in(self, user: str, mechanism: str, tls: bool) -> None:
         """Report that `user` has logged in. Later `LimitTriggered` and `ConnectionClosed` events name this user."""
-        self.user = user
+        self.user, self.master = user, ""
         self._publish(events.LoggedIn(self.number, self.peer, user, mechanism, tls))
 
     def master_logged_in(self, master: str) -> None:
         """Report that the user who has just logged in is in truth the master user `master`."""
+        self.master = master
         self._publish(events.MasterLoggedIn(self.number, self.peer, self.user, master))
 
     def login_failed(self, user: bytes, mechanism: str, repeated: bool, delay: float) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.cred.credentials import IUsernamePassword
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
@@ -14,6 +13,7 @@ from imapshield.certificates import Certificates, CertificateSource, pair_files
 from imapshield.config import Settings
 from imapshield.cred.checker_chain import CheckerChain
 from imapshield.cred.checkers import PasswordFile
+from imapshield.cred.master_users import master_checkers
 from imapshield.cred.realm import MaildirRealm
 from imapshield.edge.ban_command import BanCommand
 from imapshield.edge.factory import ShieldedIMAP4Factory
@@ -126,14 +126,20 @@ class ReloadableServer:
             made = {text: known.get(text) or make_checker(self.reactor, text) for text in new.auth}
 
             checkers = list(made.values())
-            masters = self._masters() if new.master_users == master_users else ()
+            masters = (
+                master_checkers(self.factory.portal) if new.master_users == master_users else ()
+            )
             chain = make_chain(self.reactor, checkers, new, *masters)
 
             def apply() -> None:
                 nonlocal master_users
                 master_users = new.master_users
                 gone = [checker for text, checker in known.items() if text not in made]
-                gone += [each for each in self._masters() if each not in chain.masters]
+                gone += [
+                    each
+                    for each in master_checkers(self.factory.portal)
+                    if each not in chain.masters
+                ]
                 known.clear()
                 known.update(made)
                 set_rehashing(checkers, new)
@@ -144,11 +150,6 @@ class ReloadableServer:
             return apply
 
         return prepare
-
-    def _masters(self) -> tuple[Any, ...]:
-        """Return the checkers of master users."""
-        chain = self.factory.portal.checkers.get(IUsernamePassword)
-        return tuple(getattr(chain, "masters", ()))
 
     def _use_checkers(self, checkers: list[Any], chain: CheckerChain) -> None:
         self.checkers[:] = checkers
@@ -180,7 +181,7 @@ class ReloadableServer:
     ) -> Callable[[], Any]:
         async def renew() -> list[str]:
             problems = []
-            for checker in (*self.checkers, *self._masters()):
+            for checker in (*self.checkers, *master_checkers(self.factory.portal)):
                 if isinstance(checker, PasswordFile):
                     await run_in_thread(checker.load)
                     problems += [checker.problem] if checker.problem else []

@@ -8,6 +8,8 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 
 from imapshield.cred.checkers import PasswordFile
+from imapshield.cred.master_users import master_checkers
+from imapshield.edge.event_reporter import EventReporter
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.guard.verdicts import LimitReached
 
@@ -56,6 +58,9 @@ class UserWatch:
         for checker in self._files():
             checker.on_gone = self._gone
             await self._run_in_thread(checker.load)
+        for checker in master_checkers(self._factory.portal):
+            checker.on_gone = self._masters_gone
+            await self._run_in_thread(checker.load)
 
     def _files(self) -> list[PasswordFile]:
         return [checker for checker in self._checkers if isinstance(checker, PasswordFile)]
@@ -63,6 +68,12 @@ class UserWatch:
     def _gone(self, users: Set[str]) -> None:
         """End the connections of users who were removed from a file, unless another file has them."""
         gone = {user for user in users if not any(each.can_log_in(user) for each in self._files())}
+        self._end(lambda reporter: reporter.user in gone)
+
+    def _masters_gone(self, masters: Set[str]) -> None:
+        self._end(lambda reporter: reporter.master in masters)
+
+    def _end(self, is_gone: Callable[[EventReporter], bool]) -> None:
         for server in [*self._factory.connections]:
-            if server.reporter.user in gone:
+            if is_gone(server.reporter):
                 server.evict(LimitReached(USER_REMOVED, 0, 0))

@@ -1,6 +1,7 @@
 """A user who is removed or disabled loses the connections within seconds."""
 
 import os
+from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -8,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.cred import passwords, users
 from imapshield.cred.checker_chain import CheckerChain
 from imapshield.cred.checkers import PasswordFile
+from imapshield.cred.master_users import MasterUserChain
 from imapshield.events import LimitTriggered
 from imapshield.process.user_watch import LOOK_SECONDS, UserWatch
 from imapshield.testing import Server
@@ -49,6 +51,22 @@ class UserWatchTests(SynchronousTestCase):
         self.assertEqual(
             (first.limit, first.user, first.action), ("user_removed", "alice", "reset")
         )
+
+    def test_removed_master_users_lose_their_connections(self) -> None:
+        """Connections end that a master user has opened who is removed, and no others of the same users."""
+        path = self.mktemp()
+        users.set_hash(path, "Admin", passwords.hash_scrypt(b"master", ln=2))
+        users.set_hash(path, "bob", passwords.hash_scrypt(b"master", ln=2))
+        masters = PasswordFile(path, reactor=self.reactor, pool=FakePool())
+        portal: Any = self.server.factory.portal
+        (files,) = {*portal.checkers.values()}
+        portal.registerChecker(MasterUserChain(files.checkers, masters))
+        migrated = self.server.login(b"alice*Admin", b"master")
+        self.reactor.advance(LOOK_SECONDS)
+        users.remove(path, "bob")
+        users.set_disabled(path, "Admin", is_disabled=True)
+        self.assertEqual(self.aborted(), (False, False))
+        self.assertTrue(migrated.transport.aborted)
 
     def test_a_file_that_cannot_be_read_ends_nothing(self) -> None:
         """A missing file ends no connection, and neither does a changed password."""
