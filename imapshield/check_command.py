@@ -10,6 +10,15 @@ from imapshield.config_check import ERROR
 from imapshield.tap import Options, run_check
 
 
+def _uid(name: str) -> int:
+    """Return the number of a user."""
+    try:
+        return uidFromString(name)
+    except KeyError:
+        # Twisted's parser takes other exceptions than ValueError for bugs.
+        raise ValueError(f"there is no user {name!r} on this machine") from None
+
+
 class CheckOptions(Options):
     """The options of the server, and the user that ``twistd --uid`` would name."""
 
@@ -18,7 +27,7 @@ class CheckOptions(Options):
         "Check the options, certificates, users and Maildirs of the server, without starting it. The exit status is"
         " 0 if all is well, 1 if there are warnings, and 2 if there are errors."
     )
-    optParameters: Any = [["uid", "u", None, "The user of the server, as of twistd", uidFromString]]
+    optParameters: Any = [["uid", "u", None, "The user of the server, as of twistd", _uid]]
 
 
 def run(arguments: Sequence[str]) -> int:

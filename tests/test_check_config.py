@@ -54,6 +54,13 @@ class CheckConfigTests(CommandLineTestCase):
         self.assertIn(f"warning  alice: no Maildir at {self.alice}/Maildir; the first login", text)
         self.assertFalse(os.path.exists(os.path.join(self.alice, "Maildir")))
 
+    def test_unknown_user_of_the_server(self) -> None:
+        """A user of ``--uid`` who does not exist is one line, not a traceback."""
+        status, text = self.check(*self.options, "--uid", "no-such-user")
+        self.assertEqual(status, 2)
+        self.assertIn("there is no user 'no-such-user' on this machine", text)
+        self.assertEqual(self.check(*self.options, "--uid", "root")[0], 0)
+
     def test_many_users(self) -> None:
         """Twenty Maildirs have a line, missing ones first; of the others there is a number."""
         stored = passwords.hash_scrypt(b"secret", ln=2)
