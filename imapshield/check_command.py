@@ -12,8 +12,9 @@ from imapshield.tap import Options, run_check
 
 def _uid(name: str) -> int:
     """Return the number of a user."""
+    find: Any = uidFromString  # it has no annotations
     try:
-        return uidFromString(name)
+        return int(find(name))
     except KeyError:
         # Twisted's parser takes other exceptions than ValueError for bugs.
         raise ValueError(f"there is no user {name!r} on this machine") from None
