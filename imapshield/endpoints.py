@@ -162,3 +162,12 @@ def _has_ipv6() -> bool:
 def _path(argument: str) -> str:
     """Return the path in an argument. It is absolute, because twistd may change its directory later (``--rundir``)."""
     return os.path.abspath(re.sub(r"\\(.)", r"\1", argument))
+
+
+def port_text(address: Any) -> str:
+    """Return the address of a port that listens as text, such as ``[::1]:143``."""
+    if hasattr(address, "port"):
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        return f"{host}:{address.port}"
+    name = getattr(address, "name", None)
+    return os.fsdecode(name) if name else str(address)

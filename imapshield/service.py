@@ -17,6 +17,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
+from imapshield.endpoints import port_text
+
 SUMMARY_SECONDS = 10.0
 """Seconds between the periodic calls, which log how many lines were suppressed."""
 
@@ -121,7 +123,7 @@ class ShieldService(Service):
         for text, port in ports:
             self.on_port(text, port)
         if self.on_listening is not None:
-            self.on_listening([(text, _address_text(port.getHost())) for text, port in ports])
+            self.on_listening([(text, port_text(port.getHost())) for text, port in ports])
 
     def _raise_open_file_limit(self) -> int | None:
         """Raise the limit of open files as far as the system permits, and return it; None if there is none.
@@ -158,7 +160,7 @@ class ShieldService(Service):
         self._loop.start(SUMMARY_SECONDS, now=False)
         for _, port in self._ports or ():
             address = port.getHost()
-            _log.info("serving at {where}", where=_address_text(address), address=address)
+            _log.info("serving at {where}", where=port_text(address), address=address)
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, send BYE to all clients, and then close the mail stores."""
@@ -175,15 +177,6 @@ class ShieldService(Service):
                 await maybeDeferred(step)
             except Exception:
                 _log.failure("error while stopping; the remaining steps continue")
-
-
-def _address_text(address: Any) -> str:
-    """Return the address of a port as text, such as ``[::1]:143``."""
-    if hasattr(address, "port"):
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        return f"{host}:{address.port}"
-    name = getattr(address, "name", None)
-    return os.fsdecode(name) if name else str(address)
 
 
 def listen_advice(error: BaseException | None, option: str = "--listen") -> str:

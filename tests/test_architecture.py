@@ -168,7 +168,7 @@ RULES = {
     "mail_commands": Rule((*BASE, "maildir")),
     "__main__": Rule(("cli",)),
     "__init__": Rule(("limits", "cred.realm", "edge.factory", "edge.protocol")),
-    "service": Rule((), ("twisted",)),
+    "service": Rule(("endpoints",), ("twisted",)),
     "config": Rule(("limits", "acme.acme_names", "guard.networks"), never=IO_MODULES),
     "tls": Rule(("config",), ("twisted", "OpenSSL", "service_identity")),
     "credentials": Rule(("config",)),

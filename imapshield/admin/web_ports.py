@@ -25,7 +25,7 @@ from imapshield.auth_option import readable
 from imapshield.certificates import Certificates
 from imapshield.config import ConfigError, Settings
 from imapshield.control.request_lines import ControlError, Request
-from imapshield.endpoints import server_endpoint
+from imapshield.endpoints import port_text, server_endpoint
 
 EXAMPLE = "tcp:8143:interface=127.0.0.1"
 
@@ -108,7 +108,7 @@ class WebPorts:
             if failures:
                 reason = str(failures[0].value).rstrip(".")
                 raise ConfigError(f"{text}: cannot listen: {reason}; choose another address")
-            where = _where(self._ports[-1].getHost())
+            where = port_text(self._ports[-1].getHost())
             if text.startswith("--admin "):
                 self._url = _url(text, self._ports[-1].getHost())
             _log.info("web: {option} at {where}", option=text, where=where)
@@ -188,17 +188,9 @@ def _is_safe(text: str) -> bool:
     return kind in ("https", "tls", "ssl", "unix") or is_local
 
 
-def _where(address: Any) -> str:
-    if hasattr(address, "port"):
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        return f"{host}:{address.port}"
-    name = getattr(address, "name", None)
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or address)
-
-
 def _url(option: str, address: Any) -> str:
     if not hasattr(address, "port"):
-        return f"unix:{_where(address)}"
+        return f"unix:{port_text(address)}"
     scheme = "http" if option.startswith(("--admin tcp", "--admin systemd")) else "https"
-    where = f"{gethostname()}:{address.port}" if address.host in _EVERY else _where(address)
+    where = f"{gethostname()}:{address.port}" if address.host in _EVERY else port_text(address)
     return f"{scheme}://{where}/"

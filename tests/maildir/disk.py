@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import count
@@ -20,6 +21,7 @@ from imapshield.maildir.store import MaildirStore
 from imapshield.testing.store_contract import MAIL
 from imapshield.wire import strings
 from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.commands.fetch import BodySection, Section
 
 MAIL_LITERAL = strings.literal(MAIL)
 
@@ -150,3 +152,20 @@ def failing(name: str, error: OSError, after: int = 0, times: int = 1) -> Iterat
 
     with mock.patch.object(os, name, fail):
         yield
+
+
+def fields(*names: bytes) -> BodySection:
+    """Return the FETCH item of some header fields."""
+    return BodySection(Section((), b"HEADER.FIELDS", names), True)
+
+
+@contextmanager
+def traced_peak() -> Iterator[list[int]]:
+    """Yield a list that gets the most bytes of memory that the block has taken at the same time."""
+    peak: list[int] = []
+    tracemalloc.start()
+    try:
+        yield peak
+        peak.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
