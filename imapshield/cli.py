@@ -9,9 +9,17 @@ import shlex
 import stat
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
-from imapshield import __version__, mail_commands, operator_commands, user_commands
+from imapshield import (
+    __version__,
+    mail_commands,
+    operator_commands,
+    shell_completion,
+    user_commands,
+)
+from imapshield.command_definitions import Command, parser_commands, usage_options
 from imapshield.control.client import ask
 from imapshield.control.request_lines import ControlError, NoServer, Request
 from imapshield.control.socket_file import client_path
@@ -99,7 +107,27 @@ def make_parser() -> argparse.ArgumentParser:
     commands.add_parser(CHECK, help=text, add_help=False)
     mail_commands.add_commands(commands)
     operator_commands.add_commands(commands, folder)
+    text = "print a script that lets a shell complete the commands and options of imapshield"
+    command = commands.add_parser("completion", help=text, description=text)
+    command.add_argument("shell", choices=("bash", "fish", "zsh"), help="the shell")
+    command.set_defaults(run=_completion)
     return parser
+
+
+def command_definitions() -> list[Command]:
+    """Return all subcommands with their options, which for ``check-config`` are those of the server."""
+    from imapshield.check_command import CheckOptions
+
+    make_options: Any = CheckOptions  # Twisted's class has no annotations
+    options = usage_options(make_options())
+    return [
+        replace(command, options=options) if command.name == CHECK else command
+        for command in parser_commands(make_parser())
+    ]
+
+
+def _completion(options: argparse.Namespace) -> None:
+    print(shell_completion.script(options.shell, command_definitions()), end="")
 
 
 def _advice(error: OSError, path: str) -> str:

@@ -76,7 +76,7 @@ def parser_options(parser: argparse.ArgumentParser) -> tuple[Option, ...]:
     return tuple(
         Option(
             tuple(action.option_strings),
-            "" if action.nargs == 0 else str(action.metavar or "|".join(_choices(action))),
+            "" if action.nargs == 0 else _value(action),
             _text(action),
             _choices(action),
         )
@@ -87,13 +87,16 @@ def parser_options(parser: argparse.ArgumentParser) -> tuple[Option, ...]:
 
 def _command(name: str, text: str, parser: argparse.ArgumentParser) -> Command:
     arguments = tuple(
-        Argument(
-            str(action.metavar or action.dest), _text(action), action.nargs == "?", _choices(action)
-        )
+        Argument(_value(action), _text(action), action.nargs == "?", _choices(action))
         for action in parser._actions
         if not action.option_strings
     )
     return Command(name, text, arguments, parser_options(parser))
+
+
+def _value(action: argparse.Action) -> str:
+    """Return what stands for the value of an option or argument in the usage."""
+    return str(action.metavar or "|".join(_choices(action)) or action.dest.upper())
 
 
 def _choices(action: argparse.Action) -> tuple[str, ...]:

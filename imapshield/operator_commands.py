@@ -43,7 +43,9 @@ def add_commands(
     command.set_defaults(run=_trace)
     text = "show live who causes most of the work, by connection, address, network and user"
     command = commands.add_parser("top", help=text, description=text)
-    command.add_argument("--period", choices=("minute", "ten minutes", "day"), default="minute")
+    periods = ("minute", "ten minutes", "day")
+    period = "how far to look back [default: minute]"
+    command.add_argument("--period", choices=periods, default="minute", help=period)
     by = ("commands", "octets", "busy", "resets")
     command.add_argument("--by", choices=by, default="commands", help="what orders the rows")
     command.add_argument("--number", type=int, default=5, help="rows of each table [default: 5]")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import imaplib
+import io
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
+import time
 import zipfile
 from typing import Any
 
@@ -19,6 +24,17 @@ from twisted.trial.unittest import SynchronousTestCase
 import imapshield
 from system_tests.server import REPOSITORY, TIMEOUT, Server, free_port
 from system_tests.server_case import literals
+from system_tests.test_readme import NOT_SOURCES
+
+EPOCH = "1700000000"
+"""A time that stands for that of the last commit."""
+
+SOURCES = (
+    "README.rst", "CHANGELOG.rst", "LICENSE", "changelog.d/README.rst", "contrib/systemd/imapshield.service",
+    "docs/conf.py", "docs/index.rst", "docs/man/imapshield.1", "docs/status-page.png", "tests/test_cli.py",
+    "system_tests/test_wheel.py", "twisted/plugins/imapshield_plugin.py", "imapshield/maildir/schema.sql",
+)  # fmt: skip
+"""Files that the sdist has, among others."""
 
 
 def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -80,10 +96,66 @@ class WheelTests(SynchronousTestCase):
             ["twisted/plugins/imapshield_plugin.py"],
         )
         self.assertEqual(
-            {name.split("/")[0] for name in names if ".dist-info" not in name},
+            {
+                name.split("/")[0]
+                for name in names
+                if ".dist-info/" not in name and ".data/" not in name
+            },
             {"imapshield", "twisted"},
         )
+        self.assertEqual(
+            [name.partition(".data/data/")[2] for name in names if ".data/" in name],
+            ["share/man/man1/imapshield.1", "share/man/man8/twistd-imapshield.8"],
+        )
         self.assertTrue(any(name.endswith("LICENSE") for name in names))
+
+
+def build_in_copy(folder: str, umask: int) -> dict[str, bytes]:
+    """Build sdist and wheel in a new copy of the checkout, as git makes one with `umask`, and return them by name."""
+    before = os.umask(umask)
+    try:
+        shutil.copytree(REPOSITORY, folder, ignore=NOT_SOURCES, copy_function=copy_with_umask)
+        done = run(
+            *(sys.executable, "-m", "build", "--no-isolation"),
+            cwd=folder,
+            env={**os.environ, "SOURCE_DATE_EPOCH": EPOCH},
+        )
+    finally:
+        os.umask(before)
+    assert done.returncode == 0, done.stdout + done.stderr
+    built = {}
+    for name in os.listdir(os.path.join(folder, "dist")):
+        with open(os.path.join(folder, "dist", name), "rb") as file:
+            built[name] = file.read()
+    return built
+
+
+def copy_with_umask(source: str, target: str) -> None:
+    """Copy a file with the time of now, and the mode that the umask leaves of 666 or 777."""
+    shutil.copyfile(source, target)
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(target, (0o777 if os.access(source, os.X_OK) else 0o666) & ~umask)
+
+
+class ReleaseTests(SynchronousTestCase):
+    def test_two_builds_are_the_same(self) -> None:
+        """Two builds, in other directories, at other times and with other umasks, give the same sdist and wheel."""
+        first = build_in_copy(os.path.join(scratch().name, "first"), 0o022)
+        time.sleep(2 - time.time() % 2)  # archives have times in steps of two seconds
+        second = build_in_copy(os.path.join(scratch().name, "second", "deeper"), 0o077)
+        self.assertEqual(sorted(first), sorted(second))
+        for name, data in first.items():
+            self.assertEqual(
+                hashlib.sha256(data).digest(), hashlib.sha256(second[name]).digest(), name
+            )
+        (name,) = (each for each in first if each.endswith(".tar.gz"))
+        with tarfile.open(fileobj=io.BytesIO(first[name])) as archive:
+            members = archive.getmembers()
+        self.assertEqual({member.mtime for member in members}, {int(EPOCH)})
+        names = {member.name.partition("/")[2] for member in members}
+        for path in SOURCES:
+            self.assertIn(path, names)
 
 
 class InstalledTests(SynchronousTestCase):

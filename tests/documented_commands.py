@@ -19,7 +19,8 @@ REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 PROGRAMS_RUN = {
     "imapshield", "twistd", "python3", "python",
-    "basename", "cat", "cd", "chgrp", "chmod", "chown", "cp", "curl", "cut", "date", "dirname", "echo", "export", "find", "grep", "head", "install", "ls",
+    "basename", "cat", "cd", "chgrp", "chmod", "chown", "cp", "curl", "cut", "date", "deploy-hook",
+    "dirname", "echo", "export", "find", "grep", "head", "install", "ls",
     "mkdir", "mv", "openssl", "printf", "rm", "rsync", "sed", "sort", "sqlite3", "sudo", "tail", "tar", "tee", "test", "touch", "[",
 }  # fmt: skip
 """Programs that the system test of the documented commands runs. Its sudo runs its command as the same user."""
@@ -29,7 +30,6 @@ PROGRAMS_NOT_RUN = {
     "apt": "installs programs on this machine",
     "apt-get": "installs programs on this machine",
     "certbot": "needs the internet and a name in the DNS",
-    "deploy-hook": "needs a certificate of certbot; test_contrib runs it",
     "doveadm": "needs a running Dovecot; test_migration runs it",
     "git": "needs the internet",
     "id": "asks for the user of the server",
@@ -83,11 +83,19 @@ _SEPARATORS = re.compile(r"[;&|()]+")
 
 @dataclass(frozen=True)
 class Block:
-    """A literal block: the page, the number of its first line, and the text without its indent."""
+    """A literal block.
+
+    Attributes:
+        page: the path of the page.
+        line: the number of its first line.
+        text: the text without its indent.
+        file: the absolute path of the file that it is the content of; empty if it is none.
+    """
 
     page: str
     line: int
     text: str
+    file: str = ""
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -122,7 +130,8 @@ def literal_blocks(page: str) -> Iterator[Block]:
         # A list item continues with less indent than its block, and options of a directive come before it.
         text = re.sub(r"^(:.*\n)+\n*", "", text)
         block = re.split(r"\n\n+(?=\S)", text)[0] if text.startswith(" ") else text
-        yield Block(page, start + 2, textwrap.dedent(block))
+        file = re.match(r" *``(/[^`]*[^/`])``[^`]*::$", line)
+        yield Block(page, start + 2, textwrap.dedent(block), file[1] if file else "")
 
 
 def kind(block: Block) -> str:
@@ -162,7 +171,9 @@ def commands(text: str) -> list[list[str]]:
         lexer.whitespace_split = True
         found.append([])
         for word in lexer:
-            if _SEPARATORS.fullmatch(word) or (word in _KEYWORDS and not found[-1]):
+            if set(word) <= {"<", ">", "&"} and word.strip("&"):
+                next(lexer, None)  # the file of a redirection
+            elif _SEPARATORS.fullmatch(word) or (word in _KEYWORDS and not found[-1]):
                 found.append([])
             elif found[-1] or not re.match(r"\w+=", word):
                 found[-1].append(word)

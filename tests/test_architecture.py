@@ -104,7 +104,7 @@ RULES = {
     "cli": Rule(
         (
             "__init__",
-            "check_command",
+            *("check_command", "command_definitions", "shell_completion"),
             *("control.client", "control.request_lines", "control.socket_file"),
             "cred.users",
             "first_run",
@@ -117,6 +117,7 @@ RULES = {
         )
     ),
     "command_definitions": Rule(never=IO_MODULES),
+    "shell_completion": Rule(("command_definitions",), never=IO_MODULES),
     "setup.options": Rule(("setup.setup_command",)),
     "setup": Rule(
         (
