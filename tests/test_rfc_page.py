@@ -60,7 +60,7 @@ class RfcPageTests(SynchronousTestCase):
         """Each row of an announced capability names tests, and they exist."""
         rows = re.split(r"^   \* - ", ANNOUNCED, flags=re.MULTILINE)[2:]
         for row in rows:
-            paths = re.findall(r"``(tests/[\w/]+\.py)``", row)
+            paths = re.findall(r"``(\w+/test_\w+\.py)``", row)
             self.assertTrue(paths, row)
             for path in paths:
-                self.assertTrue((CHECKOUT / path).exists(), path)
+                self.assertEqual(len([*CHECKOUT.joinpath("tests").rglob(path)]), 1, path)
