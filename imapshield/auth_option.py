@@ -114,8 +114,8 @@ def make_checker(reactor: Any, text: str) -> Any:
         if "/" in kind:
             raise ConfigError(f"--auth {text}: did you mean file:{text}?") from None
         raise ConfigError(
-            f"--auth {kind}: unknown type; use file:PATH, memory:USER:PASSWORD or a type of "
-            "--help-auth"
+            f"--auth {kind}: unknown type; use file:PATH, dovecot:SOCKET, ldap:PATH, pam, introspect:URL,"
+            " memory:USER:PASSWORD or a type of --help-auth"
         ) from None
     except Exception as error:  # checker factories are plugins and may raise anything
         reason = str(error).rstrip(".")

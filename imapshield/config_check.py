@@ -10,7 +10,7 @@ from typing import Any
 from OpenSSL import crypto
 
 from imapshield.admin.web_ports import check_metrics
-from imapshield.auth_option import make_chain, make_checker, mechanisms, user_names
+from imapshield.auth_option import check_auth_file, make_chain, make_checker, mechanisms, user_names
 from imapshield.certificates import EXPIRY_DAYS, Certificates, PairFiles, pair_files
 from imapshield.config import ConfigError, Settings
 from imapshield.cred.checkers import CheckerUnavailable, PasswordFile
@@ -139,6 +139,8 @@ def _users(
         checker = make_checker(reactor, text)
         checkers.append(checker)
         if not isinstance(checker, PasswordFile):
+            with user.acting():
+                check_auth_file(text)
             yield OK, f"--auth {text.partition(':')[0]}: can be used"
             continue
         with user.acting():

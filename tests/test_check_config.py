@@ -82,6 +82,7 @@ class CheckConfigTests(CommandLineTestCase):
             (["--listen", "143"], "did you mean tcp:143?"),
             (["--mail-root", self.path("{usr}")], "unknown {usr}"),
             (["--auth", f"file:{self.path('nobody')}"], "creates it"),
+            (["--auth", f"ldap:{self.path('ldap.toml')}"], "name a TOML file"),
             (["--master-users", self.path("masters")], "--master-users"),
             (["--ban-command", self.path("nothing")], "--ban-command"),
         ):

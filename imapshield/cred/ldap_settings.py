@@ -62,7 +62,7 @@ class LdapSettings:
         except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are subclasses
             raise ValueError(f"invalid TOML: {error}") from None
         if "search-password" in values and mode & stat.S_IRWXO:
-            raise ValueError("everybody can read search-password; run `chmod o= FILE`")
+            raise ValueError(f"everybody can read search-password; run `chmod o= {path}`")
         return cls.parse(values)
 
     @classmethod
