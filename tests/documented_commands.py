@@ -59,6 +59,7 @@ OTHER_BLOCKS = {
     "/metrics     figures": "paths of the metrics endpoint",
     "/var/log/imapshield.log {": "configuration of logrotate; parsed by test_reload",
     "          commands   ": "a drawing",
+    "logins ───": "a drawing",
     "#!/bin/sh": "a hook of certbot",
     "START=yes": "configuration of saslauthd",
     "alice@example.org    alice": "tables of Postfix",

@@ -545,6 +545,13 @@ class FileTests(SynchronousTestCase):
             files,
         )
 
+    def test_drawing_shows_every_package(self) -> None:
+        """A newcomer finds each package in the drawings of docs/architecture.rst."""
+        page = read(os.path.join(CHECKOUT, "docs", "architecture.rst"))
+        drawings = page.partition("The drawing")[2].partition(".. list-table")[0]
+        packages = {module.partition(".")[0] for module in modules() if "." in module}
+        self.assertEqual({p for p in packages if not re.search(rf"\b{p}\b", drawings)}, set())
+
 
 # Python 3.11.2 (Debian 12) matches possessive groups such as (?:a b?)*+ incorrectly or raises SystemError (CPython
 # gh-106052, fixed in 3.11.5). Possessive character sets such as [a-z]*+ work.
