@@ -22,6 +22,8 @@ MAX_FLAGS_SIZE = 4096
 and people use fewer than ten keywords."""
 
 MAX_CACHED_MAILBOXES = 32
+"""Mailboxes of an account whose keywords are in memory; more are read again from their files."""
+
 KEYWORD_FILE = b"dovecot-keywords"
 
 

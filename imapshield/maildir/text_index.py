@@ -40,6 +40,7 @@ NOT_INDEXED: Final = 0
 """In place of a row: the message has too much text. It is always a candidate."""
 
 MAX_ROW: Final = (1 << 31) - 1 - ROWS_PER_GROUP
+"""The largest row number, for arrays of 32 bits."""
 
 MAX_WASTE = 100
 """Indexed messages that may be expunged, besides as many as the account has, before the file is built again. So that

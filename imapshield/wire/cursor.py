@@ -26,6 +26,7 @@ Parts = Sequence[bytes | LiteralData]
 """The texts (bytes) and literals of a command, alternately. The first is a text."""
 
 MAX_NUMBER64 = 0x7FFFFFFFFFFFFFFF
+"""The largest ``number64`` (RFC 9051 section 9)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from imapshield.errors import BadCommand
 from imapshield.wire.pieces import NUMBERS_PER_PIECE, separated
 
 MAX_NUMBER = 0xFFFFFFFF
+"""The largest ``number`` (RFC 9051 section 9)."""
 
 # seq-number = nz-number / "*"
 # seq-range  = seq-number ":" seq-number
