@@ -121,8 +121,14 @@ class AdminPageTests(ServerCase):
         self.assertEqual(browser.find_elements(By.ID, "tiles"), [])
         browser.get(page)
         self.wait(browser, lambda: browser.find_elements(By.CSS_SELECTOR, "#tiles .tile"))
+        browser.delete_all_cookies()
+        browser.get(self.serve(f'<a href="{page}/login#wrong">link</a>'))
+        browser.find_element(By.TAG_NAME, "a").click()
+        field = lambda: browser.find_elements(By.NAME, "password")  # noqa: E731
+        self.wait(browser, lambda: field() and field()[0].get_attribute("value") == "wrong")
         bans = self.run_client(IMAPSHIELD, "bans", "--control", self.control)
         self.assertNotIn(b"198.51.100.9", bans)
+        self.assertNotIn("login failed", self.stop())
 
     def serve(self, text: str) -> str:
         """Return the address of a page with this text."""

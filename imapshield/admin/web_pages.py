@@ -132,6 +132,8 @@ class StatusPages:
         # A cookie without a session, so that the form has a token, too.
         cookie = _cookie(request) or secrets.token_urlsafe(32)
         kind = "by-token" if self._login.by_token else "by-name"
+        if not _is_same_origin(request):
+            kind += " by-link"
         user = request.argument("user")[:64]
         # 401 would make the browser ask for a password itself.
         status = 403 if refusal.status == 401 else refusal.status
@@ -237,6 +239,9 @@ class StatusPages:
         headers = {"WWW-Authenticate": 'Basic realm="imapshield", charset="UTF-8"'}
         if not password:
             return Answer(401, b"log in\n", headers=headers)
+        if not _is_same_origin(request):
+            # A link to https://name:password@… on another site must not count for the address of the browser.
+            return Answer(403, b"not from another site\n")
         refusal = await self._attempts.refusal(request.client_host(), user, password)
         if refusal is None:
             return None

@@ -176,6 +176,15 @@ class LoginTests(WebCase):
         )
         self.assertEqual(own.status, 200)
 
+    def test_links_of_other_sites_send_no_passwords(self) -> None:
+        """A link with a wrong token or password on another site does not count for who follows it."""
+        for site, sends_by_itself in (("cross-site", False), ("same-site", False), ("none", True)):
+            page = self.request("GET", "/login", sec_fetch_site=site).body
+            self.assertEqual(b"by-link" not in page, sends_by_itself)
+        link = {"authorization": basic("x"), "sec_fetch_site": "cross-site"}
+        self.assertEqual(self.request("GET", "/metrics", **link).status, 403)
+        self.assertEqual((self.login.checks, self.failures()), (0, []))
+
     def test_login_form_cannot_be_forged(self) -> None:
         """Another site cannot log a browser in. A proxy that hides its name is a mistake that the page explains."""
         fields = f"user=ops&password=secret&form_token={self.form_token()}"
