@@ -3,7 +3,6 @@
 import argparse
 import errno
 import json
-import math
 import os
 import shlex
 import stat
@@ -20,6 +19,7 @@ from imapshield import (
     user_commands,
 )
 from imapshield.command_definitions import Command, parser_commands, usage_options
+from imapshield.command_output import plain
 from imapshield.control.client import ask
 from imapshield.control.request_lines import ControlError, NoServer, Request
 from imapshield.control.socket_file import client_path
@@ -174,10 +174,8 @@ def _bans(options: argparse.Namespace) -> None:
             print("no bans")
         return
     bans = [ban for ban in _state_file(options).bans() if ban.remaining > 0]
-    for ban in bans:
-        scope = ", strangers only" if ban.strangers_only else ""
-        minutes = math.ceil(ban.remaining / 60)
-        print(f"{ban.network}  {minutes} min left, {ban.reason}, ban {ban.number}{scope}")
+    for line in operator_commands.show_bans([ban._asdict() for ban in bans]):
+        print(line)
     if not bans:
         text = (
             f"no bans in {options.state}; if that is the file of another server, {COMMAND_ADVICE}"
@@ -199,7 +197,7 @@ def _unban(options: argparse.Namespace) -> None:
         text = f"no ban of {options.network} in {options.state}; `{bans}` lists the bans"
         raise CommandError(text)
     for network in removed:
-        print(f"unbanned {network}")
+        print(f"unbanned {plain(network)}")
 
 
 def _state_file(options: argparse.Namespace) -> StateFile:

@@ -3,7 +3,7 @@
 An event holds no mail, no password and no Twisted object. `peer` is the client's address as text.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -201,7 +201,7 @@ class LimitTriggered(ActivityEvent):
     @property
     def setting(self) -> str:
         """The option that changes the limit; several with commas if all must be changed; "none" for a constant."""
-        return ",".join(map(_setting, (self.binding or self.limit).split(",")))
+        return ",".join(map(setting_of, (self.binding or self.limit).split(",")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ class AddressBanned(Event):
     @property
     def setting(self) -> str:
         """The option that changes the limit."""
-        return _setting(self.limit)
+        return setting_of(self.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +280,21 @@ class ConnectionClosed(ActivityEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class PeaksMeasured(Event):
+    """How near the connection of a user came to limits: reported after the login, and at the end.
+
+    Attributes:
+        user: the user.
+        peaks: name of a limit → the highest value that the connection has had since the last such event.
+        client_id: as in `LimitTriggered`.
+    """
+
+    user: str
+    peaks: Mapping[str, float]
+    client_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class UserBusy(Event):
     """The commands of a user have kept the server busy for a large part of a minute. Correct clients may do that.
 
@@ -302,7 +317,8 @@ class UserBusy(Event):
 EventObserver = Callable[[Event], None]
 
 
-def _setting(limit: str) -> str:
+def setting_of(limit: str) -> str:
+    """Return the option that changes a limit, such as ``--limit=idle_seconds=N``; "none" for a constant."""
     return _OPTIONS.get(limit, f"--limit={limit}=N") if limit.islower() else "none"
 
 

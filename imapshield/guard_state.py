@@ -47,6 +47,7 @@ class _Loaded(NamedTuple):
     clock: float
     bans: Sequence[SavedBan]
     known: Sequence[tuple[bytes, bytes]]
+    peaks: str
 
 
 class GuardState:
@@ -64,6 +65,8 @@ class GuardState:
         on_ban: called with each ban that is loaded from the file.
         on_unban: called with the text of each network whose ban was ended by another process.
         on_load: called when the file is loaded, at the start or later.
+        on_peaks: called then with a key and the peaks of the file (`control.advisor`).
+        changed_peaks: returns the peaks to save, or None; its argument says whether the server stops.
     """
 
     _log = Logger(namespace="imapshield")
@@ -81,6 +84,8 @@ class GuardState:
         self.on_ban: Callable[[Ban], object] = lambda _: None
         self.on_unban: Callable[[str], object] = lambda _: None
         self.on_load: Callable[[], object] = lambda: None
+        self.on_peaks: Callable[[bytes, str], object] = lambda _key, _text: None
+        self.changed_peaks: Callable[[bool], str | None] = lambda _stopping: None
         self._path, self._bans, self._failures = path, bans, failures
         self._reactor, self._now = reactor, now
         self._pool = pool or ThreadPool(0, 1, "state")
@@ -164,6 +169,7 @@ class GuardState:
                 self.on_ban(active)
         if loaded.file.is_new:
             self._log.info("--state {path}: a new file, without earlier bans", path=self._path)
+        self.on_peaks(self.secret("peaks"), loaded.peaks)
         self.on_load()
 
     def _crashed(self, failure: Failure) -> None:
@@ -180,12 +186,13 @@ class GuardState:
         if clock_is_due:
             self._bans.forget_ended(now)
         networks, users = self._take_changes()
-        changes = None
-        if clock_is_due or networks or users:
+        changes, peaks = None, self.changed_peaks(force)
+        if clock_is_due or networks or users or peaks is not None:
             self._next_clock = now + CLOCK_SECONDS
             changes = Changes(
                 {describe(network): self._bans.saved(network, now) for network in networks},
                 {user: self._failures.known_addresses(user) for user in users},
+                peaks,
             )
         clock = now + self._clock_offset
         try:
@@ -266,7 +273,8 @@ def _load(path: str) -> _Loaded:
     """
     file = StateFile(path, create=True)
     try:
-        return _Loaded(file, file.secret(), file.clock(), file.bans(), file.known())
+        kept = file.bans(), file.known(), file.peaks()
+        return _Loaded(file, file.secret(), file.clock(), *kept)
     except StateFileError:
         file.close()
         raise

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from imapshield.advise_command import show_advice
+from imapshield.command_output import age, counted, moment, plain, size, table
 from imapshield.control.client import ask, follow
 from imapshield.control.request_lines import Request
 from imapshield.control.socket_file import client_path
@@ -65,7 +67,8 @@ def add_control_option(
 
 def _run(show: Callable[[Any], Iterable[str]], name: str, options: argparse.Namespace) -> int:
     left_out = ("run", "control", "json")
-    arguments = {k: v for k, v in vars(options).items() if k not in left_out and v is not None}
+    given = {k: v for k, v in vars(options).items() if v is not None and v is not False}
+    arguments = {k: v for k, v in given.items() if k not in left_out}
     answer = ask(options.control, Request(name, arguments))
     if options.json:
         json.dump(answer, sys.stdout, indent=2)
@@ -88,37 +91,6 @@ def duration(text: str) -> float:
             f"{text!r} is no duration; write for example 90s, 10m, 2h or 1d"
         )
     return int(match[1]) * _UNITS[match[2]]
-
-
-def age(seconds: float) -> str:
-    """Return a duration for people, such as ``3m``: at most four characters up to 999 days."""
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:.0f}s"
-
-
-def size(octets: float) -> str:
-    """Return a number of bytes for people, such as ``1.5M``."""
-    for unit in ("", "k", "M", "G", "T"):
-        if octets < 1000 or unit == "T":
-            break
-        octets /= 1000
-    return f"{octets:.0f}" if not unit else f"{octets:.3g}{unit}"
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Return lines with aligned columns. A head that begins with ``>`` is of a column that ends at the right."""
-    cells = [[head.lstrip(">") for head in heads], *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
-    right = [head.startswith(">") for head in heads]
-    return [
-        "  ".join(
-            cell.rjust(width) if at_right else cell.ljust(width)
-            for cell, width, at_right in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in cells
-    ]
 
 
 def _show_status(answer: dict[str, Any]) -> Iterable[str]:
@@ -161,7 +133,7 @@ def _show_who(answer: list[dict[str, Any]]) -> Iterable[str]:
 
 
 def _show_kick(answer: int) -> Iterable[str]:
-    return [f"reset {answer} connection{'s' if answer != 1 else ''}"]
+    return [f"reset {counted(answer, 'connection')}"]
 
 
 def _top(options: argparse.Namespace) -> None:
@@ -217,8 +189,8 @@ def _show_why(answer: dict[str, Any]) -> Iterable[str]:
     if answer.get("networks") == []:
         yield "no connection without a login has ended"
     for end in answer.get("ends") or answer["networks"]:
-        since = f", first {_when(end['first'])}" if end["count"] > 1 else ""
-        yield f"{_when(end['last'])}  {end['count']} x {end['action'] or 'ended'}: {_cause(end)}{since}"
+        since = f", first {moment(end['first'])}" if end["count"] > 1 else ""
+        yield f"{moment(end['last'])}  {end['count']} x {end['action'] or 'ended'}: {_cause(end)}{since}"
         who = f"user {end['user']} from {end['peer']}" if end["user"] else f"address {end['peer']}"
         who = f"network {end['network']}, last {end['peer']}" if "network" in end else who
         connection = f", connection {end['connection']}" if end["connection"] else ""
@@ -234,20 +206,16 @@ def _cause(end: dict[str, Any]) -> str:
     return f"{end['cause']}={end['value']:.12g}, seen {end['observed']:.12g}{option}"
 
 
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
 def show_bans(answer: list[dict[str, Any]]) -> Iterable[str]:
     """Yield a line for each ban of an answer."""
     for ban in answer:
         scope = ", strangers only" if ban["strangers_only"] else ""
-        yield f"{ban['network']}  {age(ban['remaining'])} left, {ban['reason']}, ban {ban['number']}{scope}"
+        yield f"{plain(ban['network'])}  {age(ban['remaining'])} left, {ban['reason']}, ban {ban['number']}{scope}"
 
 
 def _show_ban(answer: dict[str, Any]) -> Iterable[str]:
-    reset = f"{answer['reset']} connection{'s' if answer['reset'] != 1 else ''}"
-    return [f"banned {answer['network']} for {age(answer['seconds'])}; {reset} reset"]
+    reset = counted(answer["reset"], "connection")
+    return [f"banned {plain(answer['network'])} for {age(answer['seconds'])}; {reset} reset"]
 
 
 def _show_reload(answer: dict[str, Any]) -> Iterable[str]:
@@ -307,11 +275,30 @@ _COMMANDS: Sequence[tuple[str, Callable[[Any], Iterable[str]], str, Sequence[tup
         ),
     ),
     (
+        "advise",
+        show_advice,
+        "say which values the limits should have, from what clients need; begin with --report-only",
+        (
+            (
+                "--forget",
+                {
+                    "action": "store_true",
+                    "dest": "forget",
+                    "help": "then begin to observe anew, such as after a change",
+                },
+            ),
+        ),
+    ),
+    (
         "ban",
         _show_ban,
         "ban an address or network, and reset its connections",
         (
             ("network", {"metavar": "ADDRESS|NETWORK", "help": "such as 192.0.2.0/26"}),
+            (
+                "--force",
+                {"action": "store_true", "help": "ban even this machine, or more than a /8"},
+            ),
             (
                 "--for",
                 {

@@ -12,6 +12,7 @@ from imapshield.admin.monitor import Monitor
 from imapshield.admin.web_ports import WebPorts, check_admin_auth
 from imapshield.certificates import Certificates
 from imapshield.config import ConfigError, Settings
+from imapshield.control.advisor import Advisor
 from imapshield.control.commands import BanCommands, ConnectionCommands
 from imapshield.control.end_history import EndHistory
 from imapshield.control.page_logins import PageLogins
@@ -40,6 +41,7 @@ class OperatorPorts:
     Attributes:
         observers: note what happens. They belong to the observers of the server.
         handlers: the commands of the control socket.
+        advisor: observes for the command ``advise``.
         status: answers the command ``status``.
     """
 
@@ -50,10 +52,10 @@ class OperatorPorts:
             EndHistory(time.time),
             Counters(),
         )
-        self._traces = Traces(reactor.callLater)
+        self._traces, self.advisor = Traces(reactor.callLater), Advisor(reactor)
         self.observers: list[EventObserver] = [
             *(self._meter, self._history, self._counters),
-            self._traces,
+            *(self._traces, self.advisor),
         ]
         self.handlers: dict[str, Handler] = {}
 
@@ -86,6 +88,7 @@ class OperatorPorts:
             **{name: getattr(bans, name) for name in ("bans", "ban", "unban")},
             "talkers": self._meter.talkers,
             "why": self._history.why,
+            "advise": self.advisor.advise,
         }
         delay, meter = ReactorDelay(reactor), self._meter
         monitor = Monitor(
@@ -126,10 +129,12 @@ class OperatorPorts:
     def start(self) -> None:
         """Begin to measure."""
         self._meter.start(self._factory)
+        self.advisor.start(self._factory)
         self._web.start()
 
     async def close(self) -> None:
         """Close the ports, and measure no more."""
         self._meter.stop()
+        self.advisor.stop()
         await self._web.close()
         await self._control.close()

@@ -108,6 +108,9 @@ class ServerParts:
         admission = self.factory.shared.admission
         self.state.on_unban = admission.unbanned
         self.state.on_load = self.keep_decoys
+        advisor = self.operator.advisor
+        self.state.on_peaks = advisor.restore
+        self.state.changed_peaks = lambda stopping: advisor.changed(force=stopping)
         self.ban_command = _ban_command(settings, admission, self.state, reactor)
 
     def all_checkers(self) -> list[Any]:

@@ -1,4 +1,4 @@
-"""`StateFile`: the SQLite file that keeps bans, known users and a secret over a restart of the server.
+"""`StateFile`: the SQLite file that keeps bans, known users, peaks and a secret over a restart of the server.
 
 It is SQLite, because the server and the commands ``imapshield bans`` and ``imapshield unban`` use it at the same time,
 one of many bans can be changed without writing the others, and a server that is killed leaves a consistent file.
@@ -56,10 +56,12 @@ class Changes:
     Attributes:
         bans: network → its ban with the seconds that remain; None if it has none any more.
         known: hash of a user → hashes of the addresses; empty if there are none any more.
+        peaks: what `observe.limit_peaks` has dumped; None if that is not to be saved.
     """
 
     bans: Mapping[str, SavedBan | None] = field(default_factory=dict)
     known: Mapping[bytes, bytes] = field(default_factory=dict)
+    peaks: str | None = None
 
 
 class StateFile:
@@ -113,6 +115,10 @@ class StateFile:
             raise StateFileError(
                 f"{self.path}: written by another version of imapshield; name another file"
             )
+        if create:
+            # Files of earlier versions have no such table, and those versions ignore it.
+            table = "CREATE TABLE IF NOT EXISTS observed (id INTEGER PRIMARY KEY, peaks TEXT)"
+            self._database.execute(table)
         with suppress(OSError):
             if os.stat(self.path).st_mode & 0o077:
                 os.chmod(self.path, 0o600)
@@ -155,6 +161,12 @@ class StateFile:
             )
             return list(rows)
 
+    def peaks(self) -> str:
+        """Return the peaks that were saved last; "" if there are none."""
+        with self._errors():
+            row = self._database.execute("SELECT peaks FROM observed WHERE typeof(peaks) = 'text'")
+            return str((row.fetchone() or [""])[0])
+
     def save(self, clock: float, changes: Changes) -> None:
         """Store the clock and `changes`, all or nothing."""
         execute = self._database.execute
@@ -166,6 +178,8 @@ class StateFile:
                 else:
                     row = [network, ban.reason, clock + ban.remaining, *ban[3:]]
                     execute("INSERT OR REPLACE INTO bans VALUES (?, ?, ?, ?, ?, ?)", row)
+            if changes.peaks is not None:
+                execute("INSERT OR REPLACE INTO observed VALUES (1, ?)", [changes.peaks])
             for user, addresses in changes.known.items():
                 execute("DELETE FROM known WHERE user = ?", [user])
                 if addresses:

@@ -104,7 +104,8 @@ RULES = {
     "cli": Rule(
         (
             "__init__",
-            *("check_command", "command_definitions", "shell_completion"),
+            *("check_command", "command_definitions", "command_output"),
+            "shell_completion",
             *("control.client", "control.request_lines", "control.socket_file"),
             "cred.users",
             "first_run",
@@ -163,7 +164,14 @@ RULES = {
         ),
         ("twisted",),
     ),
-    "operator_commands": Rule(("control.client", "control.request_lines", "control.socket_file")),
+    "operator_commands": Rule(
+        (
+            *("advise_command", "command_output"),
+            *("control.client", "control.request_lines", "control.socket_file"),
+        )
+    ),
+    "command_output": Rule(()),
+    "advise_command": Rule(("command_output", "observe.limit_advice")),
     "state_file": Rule(("guard",)),
     "guard_state": Rule(("guard", "state_file"), ("twisted",)),
     "mail_commands": Rule((*BASE, "maildir")),
@@ -267,20 +275,19 @@ ORDER = {
         (
             "ban_command",
             "channel_binding",
-            "event_reporter",
             "tls_failures",
             "fair_queue",
             "input_turns",
-            "idle_timeout",
             "peer",
             "user_turns",
-            "write_buffer",
         ),
+        ("event_reporter",),
+        ("idle_timeout", "write_buffer"),
         ("login_checks", "memory_share", "spool"),
         ("admission",),
         ("shared_parts",),
         ("connection_owner", "proxy"),
-        ("gate",),
+        ("client_peaks", "gate"),
         (
             "authentication",
             "compress",

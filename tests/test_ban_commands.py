@@ -39,15 +39,15 @@ class BanCommandTests(SynchronousTestCase):
 
     def test_bans(self) -> None:
         """`imapshield bans` lists the bans that have not ended, that which ends next first."""
-        first = "192.0.2.7/32  10 min left, max_failed_pairs, ban 1\n"
-        second = "2001:db8::/64  20 min left, backlog, ban 2, strangers only\n"
+        first = "192.0.2.7  9m59s left, max_failed_pairs, ban 1\n"
+        second = "2001:db8::/64  20m left, backlog, ban 2, strangers only\n"
         self.assertEqual(self.command("bans"), (0, first + second, ""))
 
     def test_unban(self) -> None:
         """`imapshield unban` removes the bans of an address or inside a network, and names those that had not ended."""
         self.assertEqual(self.command("unban", "2001:db8::1")[:2], (0, "unbanned 2001:db8::/64\n"))
         status, out, _ = self.command("unban", "192.0.2.0/24")
-        self.assertEqual((status, out), (0, "unbanned 192.0.2.7/32\n"))
+        self.assertEqual((status, out), (0, "unbanned 192.0.2.7\n"))
         advice = f"no bans in {self.path}; if that is the file of another server, {COMMAND_ADVICE}"
         self.assertEqual(self.command("bans"), (0, "", f"imapshield: {advice}\n"))
 
@@ -99,7 +99,7 @@ class BanCommandTests(SynchronousTestCase):
             os.environ,
             {"STATE_DIRECTORY": self.folder, "XDG_DATA_HOME": os.path.abspath(self.folder)},
         ):
-            self.assertIn("192.0.2.7/32", self.command("bans", state=False)[1])
+            self.assertIn("192.0.2.7  ", self.command("bans", state=False)[1])
 
     def test_running_server_is_asked(self) -> None:
         """Without --state, a running server answers; its bans are listed as text or JSON, and ended at once."""
@@ -113,10 +113,10 @@ class BanCommandTests(SynchronousTestCase):
         answers = {"bans": [ban], "unban": ["192.0.2.7/32"]}
         with mock.patch("imapshield.cli.ask", lambda _path, request: answers[request.command]):
             listed = self.command("bans", state=False)
-            self.assertEqual(listed, (0, "192.0.2.7/32  90s left, operator, ban 1\n", ""))
+            self.assertEqual(listed, (0, "192.0.2.7  90s left, operator, ban 1\n", ""))
             self.assertEqual(json.loads(self.command("bans", "--json", state=False)[1]), [ban])
             ended = self.command("unban", "192.0.2.7", state=False)
-            self.assertEqual(ended, (0, "unbanned 192.0.2.7/32\n", ""))
+            self.assertEqual(ended, (0, "unbanned 192.0.2.7\n", ""))
             answers |= {"bans": [], "unban": []}
             self.assertEqual(self.command("bans", state=False), (0, "no bans\n", ""))
             self.assertIn("is not banned", self.command("unban", "192.0.2.7", state=False)[2])

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield import cli, operator_commands
+from imapshield import cli, command_output, operator_commands
 from imapshield.control.request_lines import ControlError, Request
 
 STATUS = {
@@ -83,7 +83,7 @@ class OperatorCommandTests(SynchronousTestCase):
         """`status` is a few lines with units; with ``--json`` it is the answer."""
         status, text, _ = self.run_command("status")
         self.assertEqual(status, 0)
-        for part in ("imapshield 1.2, up for 2h", "3 of 100, 1 without", "1.5k of 2.5M"):
+        for part in ("imapshield 1.2, up for 2h2m", "3 of 100, 1 without", "1.5k of 2.5M"):
             self.assertIn(part, text)
         self.assertEqual(json.loads(self.run_command("status", "--json")[1]), STATUS)
 
@@ -105,7 +105,7 @@ class OperatorCommandTests(SynchronousTestCase):
         self.answers |= {"kick": 2, "ban": {"network": "192.0.2.7/32", "seconds": 5400, "reset": 1}}
         self.assertEqual(self.run_command("kick", "alice")[1], "reset 2 connections\n")
         text = self.run_command("ban", "192.0.2.7", "--for", "90m")[1]
-        self.assertEqual(text, "banned 192.0.2.7/32 for 90m; 1 connection reset\n")
+        self.assertEqual(text, "banned 192.0.2.7 for 1h30m; 1 connection reset\n")
         self.assertEqual(self.asked[-1].arguments, {"network": "192.0.2.7", "seconds": 5400})
 
     def test_why(self) -> None:
@@ -157,7 +157,7 @@ class OperatorCommandTests(SynchronousTestCase):
 
     def test_numbers_for_people(self) -> None:
         """Times and sizes have few digits and a unit."""
-        ages = [operator_commands.age(n) for n in (5, 119, 120, 7200, 86400 * 3)]
+        ages = [command_output.age(n) for n in (5, 119, 120, 7200, 86400 * 3)]
         self.assertEqual(ages, ["5s", "119s", "2m", "2h", "3d"])
-        sizes = [operator_commands.size(n) for n in (0, 999, 1500, 2_500_000, 3e9, 5e12)]
+        sizes = [command_output.size(n) for n in (0, 999, 1500, 2_500_000, 3e9, 5e12)]
         self.assertEqual(sizes, ["0", "999", "1.5k", "2.5M", "3G", "5T"])

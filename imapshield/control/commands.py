@@ -16,9 +16,12 @@ from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.events import ActivityEvent
 from imapshield.guard.bans import ban_target
-from imapshield.guard.networks import describe
+from imapshield.guard.networks import THIS_MACHINE, Network, NetworkSet, describe
 from imapshield.guard.process_guard import BANNED
 from imapshield.limits import LimitReached
+
+WIDEST = {4: 8, 6: 20}
+"""The shortest prefixes of a ban without ``--force``: no operator of a network has more addresses."""
 
 MAX_WHO = 10_000
 """Connections that `who` lists at most, those with most pending commands first."""
@@ -119,16 +122,48 @@ class BanCommands:
         ]
 
     async def ban(self, request: Request) -> dict[str, Any]:
-        """Ban the argument `network`, for `seconds` if given, and reset its connections; users are reset, too."""
+        """Ban the argument `network`, for `seconds` if given, and reset its connections; users are reset, too.
+
+        A very wide network, or one with this machine, needs the argument `force`.
+        """
         network = _given_network(request)
+        target, trusted = ban_target(network), self._admission.guard.trusted
         seconds = request.number("seconds", 0) or None
-        if self._admission.guard.trusted.overlaps(ban_target(network)):
+        if trusted.holds(target):
             raise ControlError(f"{network}: --trust exempts it from bans; change --trust first")
+        if not request.arguments.get("force"):
+            self._refuse_slip(target)
         ban = self._admission.ban_by_operator(network, seconds)
-        victims = [s for s in self._factory.connections if is_in(s.reporter.peer, ban.network)]
+        victims = [
+            server
+            for server in self._factory.connections
+            if is_in(server.reporter.peer, ban.network) and server.reporter.peer not in trusted
+        ]
         for server in victims:
             server.evict(BANNED)
         return {"network": describe(ban.network), "seconds": ban.seconds, "reset": len(victims)}
+
+    def _refuse_slip(self, target: Network) -> None:
+        """Refuse a ban that looks like a slip of the operator.
+
+        Raises:
+            ControlError: the network is very wide, or has this machine or a trusted network.
+        """
+        text, version, prefix = describe(target), *target[:2]
+        reason = ""
+        if prefix < WIDEST[version]:
+            reason = f"it is wider than /{WIDEST[version]}"
+        elif NetworkSet.parse(THIS_MACHINE).overlaps(target):
+            reason = "this machine is in it"
+        elif self._admission.guard.trusted.overlaps(target):
+            reason = "a network of --trust is in it, which stays exempt"
+        if reason:
+            servers = [s for s in self._factory.connections if is_in(s.reporter.peer, target)]
+            users = len({s.reporter.user for s in servers if s.reporter.user})
+            raise ControlError(
+                f"{text}: {reason}, and {len(servers)} connections of {users} users are from there;"
+                f" to ban it all the same: `imapshield ban {text} --force`"
+            )
 
     async def unban(self, request: Request) -> list[str]:
         """End the bans of the argument `network`, and return the networks that were banned."""

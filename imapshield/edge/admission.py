@@ -218,7 +218,8 @@ class Admission:
         """
         ban = self.guard.bans.ban(network, OPERATOR, self._now(), seconds=seconds)
         text = describe(ban.network)
-        publish(events.AddressBanned(0, text, text, OPERATOR, 0, 0, ban.seconds), self._observers)
+        event = events.AddressBanned(0, text.removesuffix("/32"), text, OPERATOR, 0, 0, ban.seconds)
+        publish(event, self._observers)
         self.on_ban(ban)
         return ban
 

@@ -20,6 +20,7 @@ from imapshield.cred.checkers import CheckerUnavailable
 from imapshield.cred.twisted_mail_account import TwistedMailAccount
 from imapshield.edge import peer
 from imapshield.edge.channel_binding import channel_bindings
+from imapshield.edge.client_peaks import peaks_before_login, report_user_peaks
 from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.login_checks import LoginAttempt, LoginNotChecked
 from imapshield.edge.write_buffer import Disconnected
@@ -161,9 +162,15 @@ class Authentication:
             ),
         )
 
+        waits_since = owner.now()
+        begun_at: float | None = None
+
         def begin() -> Deferred[Any]:
+            nonlocal begun_at
             # After `_refuse_banned` again, because logins may have failed while this one waited.
             self._begin_guess(user)
+            begun_at = owner.now()
+            owner.reporter.note_peak("login_queue_seconds", begun_at - waits_since)
             return check()
 
         try:
@@ -173,6 +180,8 @@ class Authentication:
             raise CommandRefused(b"UNAVAILABLE", CheckerUnavailable.text) from None
         finally:
             self._attempt = None
+            if begun_at is not None:
+                owner.reporter.note_peak("login_check_seconds", owner.now() - begun_at)
 
     def cancel_login(self) -> None:
         """End a login that waits for its password check or for its answer, because the connection has ended."""
@@ -325,10 +334,12 @@ class Authentication:
         owner.account, owner.state = account, "auth"
         owner.MAX_LENGTH = owner.limits.max_line_length
         owner.write_buffer.set_high_water_mark(owner.limits.max_unsent_bytes)
+        peaks = peaks_before_login(owner)
         owner.guard.login()
         owner.memory.set_user(name)
         owner.restart_timeout()
         owner.reporter.logged_in(name, mechanism, self.tls)
+        owner.reporter.report_peaks(peaks)
         master = self._ask_checker("master_of", user)
         if master:
             owner.reporter.master_logged_in(master)
@@ -373,6 +384,7 @@ class Authentication:
     def log_out(self) -> None:
         """Continue the connection without a user, with the limits that apply before login (RFC 8437)."""
         owner = self._owner
+        report_user_peaks(owner)
         self.release_account()
         owner.shared.admission.logout(owner.counted)
         owner.reporter.user, owner.reporter.master, owner.state = "", "", "unauth"

@@ -77,6 +77,10 @@ class CommandRunner:
         self._scheduled = False
         now, limits, write_buffer = self._owner.now, self._owner.limits, self._owner.write_buffer
         write_buffer.begin_turn()
+        # No command is finished between two batches, so this is the exact peak.
+        pending, reporter = self._owner.guard.pending, self._owner.reporter
+        if pending > reporter.most_pending:  # noqa: PLR1730 (a call of max takes longer)
+            reporter.most_pending = pending
         started_at = now()
         deadline = started_at + limits.turn_seconds
         allowed = min(limits.commands_per_turn, self._allowance())

@@ -28,6 +28,7 @@ class ConnectionOwner(Protocol):
     names in camelCase, come from Twisted's `IMAP4Server` and its base classes.
 
     Attributes:
+        active_at: when the user was active for the last time; before login, since when the connection has none.
         bytes_in: how many bytes have arrived, before decompression.
         closed: whether the connection is ending, so that nothing is read, executed or written any more.
         now: returns the seconds of the reactor's clock.
@@ -41,6 +42,7 @@ class ConnectionOwner(Protocol):
     reporter: EventReporter
     memory: MemoryShare
     write_buffer: WriteBuffer
+    active_at: float
     bytes_in: int
     closed: bool
     now: Callable[[], float]

@@ -1,7 +1,7 @@
 """`EventReporter`: makes the `events.Event` values of one connection and sends them to the observers."""
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from typing import Any, Literal, Protocol
 
@@ -63,6 +63,9 @@ class EventReporter:
         logged_out: whether the server closes the connection because the client has sent LOGOUT.
         tap: is called with the dialogue while it is traced, otherwise None. The write buffer has the same.
         measure: returns what the connection has done until now, as the fields of `events.ActivityEvent`.
+        most_pending: the most pending commands since the login, or before it since the beginning.
+        longest_idle: the seconds that the user was longest without a command.
+        peaks: name of a limit → the highest value that was noted since the last report; None for none.
     """
 
     was_reset = logged_out = False
@@ -72,6 +75,9 @@ class EventReporter:
         self.tap: Tap | None = None
         self.peer = self.user = self.master = self.client_id = ""
         self.measure: Callable[[], dict[str, Any]] = dict
+        self.peaks: dict[str, float] | None = None  # an empty dict takes memory
+        self.most_pending = 0
+        self.longest_idle = 0.0
         self._observers = tuple(observers)
         self._reported_limits: tuple[str, ...] = ()
 
@@ -88,6 +94,18 @@ class EventReporter:
         """Report that the user who has just logged in is in truth the master user `master`."""
         self.master = master
         self._publish(events.MasterLoggedIn(self.number, self.peer, self.user, master))
+
+    def note_peak(self, limit: str, value: float) -> None:
+        """Note a value that is compared with `limit`. This is too slow for every command."""
+        self.peaks = self.peaks or {}
+        self.peaks[limit] = max(value, self.peaks.get(limit, 0))
+
+    def report_peaks(self, values: Mapping[str, float]) -> None:
+        """Report the peaks of the connection of a user, and `values`, and begin with new ones."""
+        peaks = {name: value for name, value in {**(self.peaks or {}), **values}.items() if value}
+        self.peaks, self.most_pending, self.longest_idle = None, 0, 0.0
+        values_of = self.user, peaks, self.client_id
+        self._publish(events.PeaksMeasured(self.number, self.peer, *values_of))
 
     def login_failed(self, user: bytes, mechanism: str, repeated: bool, delay: float) -> None:
         """Report a failed login. `user` is the name that the client gave; see `events.LoginFailed` for the rest."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from imapshield.edge.event_reporter import EventReporter
 from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.limits import Limits
 
@@ -14,14 +15,22 @@ class IdleTimeout:
     time is noted, and a delayed call that comes too early waits for the rest.
     """
 
-    _active_at: float
+    active_at: float
     limits: Limits
     guard: ConnectionGuard
+    reporter: EventReporter
     now: Callable[[], float]
     closed: bool
     line_mode: Any
     timeOut: Any
     setTimeout: Callable[[Any], Any]
+
+    def end_idle_time(self) -> None:
+        """Start the timeout again, because the user has sent a line, and note the longest time without one."""
+        before = self.active_at
+        self.restart_timeout()
+        if self.active_at - before > self.reporter.longest_idle:  # noqa: PLR1730 (a call of max takes longer)
+            self.reporter.longest_idle = self.active_at - before
 
     def restart_timeout(self) -> None:
         """Start the timeout of a user again: `literal_seconds` while bytes of a literal are due, else `idle_seconds`.
@@ -29,7 +38,7 @@ class IdleTimeout:
         The timeout before login covers the whole time until the login, so it is not started again.
         """
         if self.guard.authenticated and not self.closed:
-            self._active_at = self.now()
+            self.active_at = self.now()
             limits = self.limits
             seconds = limits.idle_seconds if self.line_mode else limits.literal_seconds
             if seconds != self.timeOut:
@@ -38,7 +47,7 @@ class IdleTimeout:
     def timeout_is_early(self) -> bool:
         """Return whether the delayed call has come before the end of a user's timeout; then it waits for the rest."""
         period = self.timeOut
-        left = self._active_at + period - self.now()
+        left = self.active_at + period - self.now()
         if not self.guard.authenticated or left <= 0:
             return False
         self.setTimeout(left)

@@ -19,6 +19,7 @@ from twisted.mail import imap4
 from twisted.python.failure import Failure
 
 from imapshield import events
+from imapshield.edge.client_peaks import report_user_peaks
 from imapshield.edge.command_runner import CommandRunner
 from imapshield.edge.compress import InputDecoder
 from imapshield.edge.event_reporter import EventReporter
@@ -57,7 +58,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         if self.reporter.tap is not None:
             self.reporter.tap.line(line)
         if self.guard.authenticated:
-            self.restart_timeout()
+            self.end_idle_time()
         else:
             self.MAX_LENGTH = self.limits.preauth_line_length  # a long ID has raised it
         if self.guard.consume_expected_line():
@@ -103,7 +104,6 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
     # With the attributes of the base classes there are more than 30, for which each instance would have a dictionary of
     # its own, of 1,500 bytes.
     __slots__ = (
-        "_active_at",
         "_clock",
         "_connected_at",
         "_decoder",
@@ -117,6 +117,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         "_session",
         "_write_timeout",
         "account",
+        "active_at",
         "bytes_in",
         "closed",
         "counted",
@@ -179,8 +180,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         own.owner = self
         self.on_lost: Callable[[ShieldedIMAP4Server], object] = lambda _: None
         self.bytes_in = 0
-        self.closed = False
-        self._input_held = self._line_completed = False
+        self.closed = self._input_held = self._line_completed = False
         self._partial_reads = 0
         self._make_session = make_session or (lambda io: Dispatcher(io, limits))
         self._decoder = InputDecoder(self)
@@ -297,7 +297,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
     def connectionMade(self) -> None:
         """Set the connection up and send the greeting."""
         limits = self.limits
-        self._connected_at = self._active_at = self.now()
+        self._connected_at = self.active_at = self.now()
         self.MAX_LENGTH = limits.preauth_line_length
         self.timeOut = limits.preauth_seconds
         self.write_buffer = WriteBuffer(
@@ -380,6 +380,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         self.memory.close()
         self.shared.admission.close(self.counted)
         super().connectionLost(reason)
+        report_user_peaks(self)
         self.reporter.connection_closed(reason, by_server=by_server)
         self.on_lost(self)
 

@@ -186,7 +186,10 @@ class SessionIO(Authentication):
     def bad_command(self, sample: bytes, text: str) -> None:
         """Report an invalid command, of which `sample` is the beginning, and the answer `text`; count it."""
         self._owner.reporter.bad_command(sample, text)
-        self._owner.guard.bad_command()
+        guard = self._owner.guard
+        guard.bad_command()
+        if guard.authenticated and guard.bad_commands > 1:  # most connections need no peaks
+            self._owner.reporter.note_peak("max_bad_commands", guard.bad_commands)
 
     def limit_reached(self, reached: LimitReached, sample: bytes) -> None:
         """Report that the running command is refused because of a limit."""

@@ -48,7 +48,9 @@ class WriteTimeout:
         seconds = getattr(owner.limits, limit)
         if acked != acked_before:
             self._check_later(acked, 0.0)
-        elif waited < seconds:
+            return
+        owner.reporter.note_peak(limit, waited)
+        if waited < seconds:
             self._check_later(acked, waited)
         else:
             owner.apply_verdict(Reset(limit, seconds, waited))

@@ -136,6 +136,11 @@ class Bans:
             return None
         return self.ban(address, limit, now, strangers_only=strangers_only)
 
+    def violations(self, address: str, now: float) -> int:
+        """Return how many violations of the address count for `max_limit_violations`."""
+        networks = networks_of(address)
+        return self._violations.count(networks[0], now) if networks else 0
+
     def count_violation(self, address: str, now: float) -> bool:
         """Count a violation; return whether it is number `max_limit_violations`, and count from zero again if it is."""
         networks = networks_of(address)

@@ -312,6 +312,20 @@ class ConnectionGuard:
             text = "Disconnected: Inactivity timeout"
         return Disconnect(limit, getattr(self.limits, limit), waited, text)
 
+    def preauth_counts(self) -> dict[str, float]:
+        """Return what was counted before login, by the names of the limits. `login` forgets it."""
+        return {
+            "preauth_commands": self._preauth_commands,
+            "preauth_bytes": self._preauth_bytes,
+            "preauth_bad_commands": self._bad_commands,
+            "max_login_failures": self._login_failures,
+        }
+
+    @property
+    def bad_commands(self) -> int:
+        """The number of invalid commands in a row, or before login of all."""
+        return self._bad_commands
+
     def login(self) -> None:
         """Apply the limits of a logged-in user from now on.
 

@@ -235,6 +235,15 @@ class LoginFailures:
         addresses = self._known.get(self._hash(b"user", user), b"")
         return self._address_hash(networks) in _split(addresses)
 
+    def has_users(self, address: str, now: float) -> bool:
+        """Return whether anybody has logged in from the address in the last 30 days."""
+        return self._users_at.count(self._address_hash(networks_of(address)), now) > 0
+
+    def pairs_of(self, address: str, now: float) -> int:
+        """Return how many pairs of the address count for `max_failed_pairs`."""
+        networks = networks_of(address)
+        return self._addresses.count(networks[0], now) if networks else 0
+
     def is_shared(self, address: str, now: float) -> bool:
         """Return whether so many users have logged in from the address that a ban of it is for strangers only."""
         address_hash = self._address_hash(networks_of(address))

@@ -129,6 +129,16 @@ class MemoryBudget:
         self._users: dict[str, _Group] = {}
         self._by_size: _BySize[_Group] = _BySize()  # without the strangers
 
+    @property
+    def memory_of_users(self) -> int:
+        """The recorded bytes of memory of connections with a login."""
+        return self.memory - self._strangers.memory
+
+    def largest_user(self) -> tuple[str, int]:
+        """Return a user to whom no other holds twice as much memory, and how much that is; "" if there is none."""
+        group = self._by_size.largest()
+        return ("", 0) if group is None else (group.user or "", group.memory)
+
     def open(self, reset: Callable[[LimitReached], object]) -> Holder:
         """Return the account of a new connection, which has not logged in. `reset`: as in `Holder`."""
         self._strangers.connections += 1

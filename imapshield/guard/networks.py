@@ -130,6 +130,10 @@ class NetworkSet:
     def __contains__(self, address: str) -> bool:
         return any(network in self._networks for network in enclosing(address, self._prefixes))
 
+    def holds(self, network: Network) -> bool:
+        """Return whether the set contains all addresses of `network`."""
+        return any(is_inside(network, n) for n in self._networks)
+
     def overlaps(self, network: Network) -> bool:
         """Return whether the set contains an address of `network`."""
         return any(is_inside(network, n) or is_inside(n, network) for n in self._networks)

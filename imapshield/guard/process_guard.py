@@ -144,6 +144,11 @@ class ProcessGuard:
             self._give_back(networks, now)
         return Arrival(connection, evictions, full or reported, violations=violations)
 
+    def rate_taken(self, address: str, now: float) -> float:
+        """Return how many connections of an address count for `connections_per_minute`."""
+        networks = networks_of(address)
+        return self._rate_of(networks[0]).taken(networks[0], now) if networks else 0.0
+
     def take_refused(self, now: float) -> list[Refused]:
         """Return how many connections bans have refused since the last call, for the `MAX_REFUSED` largest networks.
 

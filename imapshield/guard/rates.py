@@ -44,6 +44,10 @@ class RateTable:
             return 0.0
         return wait if cost * self._seconds_each <= self._burst_seconds else math.inf
 
+    def taken(self, key: Hashable, now: float) -> float:
+        """Return how much `key` has taken that is not used up yet: at most the burst."""
+        return max(0.0, self._used_until.get(key, now) - now) / self._seconds_each
+
     def give_back(self, key: Hashable, now: float, cost: float = 1) -> None:
         """Undo a `take`: what was taken has turned out not to count."""
         until = self._used_until.get(key)

@@ -152,6 +152,15 @@ class ConnectionShares:
         """The number of connections without a login."""
         return self._strangers.total
 
+    def held_by(self, user: str) -> int:
+        """Return how many connections a user has."""
+        return self._users[user]
+
+    def strangers_at(self, address: str) -> int:
+        """Return how many connections without a login an address has (IPv6: its /64)."""
+        networks = networks_of(address)
+        return self._strangers.count(networks[0]) if networks else 0
+
     def connect(
         self, address: str
     ) -> tuple[Connection | None, Sequence[Eviction], LimitReached | None]:

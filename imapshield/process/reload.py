@@ -168,4 +168,4 @@ def _text(value: object) -> str:
         return ",".join(sorted(value) if isinstance(value, frozenset) else value) or "none"
     if value is None or isinstance(value, bool):
         return {None: "none", True: "true", False: "false"}[value]
-    return str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -26,6 +26,7 @@ from imapshield.control.request_lines import (
 )
 from imapshield.control.server import ControlFactory
 from imapshield.control.socket_file import MAX_PATH, client_path, make_room, server_path
+from imapshield.events import AddressBanned
 from imapshield.testing.in_process import Client, Server
 
 
@@ -169,6 +170,26 @@ class CommandTests(SynchronousTestCase):
         """A ban that would have no effect, or of what is no network, is an error that says why."""
         self.assertIn("--trust", self.refusal("ban", network="127.0.0.0/16"))
         self.assertIn("not an address", self.refusal("ban", network="host"))
+
+    def test_ban_that_looks_like_a_slip(self) -> None:
+        """A very wide network, or one with this machine or a trusted one in it, needs `force`, and spares these."""
+        self.server.connect("192.0.2.7")
+        trusted = self.server.connect("127.0.0.1")
+        for network, reason in (
+            *(("192.0.0.0/7", "wider than /8"), ("2001::/16", "wider than /20")),
+            *(("0.0.0.0/0", "wider than /8"), ("126.0.0.0/7", "wider")),
+        ):
+            refusal = self.refusal("ban", network=network)
+            self.assertIn(reason, refusal)
+            self.assertIn(f"imapshield ban {network} --force", refusal)
+        self.assertIn("this machine is in it", self.refusal("ban", network="::/64"))
+        self.assertEqual(self.ask("ban", network="0.0.0.0/0", force=True)["reset"], 1)
+        self.assertFalse(trusted.transport.aborted)
+
+    def test_ban_of_a_host_names_it_without_a_prefix(self) -> None:
+        """The event of a ban has the address as other events have it."""
+        self.ask("ban", network="192.0.2.7")
+        self.assertEqual(self.server.events_of(AddressBanned)[-1].peer, "192.0.2.7")
 
 
 class SocketTests(TestCase):

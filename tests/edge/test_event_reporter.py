@@ -69,7 +69,7 @@ class EventReporterTests(SynchronousTestCase):
         self.assertIn(b"b OK", client(b"b NOOP"))
         client.lose_connection()
         self.assertEqual(server.factory.connections, set())
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 5)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 7)
 
     def test_sample_of_a_command_shows_no_secrets(self) -> None:
         """The sample of a command is its tag and name; of LOGIN, AUTHENTICATE and unknown commands it is empty."""

@@ -77,18 +77,24 @@ class ReloadTests(SynchronousTestCase):
 
     def test_changes_have_old_and_new_values(self) -> None:
         """Each change is a line with the old and the new value; it is none at the next reload."""
-        limits = Limits(backlog=50, idle_seconds=2000.5, report_only_limits=frozenset({"backlog"}))
+        limits = Limits(
+            backlog=50,
+            idle_seconds=2000.5,
+            literal_seconds=90.0,
+            report_only_limits=frozenset({"backlog"}),
+        )
         expected = [
             "certificate: none -> /c.pem",
             "backlog: 100 -> 50",
             "idle_seconds: 1800 -> 2000.5",
+            "literal_seconds: 60 -> 90",
             "report_only_limits: none -> backlog",
             "verbose: false -> true",
         ]
         done, lines = self.reload(limits=limits, verbose=True, certificate="/c.pem")
         self.assertEqual(done.changed, expected)
         self.assertEqual(lines[:-1], [f"reload: {line}" for line in expected])
-        self.assertEqual(lines[-1], "reloaded: changes=5 problems=0")
+        self.assertEqual(lines[-1], "reloaded: changes=6 problems=0")
         self.assertEqual(sorted(self.applied), ["certificate", "key", "limits", "verbose"])
         self.assertEqual(self.reload()[0].changed, [])
 

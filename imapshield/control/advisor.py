@@ -1,0 +1,259 @@
+"""`Advisor`: observes how near honest clients come to the limits, and answers ``imapshield advise``.
+
+Rules
+-----
+* A command costs nothing here. A connection costs some microseconds at its login and its end, and the server once per
+  second.
+* What a connection without a login has reached is decided at its login or its end (`observe.limit_peaks`). At most
+  `MAX_UNDECIDED` connections wait for that.
+"""
+
+import time
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any
+
+from twisted.internet.task import LoopingCall
+
+from imapshield import events
+from imapshield.control.request_lines import Request
+from imapshield.edge.factory import ShieldedIMAP4Factory
+from imapshield.limits import Limits
+from imapshield.observe.limit_advice import ENOUGH_LOGINS, ENOUGH_SECONDS, Advice, advise, is_enough
+from imapshield.observe.limit_peaks import LimitPeaks
+
+MAX_UNDECIDED = 10_000
+"""Connections without a login that have reached a limit. Those of the flood of a moment; further ones are strangers."""
+
+MAX_NAMED = 5
+"""Clients of one limit in an answer."""
+
+SAVE_SECONDS = 60.0
+"""Seconds between two changes of the state file."""
+
+_BEFORE_LOGIN = frozenset({"preauth_commands", "preauth_bytes"})
+_NAMES = frozenset(Limits.__dataclass_fields__)
+
+
+class Advisor:
+    """Observes the clients of one server. It is an observer of events, too.
+
+    Args:
+        reactor: an `IReactorTime`.
+        wall_clock: returns the seconds since 1970.
+    """
+
+    def __init__(self, reactor: Any, wall_clock: Callable[[], float] = time.time) -> None:
+        self._now: Callable[[], float] = reactor.seconds
+        self._time = wall_clock
+        self._key = b""
+        self._factory: ShieldedIMAP4Factory | None = None
+        self._forget()
+        self._next_save = self._now() + SAVE_SECONDS
+        self._loop = LoopingCall(self._sample)
+        self._loop.clock = reactor
+
+    def _forget(self) -> None:
+        self._since = self._now()
+        self._peaks = LimitPeaks(self._hash_of, self._time())
+        self._undecided: dict[int, list[events.LimitTriggered]] = {}
+        self._guests: set[int] = (
+            set()
+        )  # connections without a login from addresses where users log in
+
+    def _hash_of(self, name: str) -> str:
+        return blake2b(name.encode("utf-8", "replace"), key=self._key, digest_size=8).hexdigest()
+
+    def start(self, factory: ShieldedIMAP4Factory) -> None:
+        """Begin to observe `factory`."""
+        self._factory = factory
+        self._loop.start(1.0, now=False)
+
+    def stop(self) -> None:
+        """Observe no more."""
+        if self._loop.running:
+            self._loop.stop()
+
+    def restore(self, key: bytes, text: str) -> None:
+        """Add what an earlier run has observed, whose names are hashed with `key`."""
+        self._key = key
+        for peaks in self._peaks.limits.values():
+            peaks.clients = {self._hash_of(client.name): client for client in peaks.largest()}
+        self._peaks.load(text)
+
+    def changed(self, *, force: bool = False) -> str | None:
+        """Return what is to be saved; None if it is not time yet."""
+        now = self._now()
+        if now < self._next_save and not force:
+            return None
+        self._next_save = now + SAVE_SECONDS
+        return self._peaks.dump(now - self._since)
+
+    def __call__(self, event: events.Event) -> None:
+        """Note what an event says about limits."""
+        if self._factory is None:
+            return
+        if isinstance(event, events.PeaksMeasured):
+            self._measured(event)
+        elif isinstance(event, events.LimitTriggered):
+            self._limit(event)
+        elif isinstance(event, events.LoggedIn):
+            self._logged_in(event)
+        elif isinstance(event, events.ConnectionOpened):
+            self._opened(event)
+        elif isinstance(event, events.ConnectionClosed):
+            self._guests.discard(event.connection)
+            for reached in self._undecided.pop(event.connection, ()):
+                self._decided(reached, event.user)
+        elif isinstance(event, events.LoginFailed):
+            self._login_failed(event)
+        elif isinstance(event, events.AddressBanned) and event.limit in _NAMES:
+            self._reached(event.limit, event.observed, event.peer, "")
+
+    def _measured(self, event: events.PeaksMeasured) -> None:
+        detail, now = f"{event.peer} {event.client_id}".rstrip(), self._time()
+        reached = self._undecided.pop(event.connection, ())
+        for each in reached:
+            self._decided(each, event.user)
+        names = {each.limit for each in reached}
+        for limit, value in event.peaks.items():
+            # Of two limits that one command reaches, only the first is reported.
+            is_new = value > getattr(self._limits, limit) and limit in _BEFORE_LOGIN - names
+            note = self._peaks.reach if is_new else self._peaks.note
+            note(limit, value, event.user, detail, now)
+
+    def _limit(self, event: events.LimitTriggered) -> None:
+        if event.action == "paused" or event.limit not in _NAMES:
+            return
+        if event.user or not event.connection or len(self._undecided) >= MAX_UNDECIDED:
+            self._decided(event, event.user)
+        else:
+            self._undecided.setdefault(event.connection, []).append(event)
+
+    def _decided(self, event: events.LimitTriggered, user: str) -> None:
+        configured = getattr(self._limits, event.limit)
+        # A wider network has a multiple of the limit of one address, and a share may be less than configured.
+        scale = configured / event.value if event.value else 1.0
+        observed = max(configured, event.observed * scale)
+        self._reached(event.limit, observed, event.holder or event.peer, user, event.client_id)
+
+    def _reached(
+        self, limit: str, observed: float, address: str, user: str, client_id: str = ""
+    ) -> None:
+        if user:
+            detail = f"{address} {client_id}".rstrip()
+            self._peaks.reach(limit, observed, user, detail, self._time())
+        elif self._has_users(address):
+            self._peaks.reach(limit, observed, address, client_id, self._time())
+        else:
+            self._peaks.reach_as_stranger(limit, address)
+
+    @property
+    def _limits(self) -> Limits:
+        assert self._factory is not None
+        return self._factory.limits
+
+    @property
+    def _guard(self) -> Any:
+        assert self._factory is not None
+        return self._factory.shared.admission.guard
+
+    def _has_users(self, address: str) -> bool:
+        return bool(self._guard.failures.has_users(address, self._now()))
+
+    def _note_address(self, address: str, **values: float) -> None:
+        for limit, value in values.items():
+            if value:
+                self._peaks.note(limit, value, address, "", self._time())
+
+    def _opened(self, event: events.ConnectionOpened) -> None:
+        address, guard, now = event.peer, self._guard, self._now()
+        if not self._has_users(address):
+            return
+        self._guests.add(event.connection)
+        self._note_address(
+            address,
+            max_preauth_per_address=guard.shares.strangers_at(address),
+            connections_per_minute=round(guard.rate_taken(address, now)),
+        )
+        logins = guard.shares.connections - guard.shares.strangers
+        for limit, value in (
+            ("max_preauth_connections", len(self._guests)),
+            ("max_connections", logins + len(self._guests)),
+        ):
+            self._peaks.note(limit, value, "", "", self._time())
+
+    def _logged_in(self, event: events.LoggedIn) -> None:
+        self._peaks.logins += 1
+        self._guests.discard(event.connection)
+        guard = self._guard
+        held = guard.shares.held_by(event.user)
+        self._peaks.note("max_connections_per_user", held, event.user, event.peer, self._time())
+        self._note_address(
+            event.peer,
+            max_failed_pairs=guard.failures.pairs_of(event.peer, self._now()),
+            max_limit_violations=guard.bans.violations(event.peer, self._now()),
+        )
+
+    def _login_failed(self, event: events.LoginFailed) -> None:
+        if self._has_users(event.peer):
+            pairs = self._guard.failures.pairs_of(event.peer, self._now())
+            self._note_address(
+                event.peer, max_failed_pairs=pairs, max_login_delay_seconds=event.delay
+            )
+
+    def _sample(self) -> None:
+        """Look at the memory that connections hold."""
+        assert self._factory is not None
+        budget = self._factory.shared.memory_budget
+        if budget.memory_of_users:
+            user, held = budget.largest_user()
+            self._peaks.note("max_memory_bytes", budget.memory_of_users, "", "", self._time())
+            self._peaks.note("max_user_bytes", held, user, "", self._time())
+
+    async def advise(self, request: Request) -> dict[str, Any]:
+        """Return what is advised about each limit. With the argument `forget`, begin to observe anew."""
+        seconds = self._peaks.seconds + self._now() - self._since
+        answer = {
+            "begun": self._peaks.begun,
+            "seconds": round(seconds, 1),
+            "logins": self._peaks.logins,
+            "enough": is_enough(self._peaks, seconds),
+            "enough_seconds": ENOUGH_SECONDS,
+            "enough_logins": ENOUGH_LOGINS,
+            "limits": [_described(each) for each in advise(self._limits, self._peaks, seconds)],
+        }
+        if request.arguments.get("forget"):
+            self._forget()
+            self._next_save = self._now()
+        return answer
+
+
+def _described(advice: Advice) -> dict[str, Any]:
+    peaks, clients = advice.peaks, advice.peaks.largest()
+    return {
+        "limit": advice.limit,
+        "value": advice.value,
+        "enforced": advice.enforced,
+        "observed": round(advice.observed, 3),
+        "at_least": advice.at_least,
+        "measured": peaks.measured,
+        "reached": peaks.reached,
+        "clients_reached": sum(1 for client in clients if client.reached),
+        "strangers": peaks.strangers,
+        "suggested": advice.suggested,
+        "option": advice.option,
+        "clients": [
+            {
+                "name": client.name,
+                "value": round(client.value, 3),
+                "reached": client.reached,
+                "detail": client.detail,
+                "last": client.last,
+            }
+            for client in clients[:MAX_NAMED]
+        ],
+        "addresses": [
+            {"address": share.key, "reached": share.amount} for share in peaks.addresses.top(3)
+        ],
+    }

@@ -1,0 +1,23 @@
+"""How near one connection came to the limits, for ``imapshield advise``."""
+
+from imapshield.edge.connection_owner import ConnectionOwner
+
+
+def peaks_before_login(owner: ConnectionOwner) -> dict[str, float]:
+    """Return the peaks before a login. Call it when the login has succeeded, and before the guard knows of it."""
+    return owner.guard.preauth_counts() | {
+        "preauth_seconds": owner.now() - owner.active_at,
+        "backlog": owner.reporter.most_pending,
+    }
+
+
+def report_user_peaks(owner: ConnectionOwner) -> None:
+    """Report the peaks of a user, because the connection ends or the user logs out."""
+    if owner.reporter.user:
+        idle = 0.0 if owner.guard.busy else owner.now() - owner.active_at
+        values = {"idle_seconds": max(idle, owner.reporter.longest_idle)}
+        if (
+            owner.limits.strict_backlog
+        ):  # otherwise a full backlog is no fault of a user, who only waits
+            values["backlog"] = owner.reporter.most_pending
+        owner.reporter.report_peaks(values)
