@@ -66,6 +66,7 @@ OTHER_BLOCKS = {
     "compatibility_level": "configuration of Postfix",
     "listen imap": "configuration of HAProxy",
     "login peer=": "lines of the log",
+    "observed for": "what `imapshield advise` prints",
     "pwcheck_method:": "configuration of Cyrus SASL",
     "rule_files:": "configuration of Prometheus",
     "postmaster@": "a table of Postfix",

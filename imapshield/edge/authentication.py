@@ -157,20 +157,15 @@ class Authentication:
             known,
             has_left=lambda: peer.has_left(owner.transport),
             abandon=owner.reset,
+            note=owner.reporter.note_peak,
             report=lambda reached, holder: owner.reporter.limit_triggered(
                 "none", reached, holder=holder
             ),
         )
 
-        waits_since = owner.now()
-        begun_at: float | None = None
-
         def begin() -> Deferred[Any]:
-            nonlocal begun_at
             # After `_refuse_banned` again, because logins may have failed while this one waited.
             self._begin_guess(user)
-            begun_at = owner.now()
-            owner.reporter.note_peak("login_queue_seconds", begun_at - waits_since)
             return check()
 
         try:
@@ -180,8 +175,6 @@ class Authentication:
             raise CommandRefused(b"UNAVAILABLE", CheckerUnavailable.text) from None
         finally:
             self._attempt = None
-            if begun_at is not None:
-                owner.reporter.note_peak("login_check_seconds", owner.now() - begun_at)
 
     def cancel_login(self) -> None:
         """End a login that waits for its password check or for its answer, because the connection has ended."""

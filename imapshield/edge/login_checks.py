@@ -41,6 +41,7 @@ class LoginAttempt:
         has_left: returns whether the client has closed the connection. While a command runs nothing is read from the
             client, so the reactor does not notice that.
         report: reports a limit that is not enforced, with the holder as in `LoginNotChecked`.
+        note: called with the name of a limit and the seconds that are compared with it.
         abandon: called instead of the check if the client has left; it ends the connection.
     """
 
@@ -48,6 +49,7 @@ class LoginAttempt:
     known: bool
     has_left: Callable[[], bool] = lambda: False
     abandon: Callable[[], object] = lambda: None
+    note: Callable[[str, float], object] = lambda _limit, _seconds: None
     report: Callable[[LimitReached, str], object] = lambda _reached, _holder: None
     turn: Deferred[None] | None = field(default=None, init=False)  # while it waits
 
@@ -89,10 +91,16 @@ class LoginChecks:
             LoginNotChecked: the turn did not come in `login_queue_seconds`, or the result in `login_check_seconds`.
             Disconnected: `drop` was called while the attempt waited for its turn.
         """
+        added_at = self._now()
         self._queue.add(attempt, attempt.address, attempt.known)
         if len(self._queue) > 1 or self._queue.next() is None:
             await self._wait(attempt)
-        return await self._result(attempt, check)
+        begun_at = self._now()
+        attempt.note("login_queue_seconds", begun_at - added_at)
+        try:
+            return await self._result(attempt, check)
+        finally:
+            attempt.note("login_check_seconds", self._now() - begun_at)
 
     async def _wait(self, attempt: LoginAttempt) -> None:
         started = self._now()
