@@ -79,7 +79,11 @@ def make_parser() -> argparse.ArgumentParser:
     description = (
         "Manage a password file and Maildirs of imapshield. `twistd imapshield` starts the server."
     )
-    parser = _Parser(prog="imapshield", description=description)
+    epilog = (
+        "Exit status: 0 if the command has succeeded; 1 if it has failed, with one line that says why; 2 if the command"
+        " line is wrong. check-config and check-mail: 1 for warnings or damage, 2 for errors."
+    )
+    parser = _Parser(prog="imapshield", description=description, epilog=epilog)
     parser.add_argument("--version", action="version", version=__version__)
     commands: Any = parser.add_subparsers(required=True, metavar="COMMAND")
     user_commands.add_commands(commands)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import shutil
 import sys
@@ -139,7 +140,7 @@ def _show_kick(answer: int) -> Iterable[str]:
 def _top(options: argparse.Namespace) -> None:
     """Show who causes most of the work: every two seconds on a terminal, otherwise once."""
     arguments = {"period": options.period, "by": options.by, "number": options.number}
-    live = sys.stdout.isatty() and not options.once
+    live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not options.once
     while True:
         status = ask(options.control, Request("status"))
         talkers = ask(options.control, Request("talkers", arguments))

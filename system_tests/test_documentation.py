@@ -68,3 +68,14 @@ class DocumentationTests(SynchronousTestCase):
             "mailbox.storage.IStore.append", "mailbox.account_api.IMailbox.uidvalidity",
         ):  # fmt: skip
             self.assertIn(f'id="imapshield.{name}"', text)
+
+
+class ChangelogTests(SynchronousTestCase):
+    def test_release_can_use_the_fragments(self) -> None:
+        """towncrier makes the part of a release from the files in changelog.d."""
+        done = subprocess.run(
+            [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "9.9.9"],
+            cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"\A9\.9\.9 \(\d{4}-\d\d-\d\d\)\n---")

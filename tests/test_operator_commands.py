@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import Any
@@ -60,7 +61,16 @@ TALKERS = {
 }
 
 
+class Output(StringIO):
+    is_terminal = False
+
+    def isatty(self) -> bool:
+        return self.is_terminal
+
+
 class OperatorCommandTests(SynchronousTestCase):
+    is_terminal = False
+
     def setUp(self) -> None:
         self.asked: list[Request] = []
         self.answers: dict[str, Any] = {"status": STATUS, "talkers": TALKERS}
@@ -74,7 +84,8 @@ class OperatorCommandTests(SynchronousTestCase):
 
         self.patch(operator_commands, "ask", ask)
         self.patch(operator_commands, "follow", lambda path, request: iter(ask(path, request)))
-        out, err = StringIO(), StringIO()
+        out, err = Output(), StringIO()
+        out.is_terminal = self.is_terminal
         with redirect_stdout(out), redirect_stderr(err):
             status = cli.main(arguments)
         return status, out.getvalue(), err.getvalue()
@@ -129,6 +140,13 @@ class OperatorCommandTests(SynchronousTestCase):
         self.assertNotIn("user", text.partition("address")[2])
         expected = {"period": "minute", "by": "octets", "number": 5}
         self.assertEqual(self.asked[-1].arguments, expected)
+
+    def test_top_leaves_a_dumb_terminal_alone(self) -> None:
+        """A terminal that cannot move its cursor gets one picture, without escape sequences."""
+        self.patch(os, "environ", {**os.environ, "TERM": "dumb"})
+        self.is_terminal = True
+        _, text, _ = self.run_command("top")
+        self.assertNotIn("\x1b", text)
 
     def test_trace(self) -> None:
         """`trace` prints what the server sends, line by line."""
