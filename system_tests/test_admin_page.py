@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from selenium import webdriver
@@ -145,7 +145,7 @@ class AdminPageTests(ServerCase):
             def log_message(self, *arguments: Any) -> None:
                 """Write nothing."""
 
-        server = HTTPServer(("127.0.0.1", 0), Handler)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         self.addCleanup(server.server_close)
