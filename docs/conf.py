@@ -28,6 +28,7 @@ html_theme_options = {"top_of_page_buttons": []}  # links to a page's source nee
 autodoc_member_order = "bysource"
 napoleon_use_ivar = True  # the fields of a dataclass have entries already
 python_use_unqualified_type_names = True
+maximum_signature_line_length = 100  # longer ones have a line for each parameter
 nitpick_ignore_regex = [
     # Other packages and the standard library, which no inventory describes here.
     (r"py:.*", r".*\b(twisted|zope|collections|imaplib|pathlib|typing|unittest)\..*"),

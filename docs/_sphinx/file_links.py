@@ -14,7 +14,7 @@ from sphinx.transforms import SphinxTransform
 
 
 class FileLinks(SphinxTransform):
-    """Turns links to files into links to pages, and corrects the paths of images in included files."""
+    """Turns links to files into links to pages, names languages, and corrects paths of images in included files."""
 
     default_priority = 5  # before images are collected
 
@@ -24,6 +24,10 @@ class FileLinks(SphinxTransform):
             path = link.get("refuri", "").partition("#")[0]
             if path.endswith(".rst") and "://" not in path:
                 link.replace_self(self._reference(link, path))
+        for block in self.document.findall(nodes.literal_block):
+            # Without this, Sphinx takes commands and configurations for Python.
+            is_python = re.search(r"^(from \S+ )?import ", block.astext(), re.MULTILINE)
+            block["language"], block["force"] = "python" if is_python else "text", True
         if self._is_included:
             for image in self.document.findall(nodes.image):
                 image["uri"] = "../" + image["uri"].removeprefix("docs/")

@@ -96,7 +96,16 @@ def _docstring(value: Any, config: Config) -> str:
     return indent(str(GoogleDocstring(inspect.cleandoc(value.getDoc()), config)), INDENT) + "\n\n"
 
 
+def name_interfaces(*arguments: Any) -> tuple[str | None, str | None]:
+    """Write interfaces in a signature as classes: their repr is no Python, so Sphinx could not read the signature."""
+    *_, signature, result = arguments
+    return tuple(
+        text and re.sub(r"<InterfaceClass ([\w.]+)>", r"~\1", text) for text in (signature, result)
+    )  # type: ignore[return-value]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension."""
     app.connect("source-read", add_names)
+    app.connect("autodoc-process-signature", name_interfaces)
     return {"parallel_read_safe": True}
