@@ -282,6 +282,11 @@ class Certificates:
         self.warn_of_expiry()
         return source
 
+    @property
+    def sources(self) -> Sequence[CertificateSource]:
+        """All sources."""
+        return tuple(self._sources)
+
     def set_main(self, source: CertificateSource) -> None:
         """Use another certificate for ``--certificate``, also on the endpoints that have the present one."""
         if self.main is None:

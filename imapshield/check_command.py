@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.python.util import uidFromString
 
-from imapshield.config_check import ERROR
+from imapshield.check_findings import ERROR
 from imapshield.tap import Options, run_check
 
 

@@ -1,17 +1,17 @@
 """Checks a configuration without starting the server: what would fail, what is unusual, and what clients will see."""
 
-import errno
 import os
-import socket
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
-from OpenSSL import crypto
-
-from imapshield.admin.web_ports import check_metrics
+from imapshield.acme.acme_service import acme_files, acme_pair
+from imapshield.acme.challenge_port import challenge_endpoint
+from imapshield.admin.web_ports import admin_endpoint, check_admin_auth, metrics_endpoint
 from imapshield.auth_option import check_auth_file, make_chain, make_checker, mechanisms, user_names
-from imapshield.certificates import EXPIRY_DAYS, Certificates, PairFiles, pair_files
+from imapshield.certificate_check import check_source
+from imapshield.certificates import Certificates, pair_files
+from imapshield.check_findings import ERROR, OK, WARNING, Finding
 from imapshield.config import ConfigError, Settings
 from imapshield.cred.checkers import CheckerUnavailable, PasswordFile
 from imapshield.cred.realm import MailRoot
@@ -19,19 +19,15 @@ from imapshield.cred.users import BadUserName
 from imapshield.edge.ban_command import parse_command
 from imapshield.endpoints import is_proxied, listen_endpoint, uses_tls
 from imapshield.first_run import FirstRunFolder
+from imapshield.port_check import PortCheck
 from imapshield.process.server_user import ServerUser
 from imapshield.start_checks import check_mail_directories
 
 MAX_USERS = 20
 """Users whose Maildirs have a line each; of the others there is a number."""
 
-OK, WARNING, ERROR = range(3)
-"""How serious a finding is. The highest one is the exit status."""
-
 _LABELS = "ok", "warning", "error"
 _WORDS = "error", "warning"
-
-Finding = tuple[int, str]
 
 
 def check(settings: Settings, user: ServerUser, reactor: Any) -> tuple[int, list[str]]:
@@ -46,15 +42,23 @@ def check(settings: Settings, user: ServerUser, reactor: Any) -> tuple[int, list
         The exit status, 0 if all is well, 1 if there are warnings, 2 if there are errors; and the lines to print.
     """
     certificates, checkers = Certificates(reactor), list[Any]()
+    ports = PortCheck()
     findings: list[Finding] = []
     for part in (
         lambda: _certificate(settings, certificates),
+        lambda: _acme(settings, user, certificates),
         lambda: _options(settings),
         lambda: _users(settings, reactor, user, checkers),
         lambda: _mail(settings, user, checkers),
-        lambda: _endpoints(settings, certificates, checkers, reactor),
+        lambda: _endpoints(settings, certificates, checkers, reactor, ports),
+        lambda: _admin(settings, user, certificates, reactor, ports),
+        lambda: _metrics(settings, certificates, reactor, ports),
+        lambda: _challenges(settings, reactor, ports),
     ):
+        known = len(certificates.sources)
         findings += _until_error(part)
+        for source in certificates.sources[known:]:
+            findings += _until_error(partial(check_source, source))
     status = max((severity for severity, _ in findings), default=OK)
     lines = [f"{_LABELS[severity]:<9}{text}" for severity, text in findings]
     numbers = [sum(1 for severity, _ in findings if severity == n) for n in (ERROR, WARNING)]
@@ -75,49 +79,29 @@ def _until_error(part: Callable[[], Iterator[Finding]]) -> list[Finding]:
 
 
 def _certificate(settings: Settings, certificates: Certificates) -> Iterator[Finding]:
-    if settings.certificate is None:
+    if settings.certificate is not None:
+        certificates.main = certificates.add(pair_files(settings.certificate, settings.key))
+    yield from ()
+
+
+def _acme(settings: Settings, user: ServerUser, certificates: Certificates) -> Iterator[Finding]:
+    if not settings.acme:
         return
-    files = pair_files(settings.certificate, settings.key)
-    source = certificates.main = certificates.add(files)
-    option = f"--certificate {settings.certificate}"
-    for each in source.certificates:
-        names = b", ".join(each.names).decode("ascii", "replace") or "no host name"
-        days = (each.expires - datetime.now(UTC)).days
-        severity = OK if days > EXPIRY_DAYS else WARNING if days >= 0 else ERROR
-        advice = "" if severity == OK else "; renew it"
-        yield severity, f"{option}: for {names}, valid until {each.expires:%Y-%m-%d}{advice}"
-    yield from _chain(option, files)
-
-
-def _chain(option: str, files: PairFiles) -> Iterator[Finding]:
-    """Look at what certificates clients will get."""
-    with open(files.certificate, "rb") as file:
-        end = b"-----END CERTIFICATE-----"
-        parts = file.read().split(end)[:-1]
-    chain = [crypto.load_certificate(crypto.FILETYPE_PEM, part + end) for part in parts]
-    leaf = chain[0]
-    starts = datetime.strptime((leaf.get_notBefore() or b"")[:14].decode(), "%Y%m%d%H%M%S")
-    if starts.replace(tzinfo=UTC) > datetime.now(UTC) + timedelta(minutes=1):
-        yield ERROR, f"{option}: valid only from {starts:%Y-%m-%d}; check the clock of this machine"
-    if leaf.get_issuer() == leaf.get_subject():
-        yield WARNING, f"{option}: is signed by itself; clients ask whether to trust it"
-    elif len(chain) == 1:
-        yield (
-            WARNING,
-            f"{option}: has no chain, and many clients refuse it; name the file with the chain, such as fullchain.pem",
-        )
-    elif chain[1].get_subject() != leaf.get_issuer():
-        yield (
-            WARNING,
-            f"{option}: its second certificate has not issued the first; put the chain in order",
-        )
-    else:
-        yield OK, f"{option}: sent with a chain of {len(chain) - 1}"
+    folder = FirstRunFolder.from_environ(os.environ).folder
+    files = acme_files(settings, os.environ, folder)
+    with user.acting():
+        source = certificates.main = certificates.add(acme_pair(settings, files))
+        unwritable = files.unwritable()
+    if unwritable is not None:
+        text = f"--acme: the user of the server cannot write in {unwritable}"
+        yield ERROR, f"{text}; name a directory with --acme-state"
+    elif not source.certificates:
+        names = ", ".join(settings.acme)
+        yield OK, f"--acme: no certificate yet for {names}; the start asks {settings.acme_server}"
 
 
 def _options(settings: Settings) -> Iterator[Finding]:
     user_names(settings)
-    check_metrics(settings)
     if settings.ban_command is not None:
         try:
             parse_command(settings.ban_command)
@@ -145,15 +129,21 @@ def _users(
             continue
         with user.acting():
             checker.load()
-        number = sum(1 for entry in checker.entries.values() if entry.stored)
-        if checker.problem:
-            yield WARNING if number else ERROR, f"--auth {text}: {checker.problem}"
-        if number:
-            yield OK, f"--auth {text}: {number} {'user' if number == 1 else 'users'} can log in"
+        yield from _who_can_log_in(f"--auth {text}", checker)
     with user.acting():
         make_chain(reactor, checkers, settings)
     if settings.master_users is not None:
         yield OK, f"--master-users {settings.master_users}: can be read"
+
+
+def _who_can_log_in(option: str, checker: PasswordFile) -> Iterator[Finding]:
+    """Say how many users a file has that was read."""
+    number = sum(1 for entry in checker.entries.values() if entry.stored)
+    if checker.problem or not number:
+        problem = checker.problem or "nobody can log in"
+        yield WARNING if number else ERROR, f"{option}: {problem}"
+    if number:
+        yield OK, f"{option}: {number} {'user' if number == 1 else 'users'} can log in"
 
 
 def _mail(settings: Settings, user: ServerUser, checkers: Sequence[Any]) -> Iterator[Finding]:
@@ -186,20 +176,21 @@ def _maildir(root: MailRoot, name: str) -> Finding:
 
 
 def _endpoints(
-    settings: Settings, certificates: Certificates, checkers: Sequence[Any], reactor: Any
+    settings: Settings,
+    certificates: Certificates,
+    checkers: Sequence[Any],
+    reactor: Any,
+    ports: PortCheck,
 ) -> Iterator[Finding]:
     sasl = _mechanisms(settings, checkers)
     for text in settings.listen:
         try:
             endpoint = listen_endpoint(reactor, text, certificates)
+            yield from ports.check(f"--listen {text}", endpoint)
         except ConfigError as error:
-            yield ERROR, str(error)
-            continue
-        # That below TLS has the attribute `endpoint` in Twisted 26, and `_wrappedEndpoint` before.
-        tcp = getattr(endpoint, "endpoint", getattr(endpoint, "_wrappedEndpoint", endpoint))
-        problem = _bind_problem(tcp)
-        if problem is not None:
-            yield problem[0], f"--listen {text}: {problem[1]}"
+            if not _is_passed(text):
+                yield ERROR, str(error)
+                continue
         if uses_tls(text):
             seen = f"TLS, then {', '.join(sasl)}"
         elif certificates.main is not None:
@@ -219,23 +210,45 @@ def _mechanisms(settings: Settings, checkers: Sequence[Any]) -> list[str]:
     return [*names, "PLAIN", "LOGIN"]
 
 
-def _bind_problem(endpoint: Any) -> Finding | None:
-    """Return why the server could not listen on a TCP endpoint, found by a bind without a listen."""
-    port, interface = getattr(endpoint, "_port", None), getattr(endpoint, "_interface", "")
-    if not isinstance(port, int) or not isinstance(interface, str):
-        return None  # a UNIX socket, or one that the system passes
-    # Twisted chooses the family by the address, too: that of an IPv6 endpoint for all addresses is "::".
-    family = socket.AF_INET6 if ":" in interface else socket.AF_INET
-    try:
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((interface, port))
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return WARNING, "another program uses this address, or the server runs already"
-        if error.errno == errno.EACCES:
-            return WARNING, "permission denied; start as root with twistd --uid, or with systemd"
-        if error.errno == errno.EADDRNOTAVAIL:
-            return ERROR, "this machine does not have this address; omit interface="
-        return ERROR, f"{error.strerror}"
-    return None
+def _is_passed(text: str) -> bool:
+    """Return whether systemd will open an endpoint, and has not passed it to this command."""
+    return "systemd:" in text and "LISTEN_FDS" not in os.environ
+
+
+def _admin(
+    settings: Settings,
+    user: ServerUser,
+    certificates: Certificates,
+    reactor: Any,
+    ports: PortCheck,
+) -> Iterator[Finding]:
+    if settings.admin is None:
+        return
+    option = f"--admin {settings.admin}"
+    with user.acting():
+        path = check_admin_auth(settings)
+        checker = PasswordFile(path, reactor=reactor) if path else None
+        if checker is not None:
+            checker.load()
+    if checker is None:
+        yield OK, f"{option}: whoever has the token that `imapshield admin` prints can log in"
+    else:
+        yield from _who_can_log_in(f"--admin-auth {settings.admin_auth}", checker)
+    if not _is_passed(settings.admin):
+        yield from ports.check(option, admin_endpoint(settings, certificates, reactor))
+
+
+def _metrics(
+    settings: Settings, certificates: Certificates, reactor: Any, ports: PortCheck
+) -> Iterator[Finding]:
+    if settings.metrics is not None:
+        option = f"--metrics {settings.metrics}"
+        if not _is_passed(settings.metrics):
+            yield from ports.check(option, metrics_endpoint(settings, certificates, reactor))
+        yield OK, f"{option}: figures without a login, for everybody who can reach it"
+
+
+def _challenges(settings: Settings, reactor: Any, ports: PortCheck) -> Iterator[Finding]:
+    if settings.acme and not _is_passed(settings.acme_http):
+        option = f"--acme-http {settings.acme_http}"
+        yield from ports.check(option, challenge_endpoint(settings.acme_http, reactor))

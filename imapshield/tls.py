@@ -119,20 +119,7 @@ def load_directory(directory: str, paths: list[str]) -> list[Certificate]:
         ConfigError: there is none, or a file cannot be read or is damaged.
     """
     option = f"--listen tls:{directory}"
-    keys: dict[bytes, crypto.PKey] = {}
-    certificates: list[crypto.X509] = []
-    for path in paths:
-        pem = _read(path, f"{option}: {path}")
-        try:
-            for match in _KEY.finditer(pem):
-                key = crypto.load_privatekey(crypto.FILETYPE_PEM, match[0], b"")
-                keys[_public(key)] = key
-            certificates += [
-                crypto.load_certificate(crypto.FILETYPE_PEM, each)
-                for each in _CERTIFICATE.findall(pem)
-            ]
-        except (crypto.Error, ValueError, TypeError):
-            raise ConfigError(f"{option}: {path} is damaged or encrypted") from None
+    keys, certificates = _read_all(option, paths)
     issuers = {each.get_subject().der(): each for each in certificates}
     found = []
     # A renewed certificate may have the key of an old one: the newest is used. fullchain.pem repeats cert.pem.
@@ -156,6 +143,53 @@ def load_directory(directory: str, paths: list[str]) -> list[Certificate]:
             " tls:/etc/letsencrypt/live:993"
         )
     return found
+
+
+def unmatched(directory: str, paths: list[str]) -> list[str]:
+    """Return a line for each private key of a directory without its certificate, and the reverse.
+
+    Raises:
+        ConfigError: a file cannot be read or is damaged.
+    """
+    lines, option = [], f"--listen tls:{directory}"
+    keys, certificates = _read_all(option, paths)
+    issued = {_public(each.get_pubkey()) for each in certificates}
+    issuers = {
+        each.get_issuer().der() for each in certificates if each.get_issuer() != each.get_subject()
+    }
+    for path in paths:
+        own_keys, own = _read_all(option, [path])
+        if own_keys.keys() - issued:
+            lines.append(f"{path} has a private key that fits no certificate there")
+        for each in own:
+            is_issuer = each.get_subject().der() in issuers
+            if _names(each) and not is_issuer and _public(each.get_pubkey()) not in keys:
+                names = b" ".join(_names(each)).decode("ascii", "replace")
+                lines.append(f"{path}: no private key there fits the certificate for {names}")
+    return lines
+
+
+def _read_all(option: str, paths: list[str]) -> tuple[dict[bytes, crypto.PKey], list[crypto.X509]]:
+    """Return the private keys of files by their public keys, and the certificates.
+
+    Raises:
+        ConfigError: a file cannot be read or is damaged.
+    """
+    keys: dict[bytes, crypto.PKey] = {}
+    certificates: list[crypto.X509] = []
+    for path in paths:
+        pem = _read(path, f"{option}: {path}")
+        try:
+            for match in _KEY.finditer(pem):
+                key = crypto.load_privatekey(crypto.FILETYPE_PEM, match[0], b"")
+                keys[_public(key)] = key
+            certificates += [
+                crypto.load_certificate(crypto.FILETYPE_PEM, each)
+                for each in _CERTIFICATE.findall(pem)
+            ]
+        except (crypto.Error, ValueError, TypeError):
+            raise ConfigError(f"{option}: {path} is damaged or encrypted") from None
+    return keys, certificates
 
 
 def pem_files(directory: str) -> Iterator[str]:

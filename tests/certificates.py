@@ -27,11 +27,15 @@ def self_signed(
     return _certificate(host, key, host, key, days), _pem(key)
 
 
-def issued(host: str = "localhost") -> tuple[tuple[bytes, bytes], bytes]:
-    """Return a new certificate for `host` with its private key, and the certificate of its issuer, all as PEM."""
+def issued(host: str = "localhost", issuer_days: int = 90) -> tuple[tuple[bytes, bytes], bytes]:
+    """Return a new certificate for `host` with its private key, and the certificate of its issuer, all as PEM.
+
+    Args:
+        issuer_days: for how long the certificate of the issuer is valid, from two days ago.
+    """
     key, issuer_key = ec.generate_private_key(CURVE), ec.generate_private_key(CURVE)
     leaf = _certificate(host, key, "Issuer", issuer_key), _pem(key)
-    return leaf, _certificate("Issuer", issuer_key, "Root", issuer_key)
+    return leaf, _certificate("Issuer", issuer_key, "Root", issuer_key, issuer_days)
 
 
 def _pem(key: Key) -> bytes:

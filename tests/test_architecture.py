@@ -127,13 +127,16 @@ RULES = {
         ),
         ("OpenSSL",),
     ),
-    "check_command": Rule(("config_check", "tap"), ("twisted",)),
+    "check_command": Rule(("check_findings", "tap"), ("twisted",)),
+    "check_findings": Rule(never=IO_MODULES),
+    "port_check": Rule(("check_findings",)),
+    "certificate_check": Rule(("certificates", "check_findings", "tls"), ("OpenSSL",)),
     "config_check": Rule(
         (
             *("auth_option", "certificates", "config", "cred", "edge.ban_command", "endpoints"),
             *("admin.web_ports", "first_run", "process.server_user", "start_checks"),
-        ),
-        ("OpenSSL",),
+            *("acme", "certificate_check", "check_findings", "port_check"),
+        )
     ),
     "user_commands": Rule(
         ("cred.password_rules", "cred.passwords", "cred.user_import", "cred.users")

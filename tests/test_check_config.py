@@ -16,7 +16,7 @@ from tests.certificates import issued, self_signed
 from tests.command_line import CommandLineTestCase
 
 
-class CheckConfigTests(CommandLineTestCase):
+class CheckConfigCase(CommandLineTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.alice = os.path.join(self.mail, "alice")
@@ -35,6 +35,8 @@ class CheckConfigTests(CommandLineTestCase):
     def snapshot(self) -> list[tuple[str, list[str], list[str]]]:
         return sorted(os.walk(self.folder))
 
+
+class CheckConfigTests(CheckConfigCase):
     def test_good_configuration(self) -> None:
         """A good configuration has status 0, a line for each Maildir, and what clients see. Nothing is created."""
         before = self.snapshot()
@@ -185,3 +187,80 @@ class CheckConfigTests(CommandLineTestCase):
         self.assertEqual(status, 0, lines)
         self.assertIn("a demo user", lines[0])
         self.assertFalse(os.path.exists(self.path("xdg")))
+
+
+class PortTests(CheckConfigCase):
+    """The endpoints of ``--admin``, ``--metrics`` and ``--acme-http`` are checked like those of ``--listen``."""
+
+    def test_certificates_of_endpoints(self) -> None:
+        """The certificates of ``tls:`` and ``ssl:`` are checked as that of ``--certificate``."""
+        os.mkdir(self.path("tls"))
+        with open(self.path("tls/a.pem"), "wb") as file:
+            file.write(b"".join(self_signed("a.example")))
+        own = self.file("old.pem", b"".join(self_signed("b.example", days=1)))
+        tls = f"tls:{self.path('tls')}:0:interface=127.0.0.1"
+        ssl = f"ssl:0:privateKey={own}:interface=127.0.0.1"
+        status, text = self.check(*self.options, "--listen", tls, "--listen", ssl)
+        self.assertEqual(status, 2)
+        self.assertIn(f"--listen tls:{self.path('tls')} (a.example): is signed by itself", text)
+        self.assertRegex(text, rf"error +--listen {ssl}: for b.example, valid until .*; renew it")
+
+    def test_admin_and_metrics(self) -> None:
+        """A good status page and its users, and the metrics, have a line each."""
+        admin, metrics = "tcp:0:interface=127.0.0.1", "tcp:0:interface=127.0.0.2"
+        status, text = self.check(*self.options, "--admin", admin, "--metrics", metrics)
+        self.assertEqual(status, 0, text)
+        self.assertIn(f"--admin {admin}: whoever has the token", text)
+        self.assertIn(f"--metrics {metrics}: figures without a login", text)
+        auth = "--admin-auth", f"file:{self.users}"
+        status, text = self.check(*self.options, "--admin", admin, *auth)
+        self.assertEqual(status, 0, text)
+        self.assertIn(f"--admin-auth file:{self.users}: 1 user can log in", text)
+
+    def test_wrong_admin_and_metrics(self) -> None:
+        """What would fail at the start is an error here, each on a line of its own."""
+        empty = self.file("empty", b"")
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            arguments = "--admin", "tcp:8143", "--metrics", f"tcp:{port}:interface=127.0.0.1"
+            status, text = self.check(*self.options, *arguments)
+        self.assertEqual(status, 2)
+        self.assertIn("error    --admin tcp:8143: passwords would cross the network", text)
+        self.assertIn(f"warning  --metrics tcp:{port}:interface=127.0.0.1: another program", text)
+        local = "tcp:0:interface=127.0.0.1"
+        for given, words in (
+            (("--admin", "nonsense"), "--admin nonsense: "),
+            (("--admin", "https:8143"), "--admin https:8143 needs --certificate"),
+            (("--admin", local, "--admin-auth", f"file:{self.path('none')}"), "none"),
+            (
+                ("--admin", local, "--admin-auth", f"file:{empty}"),
+                "no users; nobody can log in; add a",
+            ),
+            (("--metrics", "tcp:x"), "--metrics tcp:x: "),
+        ):
+            status, text = self.check(*self.options, *given)
+            self.assertEqual(status, 2, text)
+            self.assertIn(words, text)
+
+    def test_sockets_of_systemd(self) -> None:
+        """Sockets that systemd will pass are not looked for here."""
+        status, text = self.check(*self.options[:4], "--listen", "systemd:domain=INET6:index=0")
+        self.assertEqual(status, 0, text)
+        self.assertIn("clients see no TLS", text)
+
+    def test_acme(self) -> None:
+        """``--acme`` names where the certificate will come from, creates nothing, and looks at its port."""
+        state = self.path("acme")
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            http = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+            options = "--acme", "mail.example.org", "--acme-state", state, "--acme-http", http
+            status, text = self.check(*self.options, *options, "--listen", "imaps:0")
+        self.assertEqual(status, 1, text)
+        self.assertIn(
+            "ok       --acme: no certificate yet for mail.example.org; the start asks", text
+        )
+        self.assertIn(f"warning  --acme-http {http}: another program uses this address", text)
+        self.assertFalse(os.path.exists(state))
+        self.patch(os, "access", lambda *_, **__: False)
+        status, text = self.check(*self.options[4:], *options)
+        self.assertIn("--acme: the user of the server cannot write in", text)

@@ -87,6 +87,14 @@ class AcmeFiles:
                 " --acme-state"
             ) from None
 
+    def unwritable(self) -> str | None:
+        """Return the directory in which `prepare` cannot create or write; None if it can."""
+        existing = self.directory
+        while not os.path.isdir(existing):
+            existing = os.path.dirname(existing)
+        can_write = os.access(existing, os.W_OK | os.X_OK, effective_ids=True)
+        return None if can_write else existing
+
     def key(self, make: Callable[[], bytes]) -> bytes:
         """Return the private key of the account as PEM. The first time, it is what `make` returns."""
         with suppress(FileNotFoundError), open(self.account_key, "rb") as file:

@@ -36,16 +36,36 @@ _LOCAL = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1", re.ASCII)
 _log = Logger(namespace="imapshield")
 
 
-def check_metrics(settings: Settings) -> None:
-    """Check that the package that ``--metrics`` needs is installed.
+def admin_endpoint(settings: Settings, certificates: Certificates, reactor: Any) -> Any:
+    """Return the endpoint of ``--admin``; None without the option.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it is not one, or others could read passwords there.
     """
-    if settings.metrics is not None and not has_metrics:
+    if settings.admin is None:
+        return None
+    endpoint = _endpoint(reactor, "admin", settings.admin, certificates)
+    if not _is_safe(settings.admin):
+        raise ConfigError(
+            f"--admin {settings.admin}: passwords would cross the network without TLS; use https:PORT with"
+            f" --certificate, or {EXAMPLE}"
+        )
+    return endpoint
+
+
+def metrics_endpoint(settings: Settings, certificates: Certificates, reactor: Any) -> Any:
+    """Return the endpoint of ``--metrics``; None without the option.
+
+    Raises:
+        ConfigError: it is not one, or a package is missing.
+    """
+    if settings.metrics is None:
+        return None
+    if not has_metrics:
         raise ConfigError(
             "--metrics needs a package: pip install 'imapshield[metrics]', or '.[metrics]' in a checkout"
         )
+    return _endpoint(reactor, "metrics", settings.metrics, certificates)
 
 
 class WebPorts:
@@ -75,23 +95,16 @@ class WebPorts:
         self._ports: list[Any] = []
         self._login: FileLogin | TokenLogin = TokenLogin()
         self._url = ""
-        if settings.admin is not None:
-            text = settings.admin
-            endpoint = _endpoint(reactor, "admin", text, certificates)
-            if not _is_safe(text):
-                raise ConfigError(
-                    f"--admin {text}: passwords would cross the network without TLS; use https:PORT with"
-                    f" --certificate, or {EXAMPLE}"
-                )
+        endpoint = admin_endpoint(settings, certificates, reactor)
+        if endpoint is not None:
             path = check_admin_auth(settings)
             self._login = FileLogin(path, reactor) if path else TokenLogin()
             pages = StatusPages(monitor, self._login, reports, reactor.seconds)
             self._sites.append(
-                (f"--admin {text}", endpoint, BoundedSite(pages.handlers(), reactor))
+                (f"--admin {settings.admin}", endpoint, BoundedSite(pages.handlers(), reactor))
             )
-        if settings.metrics is not None:
-            check_metrics(settings)
-            endpoint = _endpoint(reactor, "metrics", settings.metrics, certificates)
+        endpoint = metrics_endpoint(settings, certificates, reactor)
+        if endpoint is not None:
             site = BoundedSite(open_pages(monitor), reactor)
             self._sites.append((f"--metrics {settings.metrics}", endpoint, site))
 
