@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import corpus, mail
@@ -173,10 +174,15 @@ def measure_memory(bench: Bench) -> list[ConnectionMemory]:
     return results
 
 
-def measure_selected(bench: Bench) -> ConnectionMemory:
-    """Measure the memory of a mailbox with all messages that a session has selected; each user has one."""
+def measure_selected(bench: Bench, when: str) -> ConnectionMemory:
+    """Measure the memory of a mailbox with all messages that a session has selected; each user has one.
+
+    Args:
+        bench: the server.
+        when: "first SELECT", or that the server has an index already.
+    """
     count, target = bench.scale.selected, bench.target
-    name = f"one of {count} selected mailboxes of {bench.scale.messages:,} messages"
+    name = f"one of {count} selected mailboxes of {bench.scale.messages:,} messages, {when}"
     clients: list[Client] = []
 
     def select(user: str) -> None:
@@ -214,12 +220,16 @@ def scale_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="add rows with 100 and 100,000 messages, 1 and 1,000 clients, and many selected mailboxes",
     )
+    parser.add_argument(
+        "--selected", type=int, metavar="N", help="how many selected mailboxes, with --scale"
+    )
     parser.add_argument("--no-memory", action="store_true", help="leave out the idle connections")
 
 
 def scale_from(options: argparse.Namespace) -> Scale:
     """Return the `Scale` that the command line selects."""
-    return Scale.quick(options.messages) if options.quick else Scale(messages=options.messages)
+    scale = Scale.quick(options.messages) if options.quick else Scale(messages=options.messages)
+    return replace(scale, selected=options.selected or scale.selected)
 
 
 def main() -> int:

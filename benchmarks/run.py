@@ -80,9 +80,9 @@ def memory_of(
         bench.wait_idle()
     with peers.start_with(name, root, settings) as peer:
         entries = measure_memory(bench_of(peer, scale, users))
-    if selected:
+    for when in ("first SELECT", "with an index") if selected else ():
         with peers.start_with(name, root, settings) as peer:
-            entries.append(measure_selected(bench_of(peer, scale, users)))
+            entries.append(measure_selected(bench_of(peer, scale, users), when))
     return entries
 
 

@@ -1,9 +1,8 @@
 """`CommandRunner`: executes the commands of a connection's backlog, one at a time, in fair turns."""
 
-from collections.abc import Callable, Coroutine, Generator
-from contextvars import copy_context
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -18,6 +17,14 @@ REPORT_SECONDS = 0.001
 """Time of a connection that is added to that of its user at once: adding it takes as long as many a step."""
 
 _CONTINUATION = encode.continuation("Go ahead")
+
+
+class _Running(NamedTuple):
+    """A command that waits for something."""
+
+    coroutine: Coroutine[Any, Any, None]
+    context: Context
+    name: str
 
 
 class CommandRunner:
@@ -135,34 +142,40 @@ class CommandRunner:
         except Exception:
             self._owner.session_failed(Failure(), name)
         else:
-            done = context.run(Deferred.fromCoroutine, self._continue(coroutine, awaited))
-            done.addErrback(self._owner.session_failed, name)
-            done.addCallback(self._finished_later)
+            self._wait(awaited, _Running(coroutine, context, name))
             return False
         self._finished()
         return True
 
-    def _continue(self, coroutine: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, Any]:
-        """Run the rest of a command, which awaits the Deferred `awaited`, and count the time of each step."""
-        while True:
-            step: Callable[[], Any]
-            self._owner.memory.output_changed()  # what the command holds while it waits
-            try:
-                result = yield awaited
-                step = partial(coroutine.send, result)
-            except GeneratorExit:  # nothing refers to the Deferred any more
-                coroutine.close()
-                raise
-            except BaseException as error:
-                step = partial(coroutine.throw, error)
-            started_at = self._owner.now()
-            try:
-                awaited = step()
-            except StopIteration:
-                return
-            finally:
-                del step  # it may refer to an exception, whose traceback refers to this frame
-                self.count_seconds(self._owner.now() - started_at)
+    def _wait(self, awaited: Deferred[Any], running: _Running) -> None:
+        """Continue a command when the Deferred that it awaits fires.
+
+        A Deferred for the whole command (`Deferred.fromCoroutine`) would take a kilobyte of each client in IDLE.
+        """
+        self._owner.memory.output_changed()  # what the command holds while it waits
+        awaited.addBoth(self._continue, running)
+
+    def _continue(self, result: Any, running: _Running) -> None:
+        """Run the next step of a command, and count its time."""
+        step: Callable[..., Any]
+        step, argument = running.coroutine.send, result
+        if isinstance(result, Failure):
+            step, argument = result.throwExceptionIntoGenerator, running.coroutine
+        started_at = self._owner.now()
+        try:
+            awaited = running.context.run(step, argument)
+        except StopIteration:
+            pass
+        except BaseException:
+            self._owner.session_failed(Failure(), running.name)
+        else:
+            self._wait(awaited, running)
+            return
+        finally:
+            del result, step  # they may refer to an exception, whose traceback refers to this frame
+            self.count_seconds(self._owner.now() - started_at)
+        self._finished()
+        self.wake()
 
     def count_seconds(self, seconds: float) -> None:
         """Count `seconds` for which the server has computed for the commands."""
@@ -198,7 +211,3 @@ class CommandRunner:
             if type(verdict) is not Accepted:
                 owner.apply_verdict(verdict)
         owner.update_reading()
-
-    def _finished_later(self, _: object) -> None:
-        self._finished()
-        self.wake()

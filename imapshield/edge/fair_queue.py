@@ -44,6 +44,9 @@ class FairQueue:
         self._now = now
         self.max_seconds = max_seconds
         self._queues: OrderedDict[Hashable, deque[Work]] = OrderedDict()
+        self._length = (
+            0  # of all queues together: to add them up takes long with a thousand clients
+        )
         self._resting: dict[Hashable, deque[Work]] = {}
         self._scheduled = False
         self._last_key: Hashable = None
@@ -59,6 +62,7 @@ class FairQueue:
             self._resting[key].append(work)
             return
         self._queues.setdefault(key, deque()).append(work)
+        self._length += 1
         self._schedule()
 
     def _schedule(self) -> None:
@@ -70,10 +74,11 @@ class FairQueue:
         now = self._now()
         deadline = now + self.max_seconds
         # Work added during this run is left for the next one: its connection may have to send or receive first.
-        remaining = sum(map(len, self._queues.values()))
+        remaining = self._length
         try:
             while remaining and self._queues:
                 remaining -= 1
+                self._length -= 1
                 key, queue = self._queues.popitem(last=False)
                 work = queue.popleft()
                 if queue:
@@ -96,11 +101,13 @@ class FairQueue:
     def _rest(self, key: Hashable, before: float, now: float) -> None:
         """Let `key` rest after work that took from `before` to `now`, unless no other key has work."""
         if before - self._last_change < OTHERS_SECONDS:
-            self._resting[key] = self._queues.pop(key, deque())
+            resting = self._resting[key] = self._queues.pop(key, deque())
+            self._length -= len(resting)
             self.call_later(min(now - before, MAX_REST), lambda: self._end_rest(key))
 
     def _end_rest(self, key: Hashable) -> None:
         queue = self._resting.pop(key)
         if queue:
             self._queues[key] = queue
+            self._length += len(queue)
             self._schedule()

@@ -77,6 +77,9 @@ class IndexFiles:
         # ends all locks of the process on it.
         self.identity = (0, 0)
         self._file = (0, 0)
+        self._number = (
+            -1
+        )  # the descriptor that `create` had, which SQLite gets next if no other thread is faster
         self._stamps: list[tuple[int, int, int]] = []
 
     def create(self) -> bool:
@@ -101,6 +104,7 @@ class IndexFiles:
             if not stat.S_ISREG(status.st_mode):
                 raise StoreIOError
             self.identity, self._file = file_identity(fd), (status.st_dev, status.st_ino)
+            self._number = fd
             if is_new:
                 self.owner.give(fd, self.owner.mode & 0o666)
             elif self.owner.uid != -1:
@@ -213,14 +217,18 @@ class IndexFiles:
 
         Where the system has no ``/proc``, that cannot be found out, and is assumed.
         """
-        if not os.path.isdir("/proc/self/fd"):
+        # To look at all descriptors takes long if there are thousands of connections.
+        if self._is_file(self._number) or not os.path.isdir("/proc/self/fd"):
             return True
-        for number in os.listdir(b"/proc/self/fd"):
-            with suppress(OSError):
-                status = os.stat(int(number))
-                if (status.st_dev, status.st_ino) == self._file:
-                    return True
-        return False
+        return any(self._is_file(int(number)) for number in os.listdir(b"/proc/self/fd"))
+
+    def _is_file(self, number: int) -> bool:
+        """Whether a descriptor belongs to the file that `create` found."""
+        try:
+            status = os.fstat(number)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._file
 
     def read_all(self) -> None:
         """Read the database and its log. SQLite must not have them open.

@@ -1,7 +1,9 @@
 """The time for which the server computes for commands is counted, for each connection and for each user."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -25,6 +27,7 @@ class SlowSession:
     def __init__(self, server: Server, io: SessionIO) -> None:
         self.clock, self.io = server.clock, io
         self.waiting: Deferred[None] = Deferred()
+        self.is_closed = False
 
     def greeting(self) -> bytes:
         return b"* OK hello\r\n"
@@ -43,9 +46,16 @@ class SlowSession:
             await self.waiting
         except KeyError:
             compute(self.clock, 4)
+        except GeneratorExit:
+            self.is_closed = True
+            raise
         compute(self.clock, 2)
         if command.name == b"BAD":
             raise ValueError
+
+
+class NoSuchThing(Exception):
+    """An exception to which there are weak references."""
 
 
 def compute(clock: Clock, seconds: float) -> None:
@@ -121,16 +131,25 @@ class BusyTests(SynchronousTestCase):
         self.assertTrue(self.client.transport.aborted)
 
     def test_command_that_nothing_waits_for_is_closed(self) -> None:
-        """A command whose Deferred is garbage is closed without an error, also if it was closed before."""
-        session = SlowSession(self.server, self.client.protocol._io)
-        for is_closed in (False, True):
-            coroutine: Any = session.run(RawCommand(b"a", b"WAIT", (), 6))
-            rest = self.runner._continue(coroutine, coroutine.send(None))
-            next(rest)
-            if is_closed:
-                coroutine.close()
-            rest.close()
-            self.assertIsNone(coroutine.cr_frame)
+        """A command that awaits a Deferred which nobody keeps is closed without an error."""
+        self.client(b"a WAIT")
+        session = self.sessions[0]
+        session.waiting = Deferred()
+        gc.collect()
+        self.assertTrue(session.is_closed)
+        self.assertEqual(self.server.events_of(CommandFailed), [])
+
+    def test_failed_command_leaves_no_garbage(self) -> None:
+        """The exception of what a command awaits is freed at once, with all that its frames refer to."""
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        error = NoSuchThing()
+        freed = ref(error)
+        self.client(b"a WAIT")
+        self.sessions[0].waiting.errback(error)
+        del error
+        self.assertIsNone(freed())
 
     def test_limit_says_how_busy_the_client_was(self) -> None:
         """The event of a limit has the time of the commands before it."""
