@@ -5,6 +5,7 @@ import os
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.control import end_history, trace
+from imapshield.cred import checkers
 from imapshield.guard import bans, login_failures
 from imapshield.limits import Limits
 from tests.test_architecture import CHECKOUT, read
@@ -23,10 +24,12 @@ class StoredDataTests(SynchronousTestCase):
             f"{end_history.MAX_NETWORKS:,} of networks and {end_history.MAX_REFERENCES:,} of internal",
             f"At most {trace.MAX_WAITING:,} lines",
             f"up to {login_failures.MAX_KNOWN_ADDRESSES} addresses of each",
+            f"last {checkers.CACHE_SIZE:,} users of a password file. A hash is not used after five minutes",
             f"{login_failures.MAX_KNOWN_USERS:,} users, without a time limit",
             f"users of an address for {login_failures.SHARED_SECONDS // 86400} days",
         ):
             self.assertIn(expected, text)
+        self.assertEqual(checkers.CACHE_SECONDS, 300)
         self.assertEqual((trace.DEFAULT_SECONDS, trace.MAX_SECONDS), (600, 86400))
         self.assertEqual(Limits().max_ban_seconds, 86400)
         self.assertEqual((login_failures.PAIR_SECONDS, bans.VIOLATION_SECONDS), (86400, 3600))
