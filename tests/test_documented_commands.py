@@ -1,7 +1,11 @@
 """Every command in README.rst and docs/ is one that exists. ``system_tests/test_documented_commands.py`` runs them."""
 
 import contextlib
+import glob
+import importlib.util
 import io
+import os
+import re
 from typing import Any
 
 from twisted.python import usage
@@ -96,6 +100,33 @@ class CommandTests(SynchronousTestCase):
                     self.fail(f"{block}: {' '.join(words)}: {error}")
         self.assertGreater(count, 20)
 
+    def test_modules_exist(self) -> None:
+        """Each ``python -m MODULE`` for developers names a module of ours that exists, with options that it has."""
+        count = 0
+        for page in (
+            "README.rst",
+            "CONTRIBUTING.rst",
+            "benchmarks/README.rst",
+            "docs/speed.rst",
+            "docs/floods.rst",
+        ):
+            text = documented.read(page).replace("\\\n", " ")
+            for name, rest in re.findall(
+                r"-m ((?:benchmarks|tests)\.[\w.]*\w)((?: [^`#\n]*)?)", text
+            ):
+                spec = importlib.util.find_spec(name)
+                self.assertIsNotNone(spec, f"{page}: {name}")
+                assert spec is not None and spec.origin is not None
+                files = [
+                    spec.origin,
+                    *glob.glob(os.path.join(os.path.dirname(spec.origin), "*.py")),
+                ]
+                source = "".join(documented.read(file) for file in files)
+                for option in re.findall(r"(?<= )--[\w-]+", rest):
+                    count += 1
+                    self.assertIn(f'"{option}"', source, f"{page}: {name} {option}")
+        self.assertGreater(count, 20)
+
     def test_commands_in_the_text_exist(self) -> None:
         """Each ``imapshield …`` in the text names a subcommand, with options that it has; so does ``twistd …``."""
         make: Any = CheckOptions
@@ -117,3 +148,16 @@ class CommandTests(SynchronousTestCase):
                 self.assertIsNotNone(known, f"{page}: {' '.join(words)}")
                 given = {word.partition("=")[0] for word in words if word.startswith("-")}
                 self.assertEqual(given - (known or set()), set(), f"{page}: {' '.join(words)}")
+
+    def test_options_in_the_text_exist(self) -> None:
+        """Each option between double backquotes is one of the server, of a subcommand, or of twistd."""
+        make: Any = CheckOptions
+        known = {"--limits", "--user1"}  # of benchmarks.guard_states and of imapsync
+        known |= flags(usage_options(make()))
+        make = ServerOptions
+        known |= flags(usage_options(make()))
+        for command in parser_commands(make_parser()):
+            known |= flags(command.options)
+        for page in documented.pages():
+            given = set(re.findall(r"``(--[\w-]+)", documented.read(page)))
+            self.assertEqual(given - known, set(), page)
