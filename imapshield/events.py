@@ -273,10 +273,12 @@ class ConnectionClosed(ActivityEvent):
         reason: "logged out": the client has sent LOGOUT. "reset by the server", "closed by the server", "closed by the
             client". "connection lost": the client has reset it, or the network has failed.
         user: the logged-in user, or "".
+        cause: why the server has ended it: the name of a limit, the text of BYE, or some words; "" if it has not.
     """
 
     reason: str
     user: str = ""
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)

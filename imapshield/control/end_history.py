@@ -74,6 +74,9 @@ class End:
     count: int = 1
 
 
+_ACTIONS = {"reset by the server": "reset", "closed by the server": "bye"}
+
+
 def _last(end: End) -> float:
     return end.last
 
@@ -102,7 +105,9 @@ class EndHistory:
         elif isinstance(event, events.ConnectionClosed):
             explained = self._explained.pop(event.connection, None)
             if explained is None:
-                explained = End(event.reason, "", event.peer, connection=event.connection)
+                action = _ACTIONS.get(event.reason, "") if event.cause else ""
+                cause = event.cause or event.reason
+                explained = End(cause, action, event.peer, connection=event.connection)
             end = replace(explained, user=event.user, commands=event.last_commands)
             self.add(end)
         else:
@@ -119,9 +124,7 @@ class EndHistory:
 
     def _other(self, event: events.Event) -> None:
         if isinstance(event, events.AddressBanned):
-            values = event.value, event.observed, event.setting
-            detail = f"{event.network} for {event.seconds:.0f} s"
-            self.add(End(f"banned: {event.limit}", "ban", event.peer, "", *values, detail=detail))
+            self._ban(event)
         elif isinstance(event, events.ConnectionsRefused):
             address = event.peer.partition("/")[0]
             self.add(End("banned", "refused", address, count=event.connections))
@@ -150,6 +153,15 @@ class EndHistory:
                 del self._references[next(iter(self._references))]
             if event.connection:
                 self._explained[event.connection] = end
+
+    def _ban(self, event: events.AddressBanned) -> None:
+        values = event.value, event.observed, event.setting
+        detail = f"{event.network} for {event.seconds:.0f} s"
+        ban = End(f"banned: {event.limit}", "ban", event.peer, "", *values, detail=detail)
+        self.add(ban)
+        if event.connection:
+            end = replace(ban, cause=event.limit, action="bye", connection=event.connection)
+            self._explained[event.connection] = end
 
     def add(self, end: End) -> None:
         """Add an end that happens now."""

@@ -133,10 +133,11 @@ class Admission:
         reached: LimitReached,
         last: str = "",
         spare: Connection | None = None,
+        number: int = 0,
     ) -> None:
         values = reached.limit, reached.value, reached.observed, ban.seconds
         network, shared = describe(ban.network), ban.strangers_only
-        event = events.AddressBanned(0, address, network, *values, last=last, shared=shared)
+        event = events.AddressBanned(number, address, network, *values, last=last, shared=shared)
         publish(event, self._observers)
         self.on_ban(ban)
         if ban.strangers_only:
@@ -175,16 +176,17 @@ class Admission:
         self.guard.close(connection)
 
     def login_failed(
-        self, connection: Connection, user: bytes, secret: bytes | None
+        self, connection: Connection, user: bytes, secret: bytes | None, number: int = 0
     ) -> tuple[FailedLogin, Ban | None]:
-        """Count a failed login (see `ProcessGuard.login_failed`).
+        """Count a failed login on connection number `number` (see `ProcessGuard.login_failed`).
 
         If it bans the address, all its other connections without a login are reset; `connection` is left to the
         caller. Those of an address that many users share are not: `refuse_login` refuses their logins.
         """
         failed, ban = self.guard.login_failed(connection, user, secret, self._now())
         if ban is not None and failed.banned_for is not None:
-            self._banned(ban, connection.address, failed.banned_for, spare=connection)
+            reached, address = failed.banned_for, connection.address
+            self._banned(ban, address, reached, spare=connection, number=number)
         return failed, ban
 
     def violation(self, connection: Connection, reached: LimitReached) -> None:

@@ -22,7 +22,7 @@ from imapshield.edge import peer
 from imapshield.edge.channel_binding import channel_bindings
 from imapshield.edge.client_peaks import peaks_before_login, report_user_peaks
 from imapshield.edge.connection_owner import ConnectionOwner
-from imapshield.edge.login_checks import LoginAttempt, LoginNotChecked
+from imapshield.edge.login_checks import LEFT, LoginAttempt, LoginNotChecked
 from imapshield.edge.write_buffer import Disconnected
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.guard.guess_rates import Guess
@@ -156,7 +156,7 @@ class Authentication:
             address,
             known,
             has_left=lambda: peer.has_left(owner.transport),
-            abandon=owner.reset,
+            abandon=partial(owner.reset, LEFT),
             note=owner.reporter.note_peak,
             report=lambda reached, holder: owner.reporter.limit_triggered(
                 "none", reached, holder=holder
@@ -347,7 +347,8 @@ class Authentication:
             Disconnected: the address is banned now, or the client has left.
         """
         owner = self._owner
-        failed, ban = owner.shared.admission.login_failed(owner.counted, counted, secret)
+        admission, number = owner.shared.admission, owner.reporter.number
+        failed, ban = admission.login_failed(owner.counted, counted, secret, number)
         if failed.is_guess:
             self._guess = None
         delay = 0.0 if ban is not None else failed.delay
@@ -370,7 +371,7 @@ class Authentication:
                     timer.cancel()
             delay -= _PRESENCE_SECONDS
             if peer.has_left(owner.transport):
-                owner.reset()
+                owner.reset(LEFT)
         if owner.closed:
             raise Disconnected
 

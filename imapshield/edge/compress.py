@@ -199,7 +199,7 @@ class InputDecoder:
                     break
         except BadStream:
             owner.reporter.bad_command(b"", "Invalid compressed data")
-            owner.reset()
+            owner.reset("invalid compressed data")
 
     def _check_ratio(self, inflated_bytes: int) -> None:
         if self._owner.line_mode:  # Literals have limits of their own, and may well be all zeros.

@@ -102,5 +102,5 @@ class ConnectionOwner(Protocol):
     def close(self) -> None:
         """Close the connection after everything written is sent."""
 
-    def reset(self) -> None:
-        """Reset the connection (TCP RST)."""
+    def reset(self, cause: str) -> None:
+        """Reset the connection (TCP RST) for `cause`, which is one of the words of `events.ConnectionClosed`."""

@@ -61,6 +61,7 @@ class EventReporter:
         client_id: what the client has sent with ID, made printable.
         was_reset: whether the server has reset the connection. TLS does not tell that in the reason of the end.
         logged_out: whether the server closes the connection because the client has sent LOGOUT.
+        cause: why the server ends the connection; "" while it does not.
         tap: is called with the dialogue while it is traced, otherwise None. The write buffer has the same.
         measure: returns what the connection has done until now, as the fields of `events.ActivityEvent`.
         most_pending: the most pending commands since the login, or before it since the beginning.
@@ -73,7 +74,7 @@ class EventReporter:
     def __init__(self, observers: Iterable[events.EventObserver]) -> None:
         self.number = next(_connection_numbers)
         self.tap: Tap | None = None
-        self.peer = self.user = self.master = self.client_id = ""
+        self.peer = self.user = self.master = self.client_id = self.cause = ""
         self.measure: Callable[[], dict[str, Any]] = dict
         self.peaks: dict[str, float] | None = None  # an empty dict takes memory
         self.most_pending = 0
@@ -186,7 +187,8 @@ class EventReporter:
             end = "logged out" if self.logged_out else "closed by the server"
         else:
             end = "closed by the client" if reason.check(ConnectionDone) else "connection lost"
-        closed = events.ConnectionClosed(self.number, self.peer, end, self.user, **self.measure())
+        why = end, self.user, self.cause
+        closed = events.ConnectionClosed(self.number, self.peer, *why, **self.measure())
         self._publish(closed)
 
     def _publish(self, event: events.Event) -> None:

@@ -16,6 +16,9 @@ from imapshield.guard.login_queue import LoginQueue
 from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
 
+LEFT = "the client has left during a login"
+"""Why a connection has ended that is found closed when its login would go on."""
+
 
 class LoginNotChecked(Exception):
     """The password was not checked, because of a limit.

@@ -76,7 +76,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
             if self.reporter.limit_triggered(action, verdict, event):
                 self.shared.admission.violation(self.counted, verdict)
             if not only_report:
-                self.reset()
+                self.reset(verdict.limit)
                 return
             verdict = verdict.instead
         if isinstance(verdict, Disconnect):
@@ -90,8 +90,9 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         elif event is not None:
             self._runner.command_received()
 
-    def reset(self) -> None:
-        """Reset the connection (TCP RST). Input that was not processed yet is dropped, and no more is read."""
+    def reset(self, cause: str) -> None:
+        """Reset the connection (TCP RST) for `cause`. Input that was not processed yet is dropped."""
+        self.reporter.cause = self.reporter.cause or cause
         self._teardown()
         self.memory.close()
         self.abort()
@@ -280,7 +281,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         """Ignore an exception caused by the end of the connection; report any other as a bug in `work`, and reset."""
         if not (self.closed and failure.check(Disconnected)):
             self.reporter.command_failed(work, failure.getTraceback())
-            self.reset()
+            self.reset(f"internal error in {work}")
         failure.cleanFailure()  # its traceback refers to all that the command holds
 
     def authenticateLogin(self, user: bytes, passwd: bytes) -> Deferred[Any]:
@@ -348,6 +349,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
     def bye(self, text: str, code: bytes | None = None) -> None:
         """Send BYE and close."""
         if not self.closed:
+            self.reporter.cause = text
             self.write_buffer.write(encode.untagged(b"BYE", text, code))
             self.close()
 
@@ -355,12 +357,10 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         """Reset this connection, because it must make room for others or its address is banned."""
         if not self.closed:
             self.reporter.limit_triggered("none" if only_report else "reset", reached)
-        if only_report:
-            return
-        if self.closed:
+            if not only_report:
+                self.reset(reached.limit)
+        elif not only_report:
             self.abort()
-        else:
-            self.reset()
 
     def close(self) -> None:
         """Close after everything written is sent; reset a peer that has not read it in `closing_seconds`."""

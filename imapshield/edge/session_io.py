@@ -199,9 +199,9 @@ class SessionIO(Authentication):
         """Report an internal error; returns a reference that the client can quote."""
         return self._owner.reporter.command_failed(command, traceback)
 
-    def reset(self) -> None:
-        """Reset the connection."""
-        self._owner.reset()
+    def reset(self, cause: str) -> None:
+        """Reset the connection for `cause`."""
+        self._owner.reset(cause)
 
     def close(self, *, logged_out: bool = False) -> None:
         """Close the connection after everything written is sent; `logged_out`: the client has asked for it."""

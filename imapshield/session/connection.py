@@ -167,7 +167,7 @@ class Connection(Protocol):
     def command_failed(self, command: str, traceback: str) -> str:
         """Log an internal error, and return a reference that the client can quote."""
 
-    def reset(self) -> None:
+    def reset(self, cause: str) -> None:
         """Reset the connection, because data that was announced to the client cannot be delivered."""
 
     def close(self, *, logged_out: bool = False) -> None:

@@ -13,6 +13,7 @@ Rules
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from sys import getsizeof
+from traceback import format_exception
 from typing import NamedTuple, cast
 
 from imapshield.errors import MessageExpunged, StoreError
@@ -31,6 +32,7 @@ KNOWN_ITEMS = frozenset({UID, FLAGS, MODSEQ, SIZE, Attribute(b"INTERNALDATE")})
 ROW_BYTES = 200
 """Bytes that the numbers and the known items of one message take: each is in a list, and most are objects."""
 _EMPTY = strings.quoted(b"")
+_CUT_OFF = "a message cannot be read to its end"
 
 Column = Sequence[bytes | int | Blob]
 """The values of one item, one for each message."""
@@ -375,12 +377,14 @@ async def _send_blob(session: SessionState, blob: Blob, begun: list[bytes]) -> N
             data = data or await _read_piece(session, blob, sent)
         except StoreError:
             data = b""
-        except Exception:
-            session.io.reset()  # for the same reason as below; the dispatcher logs the traceback
+        except Exception as error:
+            # Before the reset, after which the dispatcher reports no error.
+            session.io.command_failed("FETCH", "".join(format_exception(error)))
+            session.io.reset(_CUT_OFF)  # for the same reason as below
             raise
         if not data:
             # The client has been sent the size of the literal, so only a reset can show that the data is missing.
-            session.io.reset()
+            session.io.reset(_CUT_OFF)
             await session.io.drain()
             raise AssertionError("drain() must raise an exception after reset()")
         await session.send([data if binary else data.replace(b"\0", b"\x80")])

@@ -70,7 +70,7 @@ class EndHistoryTests(SynchronousTestCase):
         """The connections that the server closes when it stops have ended for that reason."""
         self.server.connect("192.0.2.7")
         self.server.factory.shutdown()
-        self.assertEqual(self.end()[:2], ("closed by the server", ""))
+        self.assertEqual(self.end()[:2], ("Server is shutting down", "bye"))
 
     def test_internal_error_is_found_by_its_reference(self) -> None:
         """The reference in the answer to a command that failed finds the error."""

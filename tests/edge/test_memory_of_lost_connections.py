@@ -38,7 +38,7 @@ class LostConnectionTests(UnreadCase):
                 client.run_due_calls()
                 self.assertTrue([column for column in columns if column() is not None])
                 if reset:
-                    client.protocol.reset()
+                    client.protocol.reset("a test")
                 client.lose_connection()
                 client.run_due_calls()
                 kept = [column for column in columns if column() is not None]

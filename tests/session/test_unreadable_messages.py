@@ -241,6 +241,7 @@ class LargeMessageTests(SessionTestCase):
             response = client(b"a FETCH 1:3 BODY[]")
             self.patch(self.store, "read", read)
             self.assertTrue(client.transport.aborted)
+            self.assertEqual(len(self.server.events_of(CommandFailed)), int(error is not None))
             self.assertNotIn(b"a NO", response)
             self.assertNotIn(b"secret", response)
             self.assertIn(b"BODY[] {%d}" % len(LARGE), response)

@@ -1,0 +1,524 @@
+"""Each code path that ends a connection is in `imapshield why`: with its limit and values, option and last commands.
+
+The paths are found in the source, so that a new one fails these tests until it has a scenario that runs it.
+"""
+
+from __future__ import annotations
+
+import ast
+import glob
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, NamedTuple
+from unittest import mock
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+import imapshield
+from imapshield.control.commands import BanCommands, ConnectionCommands
+from imapshield.control.end_history import EndHistory
+from imapshield.control.request_lines import Request
+from imapshield.edge import peer
+from imapshield.edge.factory import ShieldedIMAP4Factory
+from imapshield.edge.gate import Gate
+from imapshield.edge.login_checks import LEFT
+from imapshield.edge.proxy import Proxies
+from imapshield.edge.reading_check import ReadingCheck
+from imapshield.guard.networks import NetworkSet, networks_of
+from imapshield.guard.process_guard import ProcessGuard
+from imapshield.guard.verdicts import LimitReached
+from imapshield.process.user_watch import UserWatch
+from imapshield.testing import MemoryRealm, MemoryStore
+from imapshield.testing.in_process import Client, Server
+from tests.edge.fake_port import FakePort
+
+HERE, OTHER = "192.0.2.7", "198.51.100.9"
+LOCAL = "127.0.0.9"
+"""An address of this machine, from which a login without TLS is permitted."""
+HEADER = b"PROXY TCP4 192.0.2.7 192.0.2.8 4444 143\r\n"
+PACKAGE = os.path.dirname(os.path.abspath(imapshield.__file__))
+
+ENDING = frozenset(
+    (
+        *("abortConnection", "loseConnection", "abort", "reset", "bye", "evict", "refuse"),
+        *("Reset", "Disconnect", "_reset", "_disconnect_at", "session_failed"),
+    )
+)
+"""Functions that end a connection, or that decide it."""
+
+SOCKETS = frozenset({"skt.close", "waiting.close", "counted.owner.close", "self._owner.close"})
+"""Calls of `close` that end a connection; most others close files and tables."""
+
+FILES = (
+    *("edge/*.py", "guard/connection_guard.py", "process/user_watch.py"),
+    *("control/commands.py", "session/fetch_responses.py"),
+)
+
+EXEMPT = {
+    "edge/ban_command.py processExited": "the standard input of a program, no connection",
+    "edge/factory.py connectionMade": "a refused connection; `Gate` closes it before, see test_refusals",
+    "guard/connection_guard.py discard": "stands for the end of a connection that has ended already",
+}
+"""Calls that end no connection of a client, or not on its own."""
+
+
+class Site(NamedTuple):
+    """A call that ends a connection: its file, function and first and last line."""
+
+    file: str
+    function: str
+    first: int
+    last: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.file} {self.function}"
+
+
+def sites() -> Iterator[Site]:
+    """Yield all calls in the source that end connections."""
+    for pattern in FILES:
+        for path in sorted(glob.glob(os.path.join(PACKAGE, pattern))):
+            with open(path, encoding="utf-8") as file:
+                tree = ast.parse(file.read())
+            name = os.path.relpath(path, PACKAGE)
+            yield from _sites(tree, name, "")
+
+
+def _sites(node: ast.AST, file: str, function: str) -> Iterator[Site]:
+    for child in ast.iter_child_nodes(node):
+        inside = child.name if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) else ""
+        if isinstance(child, ast.Call):
+            called = ast.unparse(child.func)
+            if called.rpartition(".")[2] in ENDING or called in SOCKETS:
+                yield Site(file, function, child.lineno, child.end_lineno or child.lineno)
+        yield from _sites(child, file, inside or function)
+
+
+class Lines:
+    """Notes which lines of `FILES` run in a block."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[str, int]] = set()
+        self._files = {os.path.join(PACKAGE, site.file): site.file for site in sites()}
+
+    def __enter__(self) -> None:
+        self._before = sys.gettrace()
+        sys.settrace(self._trace)
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+
+    def _trace(self, frame: FrameType, _event: str, _argument: object) -> Any:
+        file = self._files.get(frame.f_code.co_filename)
+        return None if file is None else lambda f, e, a: self._line(file, f)
+
+    def _line(self, file: str, frame: FrameType) -> Any:
+        self.seen.add((file, frame.f_lineno))
+        return lambda f, e, a: self._line(file, f)
+
+
+class Why(NamedTuple):
+    """What `why` must say: the cause and action, whether there is a limit, and the last commands."""
+
+    cause: str
+    action: str
+    has_limit: bool = True
+    commands: tuple[str, ...] = ()
+    who: str = HERE
+
+
+class EveryEndTests(SynchronousTestCase):
+    """Each scenario is a method ``end_…``, which returns what `why` must say after it."""
+
+    def serve(self, *, trust: bool = False, realm: Any = None, **limits: Any) -> None:
+        self.clock = Clock()
+        self.history = EndHistory(self.clock.seconds)
+        self.server = Server(clock=self.clock, observers=[self.history], realm=realm, **limits)
+        factory = self.server.factory
+        if not trust:
+            self.server.factory = ShieldedIMAP4Factory(
+                factory.portal,
+                limits=factory.limits,
+                observers=factory.observers,
+                reactor=self.clock,
+                guard=ProcessGuard(factory.limits, key=b"key"),
+            )
+
+    def user(self, *lines: bytes) -> Client:
+        """Return a client that has logged in from this machine, and has sent commands."""
+        client = self.server.login()
+        for line in lines:
+            client(b"a " + line)
+        return client
+
+    def why(self, who: str) -> list[dict[str, Any]]:
+        for connection in list(self.server.factory.connections):
+            connection.connectionLost(Failure(ConnectionDone()))
+        answer = Deferred.fromCoroutine(self.history.why(Request("why", {"who": who})))
+        return list(self.successResultOf(answer)["ends"])
+
+    # Limits before login
+
+    def end_backlog(self) -> Why:
+        self.serve()
+        self.server.connect(HERE).send(b"a NOOP\r\n" * 101)
+        return Why("backlog", "reset")
+
+    def end_preauth_commands(self) -> Why:
+        self.serve(preauth_commands=3)
+        client = self.server.connect(HERE)
+        for _ in range(4):
+            client(b"a NOOP")
+        return Why("preauth_commands", "reset", commands=("NOOP", "NOOP", "NOOP"))
+
+    def end_preauth_bytes(self) -> Why:
+        self.serve(preauth_bytes=20)
+        client = self.server.connect(HERE)
+        client(b"a NOOP")
+        client(b"a CAPABILITY and more")
+        return Why("preauth_bytes", "reset", commands=("NOOP",))
+
+    def end_preauth_literal_size(self) -> Why:
+        self.serve()
+        self.server.connect(HERE)(b"a LOGIN {5000+}")
+        return Why("preauth_literal_size", "reset")
+
+    def end_preauth_line_length(self) -> Why:
+        self.serve()
+        self.server.connect(HERE).send(b"a NOOP " + b"x" * 9000 + b"\r\n")
+        return Why("preauth_line_length", "bye")
+
+    def end_bad_commands(self) -> Why:
+        self.serve()
+        client = self.server.connect(HERE)
+        for _ in range(3):
+            client(b"a FETCH")
+        return Why("preauth_bad_commands", "bye", commands=("FETCH", "FETCH", "FETCH"))
+
+    def end_login_failures(self) -> Why:
+        self.serve(max_login_delay_seconds=0)
+        client = self.server.connect("127.0.0.1")
+        for _ in range(3):
+            client(b"a LOGIN alice wrong")
+        return Why("max_login_failures", "bye", commands=("LOGIN",) * 3, who="127.0.0.1")
+
+    def end_login_timeout(self) -> Why:
+        self.serve()
+        self.server.connect(HERE)(b"a NOOP")
+        self.clock.advance(60)
+        return Why("preauth_seconds", "bye", commands=("NOOP",))
+
+    def end_unread_bye(self) -> Why:
+        """The last BYE is not read: the connection is reset, and the cause is still what led to the BYE."""
+        self.serve()
+        self.server.connect(HERE)
+        self.clock.advance(60)
+        self.clock.advance(5)
+        return Why("preauth_seconds", "bye")
+
+    # Limits of users
+
+    def end_idle(self) -> Why:
+        self.serve()
+        self.user(b"NOOP")
+        self.clock.advance(1800)
+        return Why("idle_seconds", "bye", commands=("LOGIN", "NOOP"), who="alice")
+
+    def end_unread(self) -> Why:
+        self.serve()
+        client = self.user(b"NOOP")
+        client.protocol.write_buffer.pauseProducing()
+        client.protocol.write_buffer.write(b"x" * 100_000)
+        client.protocol.write_buffer.flush()
+        self.clock.pump([30] * 12)
+        return Why("unsent_seconds", "reset", commands=("LOGIN", "NOOP"), who="alice")
+
+    def end_invalid_compression(self) -> Why:
+        self.serve()
+        client = self.user(b"COMPRESS DEFLATE")
+        client.send(b"\xff" * 100)
+        return Why(*("invalid compressed data", "reset", False, ("LOGIN", "COMPRESS")), who="alice")
+
+    def end_compression_bomb(self) -> Why:
+        self.serve()
+        client = self.user(b"COMPRESS DEFLATE")
+        deflate = zlib.compressobj(wbits=-15)
+        client.send(deflate.compress(b"b NOOP\r\n" * 300_000) + deflate.flush(zlib.Z_SYNC_FLUSH))
+        return Why("max_inflate_ratio", "reset", commands=("NOOP",) * 3, who="alice")
+
+    def end_memory(self) -> Why:
+        self.serve(preauth_held_bytes=3000)
+        self.server.connect(HERE).send(b"a NOOP " + b"x" * 5000)
+        return Why("preauth_held_bytes", "reset")
+
+    def end_memory_of_closed(self) -> Why:
+        """A connection that was closed with BYE holds output, and must make room."""
+        self.serve(preauth_held_bytes=3000)
+        client = self.server.connect(HERE)
+        client.protocol.write_buffer.pauseProducing()
+        client.protocol.write_buffer.write(b"x" * 5000)
+        client.protocol.bye("The end")
+        client.protocol.memory._reset(LimitReached("preauth_held_bytes", 3000, 5000))
+        return Why("The end", "reset", False)
+
+    def end_stalled(self) -> Why:
+        self.serve()
+        client = self.user(b"NOOP")
+        owner = client.protocol
+        check = ReadingCheck(owner, lambda: None)
+        owner.guard.backlog_full = lambda: True  # type: ignore[method-assign]
+        check._hold(self.clock.seconds())
+        self.clock.advance(30)
+        check._hold(self.clock.seconds())
+        return Why("stalled_seconds", "reset", commands=("LOGIN", "NOOP"), who="alice")
+
+    # Shares and bans
+
+    def end_share(self) -> Why:
+        self.serve(max_preauth_per_address=2)
+        first = self.server.connect(HERE)
+        first(b"a NOOP")
+        for _ in range(2):
+            self.server.connect(HERE)
+        return Why("max_preauth_per_address", "reset", commands=("NOOP",))
+
+    def end_share_after_bye(self) -> Why:
+        """One that has been sent BYE, and makes room before it has read it, has ended for the BYE."""
+        self.serve(max_preauth_per_address=2)
+        first = self.server.connect(HERE)
+        for _ in range(3):
+            first(b"a FETCH")
+        for _ in range(2):
+            self.server.connect(HERE)
+        return Why("preauth_bad_commands", "bye", commands=("FETCH",) * 3)
+
+    def end_guessing(self) -> Why:
+        self.serve(max_failed_pairs=2, max_login_delay_seconds=0)
+        other, client = self.server.connect(LOCAL), self.server.connect(LOCAL)
+        other(b"a NOOP")
+        for number in range(2):
+            client(b"a LOGIN alice wrong%d" % number)
+        return Why("max_failed_pairs", "bye", commands=("LOGIN", "LOGIN"), who=LOCAL)
+
+    def end_ban_of_others(self) -> Why:
+        self.end_guessing()
+        return Why("ban", "reset", False, ("NOOP",), LOCAL)
+
+    def end_kick(self) -> Why:
+        self.serve()
+        self.user(b"NOOP")
+        commands = ConnectionCommands(self.server.factory, self.clock.seconds)
+        self.successResultOf(
+            Deferred.fromCoroutine(commands.kick(Request("kick", {"who": "alice"})))
+        )
+        return Why("operator", "reset", False, ("LOGIN", "NOOP"), "alice")
+
+    def end_ban_by_operator(self) -> Why:
+        self.serve()
+        self.server.connect(HERE)(b"a NOOP")
+        commands = BanCommands(self.server.factory, self.clock.seconds)
+        self.successResultOf(
+            Deferred.fromCoroutine(commands.ban(Request("ban", {"network": HERE})))
+        )
+        return Why("ban", "reset", False, ("NOOP",))
+
+    def end_removed_user(self) -> Why:
+        self.serve()
+        self.user(b"NOOP")
+        UserWatch(self.server.factory, [], self.clock)._gone({"alice"})
+        return Why("user_removed", "reset", False, ("LOGIN", "NOOP"), "alice")
+
+    # Ends for other reasons
+
+    def end_shutdown(self) -> Why:
+        self.serve()
+        self.user(b"NOOP")
+        self.server.factory.shutdown()
+        return Why("Server is shutting down", "bye", False, ("LOGIN", "NOOP"), "alice")
+
+    def end_logout(self) -> Why:
+        self.serve()
+        self.user(b"NOOP", b"LOGOUT")
+        return Why("logged out", "", False, ("LOGIN", "NOOP", "LOGOUT"), "alice")
+
+    def end_internal_error(self) -> Why:
+        self.serve()
+        client = self.user(b"NOOP")
+        client.protocol.session_failed(Failure(ValueError("bug")), "FETCH")
+        return Why("internal error in FETCH", "reset", False, ("LOGIN", "NOOP"), "alice")
+
+    def end_bug_outside_of_commands(self) -> Why:
+        self.serve()
+        client = self.user(b"NOOP")
+
+        async def fail(_: object) -> None:
+            raise ValueError("bug")
+
+        client.protocol._runner._session.run = fail  # type: ignore[assignment,method-assign]
+        client(b"a CHECK")
+        return Why("internal error in CHECK", "reset", False, ("LOGIN", "NOOP", "CHECK"), "alice")
+
+    def _fetch(self, error: Exception | None) -> Why:
+        store = MemoryStore(self.clock_of_store)
+        self.serve(realm=MemoryRealm(open_store=lambda: store), trust=True)
+        client = self.user()
+        client.append(b"Subject: x\r\n\r\n" + b"x" * 1_000_000)
+        client(b"a SELECT INBOX")
+        read, calls = store.read, list[int]()
+
+        def fail_later(*arguments: Any) -> bytes:
+            calls.append(1)
+            if len(calls) > 1:
+                store.damaged.add(1)
+                if error is not None:
+                    raise error
+            return bytes(read(*arguments))
+
+        self.patch(store, "read", fail_later)
+        client(b"a FETCH 1 BODY[]")
+        cause = "a message cannot be read to its end"
+        cause = cause if error is None else "internal error in FETCH"
+        return Why(cause, "reset", False, ("APPEND", "SELECT", "FETCH"), "alice")
+
+    @staticmethod
+    def clock_of_store() -> float:
+        return 1_700_000_000.0
+
+    def end_damaged_message(self) -> Why:
+        return self._fetch(None)
+
+    def end_bug_in_a_message(self) -> Why:
+        return self._fetch(ValueError("bug"))
+
+    def end_left_during_login(self) -> Why:
+        self.serve()
+        client = self.server.connect(LOCAL)
+        for number in range(3):
+            client(b"a LOGIN alice wrong%d" % number)
+        with mock.patch.object(peer, "has_left", lambda _: True):
+            self.clock.advance(1)
+        return Why(LEFT, "reset", False, ("LOGIN",) * 3, LOCAL)
+
+    # Ports and proxies
+
+    def port(self, **limits: Any) -> FakePort:
+        self.serve(**limits)
+        port, shared = FakePort(self.server.factory), self.server.factory.shared
+        factory = self.server.factory
+        proxies = Proxies(NetworkSet.parse([OTHER]), factory.limits, self.clock, factory.observers)
+        Gate.close_off(port, shared.admission, shared.fair_queue, proxies)
+        return port
+
+    def end_waiting(self) -> Why:
+        """A connection that waits for its turn makes room."""
+        port = self.port(max_preauth_per_address=2)
+        for _ in range(3):
+            port.accept(HERE)
+        return Why("max_preauth_per_address", "reset")
+
+    def end_waiting_that_has_left(self) -> Why:
+        """What has left before its turn, or waits when the server stops, was no connection yet."""
+        port = self.port()
+        port.accept(HERE, "closed")
+        self.clock.advance(0)
+        guard = self.server.factory.shared.admission.guard
+        guard._put_on_probation(networks_of(HERE), 1.0, self.clock.seconds())
+        for _ in range(3):
+            port.accept(HERE)
+        port.factory.doStop()
+        self.clock.advance(0)
+        return self.end_backlog()
+
+    def end_refused_by_the_factory(self) -> Why:
+        port = self.port()
+        self.server.factory.buildProtocol = lambda _: None  # type: ignore[assignment,return-value]
+        port.accept(HERE)
+        self.clock.advance(0)
+        return self.end_backlog()
+
+    def proxied(self, data: bytes, **limits: Any) -> Any:
+        port = self.port(**limits)
+        port.accept(OTHER)
+        port.protocols[0].dataReceived(data)
+        return port
+
+    def end_bad_proxy_header(self) -> Why:
+        self.proxied(b"PROXY TCP4 192.0.2.7 192.0.2.8 xx 143\r\n")
+        return Why("invalid line of version 1", "reset", False, who=OTHER)
+
+    def end_no_proxy_header(self) -> Why:
+        self.proxied(HEADER[:5])
+        self.clock.advance(5)
+        return Why("proxy_header_seconds", "reset", who=OTHER)
+
+    def end_share_of_a_proxy(self) -> Why:
+        port = self.port(max_preauth_per_address=2)
+        for _ in range(3):
+            port.accept(OTHER)
+        return Why("max_preauth_per_address", "reset", who=OTHER)
+
+    def end_client_of_a_proxy_refused(self) -> Why:
+        """The client of a proxy is banned, or the factory refuses it, or it leaves before its turn."""
+        port = self.port()
+        self.server.factory.shared.admission.ban_by_operator(HERE, None)
+        port.accept(OTHER)
+        port.protocols[0].dataReceived(HEADER)
+        self.server.factory.shared.admission.report_refused()
+        return Why("banned", "refused", False)
+
+    def end_client_of_a_proxy_without_protocol(self) -> Why:
+        port = self.port()
+        self.server.factory.buildProtocol = lambda _: None  # type: ignore[assignment,return-value]
+        for _ in range(2):
+            port.accept(OTHER)
+            port.protocols[-1].dataReceived(HEADER)
+        self.clock.advance(0)
+        port.accept(OTHER)
+        port.protocols[-1].dataReceived(HEADER)
+        port.factory.doStop()
+        self.clock.advance(0)
+        return self.end_backlog()
+
+    def scenarios(self) -> dict[str, Callable[[], Why]]:
+        names = [name for name in dir(self) if name.startswith("end_")]
+        return {name: getattr(self, name) for name in names}
+
+    def test_each_end_is_in_the_history(self) -> None:
+        """After each scenario `why` has the cause, and for a limit its value, what was observed, and the option."""
+        for name, scenario in self.scenarios().items():
+            expected = scenario()
+            ends = self.why(expected.who)
+            found = {(each["cause"], each["action"], *each["commands"]): each for each in ends}
+            wanted = (expected.cause, expected.action, *expected.commands)
+            self.assertIn(wanted, found, name)
+            end = found[wanted]
+            if expected.has_limit:
+                self.assertGreaterEqual(end["observed"], end["value"], name)
+                self.assertGreater(end["value"], 0, name)
+                self.assertTrue(end["setting"].startswith("--"), name)
+        self.flushLoggedErrors()
+
+    def test_each_path_in_the_source_has_a_scenario(self) -> None:
+        """Each call in the source that ends a connection runs in one of the scenarios."""
+        lines = Lines()
+        with lines:
+            for scenario in self.scenarios().values():
+                expected = scenario()
+                self.why(expected.who)
+        missing = [
+            f"{site.name}, line {site.first}"
+            for site in sites()
+            if site.name not in EXEMPT
+            and not any((site.file, n) in lines.seen for n in range(site.first, site.last + 1))
+        ]
+        self.assertEqual(missing, [])
+        self.assertLessEqual(EXEMPT.keys(), {site.name for site in sites()})
+        self.flushLoggedErrors()
