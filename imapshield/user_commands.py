@@ -77,6 +77,11 @@ def _passwd(options: argparse.Namespace) -> None:
     if not had_file and _only_root_reads(options.file):
         advice = f"`chown USER {shlex.quote(options.file)}`, if the server runs as another user"
         _note(f"only root can read {options.file}; {advice}")
+    if added and options.user != options.user.lower():
+        _note(
+            f"{options.user} logs in with exactly this name; any letter case is accepted of a user with a name in"
+            " lower case"
+        )
     entry = _read(options.file)[0][options.user]
     if entry.is_disabled:
         command = f"imapshield enable {shlex.quote(options.file)} {shlex.quote(options.user)}"

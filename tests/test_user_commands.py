@@ -23,6 +23,12 @@ class UserCommandTests(CommandCase):
             self.assertIn(reason, err)
         self.assertEqual(self.command("passwd", "--weak", self.path, "alice", stdin=b"abc")[0], 0)
 
+    def test_names_with_capitals_are_explained(self) -> None:
+        """A new user whose name is not in lower case gets a note, because other letter cases do not reach that user."""
+        for name, expected in (("Alice", True), ("Alice", False), ("alice", False)):
+            err = self.command("passwd", self.path, name, stdin=b"sesame2")[2]
+            self.assertEqual("exactly this name" in err, expected, name)
+
     def test_a_disabled_user_keeps_the_password(self) -> None:
         """A disabled user is marked in the list, stays disabled with a new password, and is enabled with the old one."""
         self.add("alice", "bob")
