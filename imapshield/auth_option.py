@@ -18,7 +18,7 @@ from imapshield.cred.dovecot_auth import DovecotAuth
 from imapshield.cred.introspection import TokenIntrospection
 from imapshield.cred.ldap_checker import LdapChecker
 from imapshield.cred.ldap_settings import LdapSettings
-from imapshield.cred.master_users import MasterUserChain
+from imapshield.cred.master_users import MasterUserChain, can_find_users
 from imapshield.cred.pam_checker import PamChecker
 from imapshield.cred.sasl import challengers
 from imapshield.cred.user_names import UserNames
@@ -70,9 +70,9 @@ def make_chain(
     names = user_names(settings)
     if settings.master_users is None:
         return CheckerChain(checkers, names)
-    if not any(hasattr(checker, "has_user") for checker in checkers):
+    if not any(map(can_find_users, checkers)):
         raise ConfigError(
-            "--master-users needs --auth file:PATH, because other checkers do not say which users exist"
+            "--master-users needs --auth file:PATH or ldap:PATH, because others do not say which users exist"
         )
     path = settings.master_users.removeprefix("file:")
     master = master or PasswordFile(readable(path, "--master-users"), reactor=reactor)

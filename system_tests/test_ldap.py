@@ -7,8 +7,9 @@ import imaplib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from imapshield.cred import passwords, users
 from system_tests.server import TIMEOUT
 from system_tests.server_case import FAULTS, ServerCase, close_quietly
 from system_tests.slapd import BASE, SEARCH_DN, SEARCH_PASSWORD, Slapd
@@ -50,7 +51,7 @@ def _ldif() -> str:
 
 class LdapCase(ServerCase):
     forbidden_log_texts = FAULTS
-    options = ("--limit", "max_failed_pairs=1000")
+    options: Sequence[str] = ("--limit", "max_failed_pairs=1000")
     lines: tuple[str, ...] = ()
 
     def prepare(self) -> None:
@@ -101,27 +102,32 @@ class SearchTests(LdapCase):
         'user-attribute = "uid"',
     )
 
+    def prepare(self) -> None:
+        super().prepare()
+        masters = os.path.join(self.base, "masters")
+        users.set_hash(masters, "admin", passwords.hash_password(b"master"))
+        self.options = (*self.options, "--master-users", masters)
+
     def test_one_mailbox_has_one_name(self) -> None:
-        """Each way to write a name, and the address, lead to the mailbox that has the name of the directory."""
+        """Each way to write a name, the address and a master user lead to the mailbox with the directory's name."""
         self.assertEqual(self.answer("ALICE@example.org", "secret 0"), "alice")
         for name in ("alice", "Alice", " alice ", "alice@Example.ORG"):
             self.assertEqual(self.answer(name, "secret 0"), "a known user", name)
+        self.assertEqual(self.answer("alice*admin", "master"), "a known user")
         self.assertEqual(os.listdir(self.root), ["alice"])
+        # Characters that have a meaning in filters and DNs are only characters.
+        self.assertEqual(self.answer(SPECIAL, "secret 2"), SPECIAL)
 
     def test_wrong_logins_are_refused(self) -> None:
-        """A wrong or empty password, an unknown name, and names that try to change the filter are refused."""
+        """A wrong or empty password, an unknown name, and names that try to change the filter are refused.
+
+        If two entries have the name, nobody logs in, and the log says why.
+        """
         for user, password in (
             ("alice", "secret 1"), ("alice", ""), ("nobody", "secret 0"), ("*", "secret 0"), ("al*", "secret 0"),
             ("alice)(uid=*", "secret 0"), ("*)(|(uid=*", "secret 0"), (r"\61lice", "secret 0"),
         ):  # fmt: skip
             self.assertEqual(self.answer(user, password), "AUTHENTICATIONFAILED", user)
-
-    def test_special_characters_are_only_characters(self) -> None:
-        """A name with characters that have a meaning in filters and DNs is found."""
-        self.assertEqual(self.answer(SPECIAL, "secret 2"), SPECIAL)
-
-    def test_ambiguous_name_is_nobodys(self) -> None:
-        """If two entries have the name, nobody logs in, and the log says why."""
         self.assertEqual(self.answer("twin@example.org", "secret 3"), "UNAVAILABLE")
         self.server.wait_for_output("2 entries have the same name")
 

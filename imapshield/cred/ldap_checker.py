@@ -91,20 +91,32 @@ class LdapChecker:
 
         It fails with `UnauthorizedLogin`, or with `CheckerUnavailable` if the directory cannot decide.
         """
-        password = credentials.password
+        # A bind without a password is anonymous, and succeeds (RFC 4513 section 5.1.2).
+        if not credentials.password:
+            return fail(UnauthorizedLogin())
+        return self._ask(credentials.username, credentials.password)
+
+    def find_user(self, user: bytes) -> Deferred[Any]:
+        """Return the name of a user for a master user, or None if there is none (`MasterUserChain`).
+
+        It fails with `CheckerUnavailable` if the directory cannot decide.
+        """
+        found = self._ask(user, None)
+        return found.addErrback(lambda failure: failure.trap(UnauthorizedLogin) and None)
+
+    def _ask(self, user: bytes, password: bytes | None) -> Deferred[Any]:
         try:
-            name = credentials.username.decode("utf-8")
+            name = user.decode("utf-8")
         except UnicodeDecodeError:
             return fail(UnauthorizedLogin())
-        # A bind without a password is anonymous, and succeeds (RFC 4513 section 5.1.2). C sees the text before a NUL.
-        if not name or not password or "\0" in name or b"\0" in password:
+        if not name or b"\0" in user + (password or b""):  # C sees the text before a NUL
             return fail(UnauthorizedLogin())
         deadline = self._reactor.seconds() + TIMEOUT_SECONDS
         checking = self._threads.run(self._check, name, password, deadline)
         checking.addCallbacks(self._checked, self._outages.failed, errbackArgs=(_reason,))
         return self._outages.limit(checking, TIMEOUT_SECONDS, self._reactor)
 
-    def _check(self, name: str, password: bytes, deadline: float) -> bytes | None:
+    def _check(self, name: str, password: bytes | None, deadline: float) -> bytes | None:
         """Return the name of the user in the directory, or None if the login is refused. Runs in a thread."""
         settings = LdapSettings.read(self._path)
         directory = _Directory(settings, lambda: deadline - self._reactor.seconds())
@@ -202,7 +214,7 @@ class _Directory:
 
 
 def _log_in(
-    directory: _Directory, settings: LdapSettings, name: str, password: bytes
+    directory: _Directory, settings: LdapSettings, name: str, password: bytes | None
 ) -> bytes | None:
     """Return the name of the user of a correct password.
 
@@ -210,12 +222,14 @@ def _log_in(
         directory: the connection.
         settings: how to find the entry.
         name: what the client gave, escaped.
-        password: the password.
+        password: the password; None for a master user, who has given another one.
 
     Raises:
         ValueError: the directory does not say which user it is.
     """
     if settings.bind_as:
+        if password is None:
+            raise ValueError("a master user needs base and filter instead of bind-as")
         dn = settings.bind_as.replace(USER, name)
         # The user reads the own entry: nobody else may be permitted to read it.
         return _name(directory.search(dn), settings) if directory.bind(dn, password) else None
@@ -226,6 +240,8 @@ def _log_in(
     found = directory.search(settings.base, settings.filter.replace(USER, name))
     if len(found) > 1:
         raise ValueError(f"{len(found)} entries have the same name; make the filter stricter")
+    if password is None:
+        return _name(found, settings) if found else None
     # A name that does not exist takes as many requests as another one.
     dn = found[0][0] if found else f"cn=none,{settings.base}"
     return _name(found, settings) if directory.bind(dn, password) and found else None

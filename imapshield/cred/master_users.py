@@ -18,8 +18,9 @@ class MasterUserChain(CheckerChain):
 
     With AUTHENTICATE PLAIN, USER may also be the authorization identity, and MASTER the authentication identity.
 
-    A user whose own name has a ``*`` logs in as before. USER must exist in a checker that knows its users; it may be
-    disabled. Wrong passwords count for the master user, whichever USER is named.
+    Other names with a ``*`` are those of users, and so is one that a user has exactly. USER must exist in a checker
+    that knows its users, where it may be disabled; or in one that finds them: its method ``find_user(name)`` returns a
+    Deferred with the avatar id, or with None. Wrong passwords count for the master user, whichever USER is named.
 
     Args:
         checkers: as for `CheckerChain`.
@@ -47,7 +48,8 @@ class MasterUserChain(CheckerChain):
         """
         master, user = names
         name = user + b"*" + master
-        return None if b"*" in master or self._split(name) is None else name
+        # Not `_split`: the answer would tell who is a master user.
+        return None if b"*" in master or self._knows(name) else name
 
     def master_of(self, name: bytes) -> str:
         """Return the master user in the name of a login, or ""."""
@@ -64,33 +66,50 @@ class MasterUserChain(CheckerChain):
 
     def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
         """Return the avatar id, which for a master user is that of the other user."""
-        if IUsernamePassword.providedBy(credentials) and self._split(credentials.username):
+        if IUsernamePassword.providedBy(credentials) and b"*" in credentials.username:
             return Deferred.fromCoroutine(self._check_master(credentials))
         return super().requestAvatarId(credentials)
 
     def _split(self, name: bytes) -> tuple[bytes, bytes] | None:
         """Return the user and the master user of a name; None if it is the name of one user."""
         user, _, master = name.rpartition(b"*")
-        if not user or not master or self._knows(name):
+        master = self.names.resolve(master, [self._master])
+        if not user or self._knows(name) or not self._master.has_user(master):
             return None
-        return super().resolve(user), self.names.resolve(master, [self._master])
+        return super().resolve(user), master
 
     def _knows(self, user: bytes) -> bool:
         return any(each.has_user(user) for each in self.checkers if hasattr(each, "has_user"))
 
+    async def _find(self, name: bytes) -> bytes:
+        """Return the user of a checker that finds users; empty if there is none."""
+        for checker in (each for each in self.checkers if hasattr(each, "find_user")):
+            for candidate in self.names.candidates(name):
+                found: bytes | None = await checker.find_user(candidate)
+                if found:
+                    return found
+        return b""
+
     async def _check_master(self, credentials: Any) -> Any:
         await self.refresh()
         split = self._split(credentials.username)
-        if split is None:  # since a moment ago, a user has exactly this name
+        if split is None:
             return await super().requestAvatarId(credentials)
         user, master = split
         given = UsernamePassword(master, credentials.password)
         await maybeDeferred(self._master.requestAvatarId, given)
         names = {"user": _json(user), "master": _json(master)}
         if not self._knows(user):
+            user = await self._find(credentials.username.rpartition(b"*")[0])
+        if not user:
             self._log.warn("master user {master} is right, but there is no user {user}", **names)
             raise UnauthorizedLogin
         return user
+
+
+def can_find_users(checker: Any) -> bool:
+    """Return whether a master user can log in as a user of this checker."""
+    return hasattr(checker, "has_user") or hasattr(checker, "find_user")
 
 
 def master_checkers(portal: Any) -> tuple[Any, ...]:

@@ -208,6 +208,17 @@ class LdapCheckerTests(SynchronousTestCase):
         binds = [call[1] for call in self.fake.calls if call[0] == "bind"]
         self.assertEqual(binds, ["uid=Bob,dc=x", "uid=Bob@example.org,dc=x"])
 
+    def test_users_are_found_for_a_master_user(self) -> None:
+        """A user is found without a password if the entry is searched; with bind-as that is unavailable."""
+        self.write(SEARCHER)
+        self.assertEqual(self.successResultOf(self.checker.find_user(b"Alice")), b"alice")
+        self.assertEqual([call[1] for call in self.fake.calls if call[0] == "bind"], ["cn=s"])
+        for self.fake.entries, name in (([], b"Bob"), ([], b"\xff"), ([], b"")):
+            self.assertIsNone(self.successResultOf(self.checker.find_user(name)))
+        self.write(BIND)
+        self.failureResultOf(self.checker.find_user(b"Alice"), CheckerUnavailable)
+        self.assertIn("a master user needs base and filter", self.reasons()[0])
+
     def test_authorities(self) -> None:
         """The certificates of the file are trusted, or those of the system, or what ldap.conf says."""
         self.addCleanup(ldap_checker._system_authorities.cache_clear)

@@ -1,8 +1,12 @@
 """A master user logs in as another user with the own password, and nobody else gains anything by such a name."""
 
 import base64
+from types import SimpleNamespace
 from typing import Any
 
+from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.credentials import IUsernamePassword
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -89,6 +93,34 @@ class MasterUserTests(SynchronousTestCase):
             answer = self.plain(server, *fields)
             self.assertIn(b"a NO [AUTHORIZATIONFAILED]", answer, fields)
         self.assertIn(b"a OK", self.plain(self.server, b"alice", b"alice", b"secret"))
+
+    def test_a_new_master_user(self) -> None:
+        """A master user who was added a moment ago logs in."""
+        users.set_hash(self.masters.path, "new", passwords.hash_scrypt(b"fresh", ln=2))
+        self.assertEqual(self.login(b"alice*new", b"fresh"), "alice")
+
+    def test_a_checker_that_does_not_know_its_users_gets_names_with_a_star(self) -> None:
+        """A name with a star that no master user ends is asked of all checkers, because one may have such a user."""
+        other: Any = InMemoryUsernamePasswordDatabaseDontUse()
+        other.users = {b"dave*x": b"own"}
+        self.chain.checkers = (self.users, other)
+        self.assertEqual(self.login(b"dave*x", b"own"), "dave*x")
+
+    def test_a_directory_finds_the_user(self) -> None:
+        """A user of a checker that only finds users is reached with the name that it returns, unless a file has the user."""
+        asked: list[bytes] = []
+
+        def find_user(name: bytes) -> Deferred[bytes | None]:
+            asked.append(name)
+            return succeed(b"Carol" if name == b"carol" else None)
+
+        directory = SimpleNamespace(credentialInterfaces=(IUsernamePassword,), find_user=find_user)
+        self.chain.checkers = (self.users, directory)
+        self.assertEqual(self.login(b"CAROL*admin", b"master"), "Carol")
+        self.assertEqual(self.login(b"alice*admin", b"master"), "alice")
+        self.assertEqual(self.login(b"dave*admin", b"master"), "")
+        self.assertEqual(self.login(b"carol*admin", b"wrong"), "")
+        self.assertEqual(asked, [b"CAROL", b"carol", b"dave"])
 
     def test_a_disabled_user_can_be_migrated(self) -> None:
         """A master user reaches the mail of a disabled user, who cannot log in."""
