@@ -81,7 +81,7 @@ RULES = {
     ),
     "cred.ldap_settings": Rule(()),
     "cred.user_import": Rule(("cred.foreign_hashes", "cred.passwords", "cred.users")),
-    "cred.users": Rule(("cred.foreign_hashes", "cred.passwords")),
+    "cred.users": Rule(("cred.foreign_hashes", "cred.passwords", "replace_file")),
     "cred.decoys": Rule((), never=IO_MODULES),
     "cred.twisted_mail_account": Rule(
         (*BASE, "mailbox", "wire", "cred.twisted_mail_mailbox"), ("twisted", "zope")
@@ -123,7 +123,7 @@ RULES = {
     "setup": Rule(
         (
             *("__init__", "certificates", "check_command", "config", "cred", "first_run"),
-            *("process.server_user", "user_commands"),
+            *("process.server_user", "replace_file", "user_commands"),
         ),
         ("OpenSSL",),
     ),
@@ -142,7 +142,7 @@ RULES = {
         ("cred.password_rules", "cred.passwords", "cred.user_import", "cred.users")
     ),
     "acme.acme_names": Rule(never=IO_MODULES),
-    "acme.acme_files": Rule(("config",)),
+    "acme.acme_files": Rule(("config", "replace_file")),
     "acme.acme_client": Rule((), ("acme", "cryptography", "josepy", "requests"), IO_MODULES),
     "acme": Rule(
         ("admin.web_site", "certificates", "config", "endpoints", "service", "tls"), ("twisted",)
@@ -175,6 +175,7 @@ RULES = {
     ),
     "command_output": Rule(()),
     "advise_command": Rule(("command_output", "observe.limit_advice")),
+    "replace_file": Rule(()),
     "state_file": Rule(("guard",)),
     "guard_state": Rule(("guard", "state_file"), ("twisted",)),
     "mail_commands": Rule((*BASE, "maildir")),

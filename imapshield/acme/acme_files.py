@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from imapshield.acme.acme_names import server_folder
 from imapshield.config import ConfigError
+from imapshield.replace_file import replace_file
 
 
 class AcmeError(Exception):
@@ -99,28 +100,12 @@ class AcmeFiles:
         """Return the private key of the account as PEM. The first time, it is what `make` returns."""
         with suppress(FileNotFoundError), open(self.account_key, "rb") as file:
             return file.read()
-        self._write(self.account_key, pem := make())
+        replace_file(self.account_key, pem := make())
         return pem
 
     def save(self, pem: bytes) -> None:
         """Replace the certificate."""
-        self._write(self.certificate, pem)
-
-    def _write(self, path: str, content: bytes) -> None:
-        new = path + ".new"
-        with suppress(FileNotFoundError):
-            os.unlink(new)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(new, path)
-        folder = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(self.certificate, pem)
 
 
 def default_folder(state_directory: str, first_run_folder: str) -> str:

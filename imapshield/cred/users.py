@@ -16,12 +16,12 @@ import fcntl
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from imapshield.cred import foreign_hashes, passwords
+from imapshield.replace_file import replace_file
 
 MAX_NAME_BYTES = 255
 """Maximum length of a user name in bytes, which is that of a file name."""
@@ -311,22 +311,14 @@ def _rewrite(path: str, edit: Callable[[list[bytes]], list[bytes]], *, create: b
         edited = edit(lines)
         if edited == lines:
             return 0
-        fd, temporary = tempfile.mkstemp(prefix=".imapshield-", dir=folder)  # its mode is 0600
-        try:
-            with open(fd, "wb") as file:
-                file.write(b"".join(line + b"\n" for line in edited))
-                file.flush()
-                owner, group, mode = _owner(status, os.fstat(folder_fd))
-                if (owner, group) != (os.geteuid(), os.getegid()):
-                    os.fchown(fd, owner, group)
-                os.fchmod(fd, mode)
-                os.fsync(fd)
-            os.rename(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
-        os.fsync(folder_fd)
+        owner, group, mode = _owner(status, os.fstat(folder_fd))
+
+        def prepare(fd: int) -> None:
+            if (owner, group) != (os.geteuid(), os.getegid()):
+                os.fchown(fd, owner, group)
+            os.fchmod(fd, mode)
+
+        replace_file(path, b"".join(line + b"\n" for line in edited), prepare)
     return len(edited) - len(lines)
 
 

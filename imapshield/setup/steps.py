@@ -5,7 +5,6 @@ import os
 import pwd
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from difflib import unified_diff
 from typing import Protocol
 
 from imapshield.cred import passwords, users
+from imapshield.replace_file import replace_file
 
 
 class StepError(Exception):
@@ -79,8 +79,8 @@ class Owner:
     user: str
     group: str
 
-    def set(self, path: str, mode: int) -> None:
-        """Give `path` to the owner. Only root can, and others own what they create."""
+    def set(self, path: str | int, mode: int) -> None:
+        """Give `path`, or an open file, to the owner. Only root can, and others own what they create."""
         os.chmod(path, mode)
         if os.geteuid() == 0:
             os.chown(path, pwd.getpwnam(self.user).pw_uid, grp.getgrnam(self.group).gr_gid)
@@ -171,7 +171,7 @@ class File:
 
     def apply(self, undo: ExitStack) -> None:
         _restore_later(self.path, undo)
-        write_file(self.path, self.content, lambda path: self.owner.set(path, self.mode))
+        replace_file(self.path, self.content, lambda fd: self.owner.set(fd, self.mode))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,23 +224,6 @@ def stored_hash(path: str, user: str) -> str | None:
     return entries[user].stored if user in entries else None
 
 
-def write_file(path: str, content: bytes, set_owner: Callable[[str], None]) -> None:
-    """Write a file beside its place and rename it: it is there as a whole or not at all, also after a power failure."""
-    target = os.path.realpath(path)
-    fd, temporary = tempfile.mkstemp(prefix=".imapshield-", dir=os.path.dirname(target))
-    try:
-        with open(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            set_owner(temporary)
-            os.fsync(fd)
-        os.rename(temporary, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
 def _restore_later(path: str, undo: ExitStack) -> None:
     """Let `undo` give a file the content, the owner and the mode that it has now, or remove it."""
     try:
@@ -250,12 +233,12 @@ def _restore_later(path: str, undo: ExitStack) -> None:
         undo.callback(_remove, os.unlink, path)
         return
 
-    def set_owner(temporary: str) -> None:
-        os.chmod(temporary, status.st_mode & 0o7777)
+    def set_owner(fd: int) -> None:
+        os.fchmod(fd, status.st_mode & 0o7777)
         if os.geteuid() == 0:
-            os.chown(temporary, status.st_uid, status.st_gid)
+            os.fchown(fd, status.st_uid, status.st_gid)
 
-    undo.callback(write_file, path, old, set_owner)
+    undo.callback(replace_file, path, old, set_owner)
 
 
 def _remove(remove: Callable[[str], None], path: str) -> None:

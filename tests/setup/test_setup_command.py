@@ -9,6 +9,7 @@ from unittest import mock
 
 from imapshield.config import load_settings
 from imapshield.cred import passwords, users
+from imapshield.replace_file import replace_file
 from imapshield.setup import setup_command, steps
 from tests.setup.setup_case import ME, PASSWORD, SetupCase
 
@@ -209,12 +210,11 @@ class SetupTests(SetupCase):
         for path in (self.config, self.users):
             os.chmod(path, 0o640)
         before = self.tree(), self.read(self.config), self.read(self.users)
-        original = steps.write_file
 
         def fail(path: str, *arguments: object) -> None:
             if path == self.unit:
                 raise errors[-1]
-            original(path, *arguments)  # type: ignore[arg-type]
+            replace_file(path, *arguments)  # type: ignore[arg-type]
 
         new = "--yes", "--force", "--start", "systemd", "--host", "new.example.org", "--user", "bob"
         errors: list[BaseException] = []
@@ -223,7 +223,7 @@ class SetupTests(SetupCase):
             (KeyboardInterrupt(), "interrupted"),
         ):
             errors.append(error)
-            with mock.patch.object(steps, "write_file", fail):
+            with mock.patch.object(steps, "replace_file", fail):
                 status, out, err = self.run_setup(*new)
             self.assertEqual((status, out), (1, ""))
             self.assertIn(text, err)
@@ -235,7 +235,7 @@ class SetupTests(SetupCase):
         """SIGTERM while files are written undoes them, too. Afterwards the signals are as before."""
         before, handler = self.tree(), signal.getsignal(signal.SIGTERM)
         with mock.patch.object(
-            steps, "write_file", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+            steps, "replace_file", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
         ):
             status, _, err = self.run_setup("--yes")
         self.assertEqual((status, err), (1, "imapshield: interrupted; nothing was changed\n"))
