@@ -7,6 +7,7 @@ from typing import Any
 from twisted.python.util import uidFromString
 
 from imapshield.check_findings import ERROR
+from imapshield.command_output import note_if_slow
 from imapshield.tap import Options, run_check
 
 
@@ -42,4 +43,5 @@ def run(arguments: Sequence[str]) -> int:
             raise
         print(error.code, file=sys.stderr)
         return ERROR
-    return run_check(options, options)
+    with note_if_slow("still checking"):
+        return run_check(options, options)

@@ -19,7 +19,7 @@ from imapshield import (
     user_commands,
 )
 from imapshield.command_definitions import Command, parser_commands, usage_options
-from imapshield.command_output import plain
+from imapshield.command_output import note_if_slow, plain
 from imapshield.control.client import ask
 from imapshield.control.request_lines import ControlError, NoServer, Request
 from imapshield.control.socket_file import client_path
@@ -152,7 +152,8 @@ def _ask(options: argparse.Namespace, request: Request) -> Any:
     if options.state is not None:
         return None
     try:
-        return ask(options.control or client_path(_folder()), request)
+        with note_if_slow("waiting for the server"):
+            return ask(options.control or client_path(_folder()), request)
     except NoServer:
         if options.control is not None:
             raise

@@ -1,7 +1,13 @@
-"""How the commands print durations, sizes, times, networks and tables."""
+"""How the commands print durations, sizes, times, networks and tables, and say that they are busy."""
 
+import sys
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+SLOW_SECONDS = 2.0
+"""After this time a command says that it is not done yet."""
 
 
 def age(seconds: float) -> str:
@@ -58,3 +64,15 @@ def counted(number: float, noun: str) -> str:
 def plain(network: str) -> str:
     """Return a network as people write it: a single host without its prefix."""
     return network.removesuffix("/32") if ":" not in network else network.removesuffix("/128")
+
+
+@contextmanager
+def note_if_slow(text: str) -> Iterator[None]:
+    """Run a block, and print a line to standard error when it has taken `SLOW_SECONDS`."""
+    timer = threading.Timer(SLOW_SECONDS, print, [f"imapshield: {text}"], {"file": sys.stderr})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

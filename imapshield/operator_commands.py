@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from imapshield.advise_command import show_advice
-from imapshield.command_output import age, counted, moment, plain, size, table
+from imapshield.command_output import age, counted, moment, note_if_slow, plain, size, table
 from imapshield.control.client import ask, follow
 from imapshield.control.request_lines import Request
 from imapshield.control.socket_file import client_path
@@ -70,7 +70,8 @@ def _run(show: Callable[[Any], Iterable[str]], name: str, options: argparse.Name
     left_out = ("run", "control", "json")
     given = {k: v for k, v in vars(options).items() if v is not None and v is not False}
     arguments = {k: v for k, v in given.items() if k not in left_out}
-    answer = ask(options.control, Request(name, arguments))
+    with note_if_slow("waiting for the server"):
+        answer = ask(options.control, Request(name, arguments))
     if options.json:
         json.dump(answer, sys.stdout, indent=2)
         print()

@@ -127,7 +127,7 @@ RULES = {
         ),
         ("OpenSSL",),
     ),
-    "check_command": Rule(("check_findings", "tap"), ("twisted",)),
+    "check_command": Rule(("check_findings", "command_output", "tap"), ("twisted",)),
     "check_findings": Rule(never=IO_MODULES),
     "port_check": Rule(("check_findings",)),
     "certificate_check": Rule(("certificates", "check_findings", "tls"), ("OpenSSL",)),

@@ -1,8 +1,14 @@
-"""How the commands print durations, numbers and networks."""
+"""How the commands print durations, numbers and networks, and say that they are busy."""
+
+import sys
+import threading
+from io import StringIO
+from typing import Any
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.command_output import age, counted, plain
+from imapshield.command_output import age, counted, note_if_slow, plain
 
 
 class CommandOutputTests(SynchronousTestCase):
@@ -24,3 +30,28 @@ class CommandOutputTests(SynchronousTestCase):
             ("2001:db8::1/128", "2001:db8::1"),
         ):
             self.assertEqual(plain(network), text)
+
+
+class SlowTests(SynchronousTestCase):
+    def test_note_is_printed_only_by_a_slow_block(self) -> None:
+        """After two seconds a line on standard error says what the command waits for; a fast one prints nothing."""
+        timers: list[Any] = []
+
+        def make_timer(*arguments: Any) -> Any:
+            timers.append(mock.Mock(arguments=arguments))
+            return timers[-1]
+
+        self.patch(threading, "Timer", make_timer)
+        with note_if_slow("waiting for the server"):
+            (timer,) = timers
+            seconds, function, arguments, options = timer.arguments
+            self.assertEqual(seconds, 2)
+            timer.start.assert_called_once_with()
+            timer.cancel.assert_not_called()
+        timer.cancel.assert_called_once_with()
+        output = StringIO()
+        function(*arguments, **(options | {"file": output}))
+        self.assertEqual(
+            (output.getvalue(), options["file"]),
+            ("imapshield: waiting for the server\n", sys.stderr),
+        )
