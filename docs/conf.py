@@ -1,7 +1,7 @@
 """Configuration of Sphinx: ``sphinx-build -W -n docs build/docs``. Nothing is read from the network.
 
 The pages are written for a reader of the repository, and link to each other as files: ```backup.rst <backup.rst>`_``.
-The two modules of ``_sphinx`` turn such links into links to pages, and document the names that are stable.
+The modules of ``_sphinx`` turn such links into links to pages, and document the stable names, commands and options.
 """
 
 import os
@@ -16,7 +16,7 @@ author = copyright = "the authors of imapshield"
 version = release = __version__
 root_doc = "index"
 exclude_patterns = ["_build"]
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "file_links", "stable_names"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "commands", "file_links", "stable_names"]
 smartquotes = False  # quotes and dashes are as they are typed, as in the repository
 default_role = "code"  # a single backquote in a docstring encloses a name
 

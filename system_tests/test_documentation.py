@@ -69,6 +69,17 @@ class DocumentationTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertIn(f'id="imapshield.{name}"', text)
 
+    def test_commands_and_options_are_described(self) -> None:
+        """The page of commands has those of imapshield, and the options of the server."""
+        text = page("commands.html")
+        for part in (
+            "imapshield check-mail",
+            "--repair",
+            "--mail-root",
+            "~/.local/share/imapshield/control",
+        ):
+            self.assertIn(part, text)
+
 
 class ChangelogTests(SynchronousTestCase):
     def test_release_can_use_the_fragments(self) -> None:
