@@ -24,7 +24,7 @@ LARGEST = 5
 """Keys of a point, and of the chart."""
 
 CAPACITY = 100
-"""Counters of each summary: an error is at most a hundredth of the total, which no chart shows."""
+"""Counters of each summary: an error is at most a fiftieth of the total, which a chart hardly shows."""
 
 
 class _Point(NamedTuple):
@@ -45,6 +45,7 @@ class TalkerHistory:
 
     def _begin(self, now: float) -> None:
         self._begun = now
+        self._totals = dict.fromkeys(self._kinds, 0.0)
         self._summaries: dict[tuple[str, str], Summary[str]] = {
             kind: Summary(CAPACITY) for kind in self._kinds
         }
@@ -56,12 +57,16 @@ class TalkerHistory:
         """
         for kind, summary in self._summaries.items():
             if batch := batches.get(kind):
-                summary.add(batch)
+                total = sum(batch.values())
+                self._totals[kind] += total
+                # Those who have less cannot be among the largest, and a flood has thousands of them.
+                least = total / (2 * CAPACITY)
+                summary.add({key: amount for key, amount in batch.items() if amount >= least})
         seconds = now - self._begun
         if seconds >= POINT_SECONDS:
             for kind, summary in self._summaries.items():
                 largest = tuple((share.key, share.amount) for share in summary.top(LARGEST))
-                self._points[kind].append(_Point(seconds, summary.total, largest))
+                self._points[kind].append(_Point(seconds, self._totals[kind], largest))
             self._begin(now)
 
     def chart(self, subject: str, measure: str, now: float) -> dict[str, Any]:
