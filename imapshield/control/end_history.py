@@ -6,6 +6,9 @@ Rules
   the first and the last.
 * Users and strangers have tables of their own, and a network has at most `MAX_OF_NETWORK` entries of addresses: what
   exceeds that is in the entry of the network only. So a flood erases neither the history of users nor that of others.
+* Failed logins with the name of a user are two entries: from networks where the user has logged in, and from others. So
+  the failures of the user's own devices are seen during a flood. Names that nobody has logged in with have a table of
+  their own.
 * Full tables take at most 32 MB.
 """
 
@@ -20,14 +23,23 @@ from imapshield.guard.bans import ban_target
 from imapshield.guard.bounded_table import BoundedTable
 from imapshield.guard.networks import Network, describe, is_inside, networks_of
 
-MAX_USERS = 12_000
+MAX_USERS = 10_000
 """Entries of users: pairs of a user and a cause. One more drops the one whose last end is the longest ago."""
 
-MAX_ADDRESSES = 12_000
+MAX_ADDRESSES = 10_000
 """The same for the addresses of connections without a login."""
 
-MAX_NETWORKS = 6_000
+MAX_NETWORKS = 4_000
 """The same for their networks: IPv4 /21 and IPv6 /48."""
+
+MAX_PLACES = 4_000
+"""Users whose last networks are kept, and entries of failed logins with their names."""
+
+MAX_UNKNOWN_NAMES = 1_000
+"""Entries of failed logins with other names."""
+
+PLACES = 4
+"""Networks of one user that are kept, those of the last logins."""
 
 MAX_OF_NETWORK = 200
 """Entries of addresses in one such network."""
@@ -93,6 +105,12 @@ class EndHistory:
         self._users: BoundedTable[tuple[str, str], End] = BoundedTable(MAX_USERS, _last)
         self._addresses: BoundedTable[tuple[str, str], End] = BoundedTable(MAX_ADDRESSES, _last)
         self._networks: BoundedTable[tuple[str, str], End] = BoundedTable(MAX_NETWORKS, _last)
+        # user in lower case → when the last login was, and the networks (IPv4 /21, IPv6 /48) of the last ones
+        self._places: BoundedTable[str, tuple[float, tuple[Network, ...]]] = BoundedTable(
+            MAX_PLACES, lambda places: places[0]
+        )
+        self._attempts: BoundedTable[tuple[str, str], End] = BoundedTable(MAX_PLACES, _last)
+        self._unknown: BoundedTable[tuple[str, str], End] = BoundedTable(MAX_UNKNOWN_NAMES, _last)
         self._references: dict[str, End] = {}
         self._of_network: Counter[Network] = Counter()
         self._explained: dict[int, End] = {}  # by the number of a connection that has not ended yet
@@ -110,8 +128,31 @@ class EndHistory:
                 explained = End(cause, action, event.peer, connection=event.connection)
             end = replace(explained, user=event.user, commands=event.last_commands)
             self.add(end)
+        elif isinstance(event, events.LoggedIn):
+            self._logged_in(event)
         else:
             self._other(event)
+
+    def _logged_in(self, event: events.LoggedIn) -> None:
+        name, networks = event.user.lower(), networks_of(event.peer)[2:3]
+        _, before = self._places.get(name) or (0.0, ())
+        others = tuple(network for network in before if network not in networks)
+        self._places.put(name, (self._time(), (*networks, *others)[:PLACES]))
+
+    def _login_failed(self, event: events.LoginFailed) -> None:
+        cause = "login failed"
+        self.add(End(cause, "refused", event.peer, detail=f"last as {event.user}"))
+        name = event.user.lower()
+        places = self._places.get(name)
+        table, where = self._unknown, "a name without a login"
+        if places is not None:
+            is_own = networks_of(event.peer)[2:3] in [(place,) for place in places[1]]
+            table = self._attempts
+            where = "where the user logs in" if is_own else "where the user has not logged in"
+        now = self._time()
+        detail = f"as {event.user}, {where}"
+        end = End(cause, "refused", event.peer, detail=detail, first=now, last=now)
+        _count(table, (name, where), end)
 
     def _limit(self, event: events.LimitTriggered) -> None:
         values = event.value, event.observed, event.setting, event.connection
@@ -129,9 +170,7 @@ class EndHistory:
             address = event.peer.partition("/")[0]
             self.add(End("banned", "refused", address, count=event.connections))
         elif isinstance(event, events.LoginFailed):
-            # The name is what a stranger has sent, so it is no entry of the user's.
-            detail = f"last as {event.user}"
-            self.add(End("login failed", "refused", event.peer, detail=detail))
+            self._login_failed(event)
         elif isinstance(event, events.LoginRefused):
             self.add(
                 End(f"login refused: {event.reason}", "refused", event.peer, detail=event.user)
@@ -193,8 +232,12 @@ class EndHistory:
                 del self._of_network[networks[2]]
 
     def of_user(self, user: str) -> list[End]:
-        """Return the ends of the connections of a user, the last one first."""
-        return _ordered(end for end in self._users.values() if end.user == user)
+        """Return the ends of the connections of a user, and failed logins with the name; the last one first."""
+        name = user.lower()
+        ends = [end for end in self._users.values() if end.user == user]
+        for table in (self._attempts, self._unknown):
+            ends += [table_end for key in table if key[0] == name and (table_end := table.get(key))]
+        return _ordered(ends)
 
     def of_network(self, network: Network) -> list[End]:
         """Return the ends of connections from an address or network, with a login or without, the last one first."""

@@ -135,6 +135,39 @@ class EndHistoryTests(SynchronousTestCase):
         self.assertEqual(len(history.of_user("alice")), 1)
         self.assertEqual(len(history.of_network((4, 8, 10))), 50)
 
+    def test_failed_logins_of_a_user(self) -> None:
+        """`why USER` has the failures of the user's own devices and those of others apart, during a flood, too."""
+        self.patch(end_history, "MAX_UNKNOWN_NAMES", 20)
+        self.history = EndHistory(lambda: self.time)
+        self.history(events.LoggedIn(1, "192.0.2.7", "alice", "LOGIN", True))
+        self.history.add(End("idle_seconds", "bye", "192.0.2.7", user="alice"))
+        self.history(events.LoginFailed(0, "192.0.2.9", "Alice", "LOGIN"))
+        for number in range(5000):
+            self.time += 1
+            address = f"10.{number // 250}.{number % 250}.1"
+            self.history(events.LoginFailed(0, address, "alice", "LOGIN"))
+            self.history(events.LoginFailed(0, address, f"name{number}", "LOGIN"))
+        found = {(end["cause"], end["detail"]): end["count"] for end in self.why("alice")}
+        self.assertEqual(
+            found,
+            {
+                ("idle_seconds", ""): 1,
+                ("login failed", "as Alice, where the user logs in"): 1,
+                ("login failed", "as alice, where the user has not logged in"): 5000,
+            },
+        )
+        (unknown,) = self.why("name4999")
+        self.assertEqual(unknown["detail"], "as name4999, a name without a login")
+        self.assertEqual(len(self.history._unknown), 20)
+
+    def test_networks_of_a_user_are_bounded(self) -> None:
+        """Of a user who travels, the networks of the last logins are kept."""
+        for number in range(10):
+            self.history(events.LoggedIn(1, f"192.0.{8 * number}.7", "alice", "LOGIN", True))
+        places = self.history._places.get("alice")
+        assert places is not None
+        self.assertEqual(len(places[1]), end_history.PLACES)
+
     def test_memory(self) -> None:
         """Full tables take at most 32 MB with the longest texts that events have."""
         peer, user, detail, commands = "x" * 40, "x" * 64, "x" * 120, ("x" * 20,) * 3
@@ -142,7 +175,11 @@ class EndHistoryTests(SynchronousTestCase):
         size = getsizeof(end) + sum(map(getsizeof, (peer, user, detail, commands))) + 5 * 32
         entry = size + getsizeof(("", "")) + 200  # of the dict and the heap
         entries = end_history.MAX_USERS + end_history.MAX_ADDRESSES + end_history.MAX_NETWORKS
-        self.assertLess(entry * entries, 32_000_000)
+        entries += end_history.MAX_PLACES + end_history.MAX_UNKNOWN_NAMES
+        network = 4, 21, 1 << 20
+        places = 0.5, (network,) * end_history.PLACES
+        place = sum(map(getsizeof, (user, places, *places))) + 4 * getsizeof(network) + 4 * 28 + 200
+        self.assertLess(entry * entries + place * end_history.MAX_PLACES, 32_000_000)
         self.assertEqual(len(fields(End)), 13)
 
     def test_unknown(self) -> None:
