@@ -89,6 +89,7 @@ RULES = {
     "cred.twisted_mail_mailbox": Rule((*BASE, "mailbox", "wire"), ("twisted", "zope")),
     "cred.unused_stores": Rule(("free_memory", "mailbox"), ("twisted",)),
     "cred": Rule((*BASE, "mailbox", "maildir"), ("twisted", "zope")),
+    "observe.dialogue": Rule(("wire.traits",), never=IO_MODULES),
     "observe.counters": Rule(("events",), never=IO_MODULES),
     "observe.chart_history": Rule(never=IO_MODULES),
     "observe": Rule(("limits", "events"), ("twisted", "zope")),

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from imapshield import events
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.edge.protocol import ShieldedIMAP4Server
+from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.observe.dialogue import Dialogue
 
 MAX_SECONDS = 86400.0
@@ -39,7 +40,6 @@ class _Trace:
         self.lines: deque[str] = deque()
         self.left_out = 0
         self.attached: dict[int, ShieldedIMAP4Server] = {}
-        self.refused: set[int] = set()  # the numbers of connections that another trace shows
         self.waiting: Deferred[None] | None = None
         self.ended = False
 
@@ -57,24 +57,30 @@ class _Trace:
 
 
 class _Tap:
-    """What `edge` calls for a traced connection (`edge.event_reporter.Tap`)."""
+    """What `edge` calls for a traced connection (`edge.event_reporter.Tap`); several traces may show it."""
 
-    def __init__(self, trace: _Trace, number: int) -> None:
-        self._trace, self._number = trace, number
+    def __init__(self, number: int) -> None:
+        self.traces: list[_Trace] = []
+        self._number = number
         self._dialogue = Dialogue()
 
-    def line(self, line: bytes) -> None:
+    def line(self, line: bytes, continues: bool, guard: ConnectionGuard) -> None:
         """Show a line of the client."""
-        self._trace.add(self._number, self._dialogue.line(line))
+        expected, user = guard.line_expected, guard.authenticated
+        self._show(self._dialogue.line(line, continues=continues, expected=expected, user=user))
 
     def literal(self, size: int) -> None:
         """Show that bytes of a literal have arrived."""
-        self._trace.add(self._number, self._dialogue.literal(size))
+        self._show(self._dialogue.literal(size))
 
     def output(self, data: bytes) -> None:
         """Show what the server has written."""
         for text in self._dialogue.output(data):
-            self._trace.add(self._number, text)
+            self._show(text)
+
+    def _show(self, text: str) -> None:
+        for trace in self.traces:
+            trace.add(self._number, text)
 
 
 class Traces:
@@ -101,7 +107,6 @@ class Traces:
                 self._attach(trace)
         elif isinstance(event, events.ConnectionClosed):
             for trace in self._traces:
-                trace.refused.discard(event.connection)
                 if trace.attached.pop(event.connection, None) is not None:
                     trace.add(event.connection, f"-- {event.reason}")
         elif isinstance(event, events.LimitTriggered):
@@ -113,16 +118,15 @@ class Traces:
     def _attach(self, trace: _Trace) -> None:
         for server in self.matching(trace.who):
             reporter = server.reporter
-            if reporter.number in trace.attached or reporter.number in trace.refused:
+            if reporter.number in trace.attached:
                 continue
-            if reporter.tap is not None:
-                trace.refused.add(reporter.number)
-                trace.add(reporter.number, "-- another trace shows this connection already")
-            else:
-                trace.attached[reporter.number] = server
-                reporter.tap = server.write_buffer.tap = _Tap(trace, reporter.number)
-                who = f"{reporter.peer} {reporter.user or 'without a login'}"
-                trace.add(reporter.number, f"-- traced from here: {who}")
+            trace.attached[reporter.number] = server
+            tap = reporter.tap
+            if not isinstance(tap, _Tap):
+                tap = reporter.tap = server.write_buffer.tap = _Tap(reporter.number)
+            tap.traces.append(trace)
+            who = f"{reporter.peer} {reporter.user or 'without a login'}"
+            trace.add(reporter.number, f"-- traced from here: {who}")
 
     async def trace(self, request: Request) -> AsyncGenerator[object, None]:
         """Yield the lines of the dialogue of `who`, a user, an address, a network or a number, for `seconds`."""
@@ -156,4 +160,8 @@ class Traces:
     def _detach(self, trace: _Trace) -> None:
         self._traces.remove(trace)
         for server in trace.attached.values():
-            server.reporter.tap = server.write_buffer.tap = None
+            tap = server.reporter.tap
+            if isinstance(tap, _Tap):
+                tap.traces.remove(trace)
+                if not tap.traces:
+                    server.reporter.tap = server.write_buffer.tap = None

@@ -12,6 +12,7 @@ from imapshield.edge.reading_check import UNCHECKED_COMMANDS, ReadingCheck
 from imapshield.edge.session_io import ServedSession
 from imapshield.guard.verdicts import Accepted
 from imapshield.wire import encode
+from imapshield.wire.traits import log_name
 
 REPORT_SECONDS = 0.001
 """Time of a connection that is added to that of its user at once: adding it takes as long as many a step."""
@@ -130,7 +131,7 @@ class CommandRunner:
         late_continuations = self._late_continuations.pop(self.started, 0)
         if late_continuations:
             self._owner.write_buffer.write(_CONTINUATION * late_continuations)
-        name = command.name.decode("ascii")
+        name = log_name(command.name)
         self.last_commands = *self.last_commands[1:], name
         coroutine = self._session.run(command)
         # Its variables, such as `mailbox.request.current_request`, are not those of other connections.

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from imapshield import events
 from imapshield.edge.tls_failures import TLS_HANDSHAKE, TLS_UNEXPECTED, describe_tls_failure
+from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.guard.networks import describe, networks_of
 from imapshield.guard.verdicts import CommandEvent, LimitReached
 from imapshield.wire.proxy_header import begins_with_header
@@ -37,8 +38,8 @@ def publish(event: events.Event, observers: Iterable[events.EventObserver]) -> N
 class Tap(Protocol):
     """What is called while the dialogue of a connection is traced."""
 
-    def line(self, line: bytes) -> None:
-        """Note a line of the client, without its end."""
+    def line(self, line: bytes, continues: bool, guard: ConnectionGuard) -> None:
+        """Note a line of the client, without its end, before `guard` gets it; `continues`: after a literal."""
 
     def literal(self, size: int) -> None:
         """Note that `size` bytes of a literal of the client have arrived."""

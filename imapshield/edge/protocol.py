@@ -56,7 +56,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
             return
         self._line_completed = True
         if self.reporter.tap is not None:
-            self.reporter.tap.line(line)
+            self.reporter.tap.line(line, self.framer.inside, self.guard)
         if self.guard.authenticated:
             self.end_idle_time()
         else:

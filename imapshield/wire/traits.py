@@ -73,6 +73,11 @@ def log_sample(tag: bytes | None, name: bytes) -> bytes:
     return tag + b" " + name
 
 
+def log_name(name: bytes) -> str:
+    """Return the name of a command for a log; that of an unknown one may be a part of a password."""
+    return name.decode("ascii") if name in PARSERS else "(unknown)"
+
+
 def _name_and_arguments(line: bytes) -> tuple[bytes, bytes]:
     name, _, arguments = line[:_NAME_BYTES].upper().partition(b" ")[2].partition(b" ")
     return name, arguments

@@ -1,5 +1,6 @@
 """`imapshield trace` shows the dialogue of some connections, and costs the others nothing."""
 
+from base64 import b64encode
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -78,12 +79,74 @@ class TraceTests(SynchronousTestCase):
         self.assertIn("lines left out", items[-1])
         self.successResultOf(Deferred.fromCoroutine(traced.aclose()))
 
-    def test_connection_with_another_trace(self) -> None:
-        """A second trace of a connection says that another one shows it."""
-        self.server.login()
-        self.begin("alice")
-        self.begin("127.0.0.1")
-        self.assertIn("another trace shows this connection already", self.shown[-1])
+    def test_two_traces_of_one_connection(self) -> None:
+        """Both show it, each ends by itself, and the connection is then no longer traced."""
+        alice = self.server.login()
+        shown: list[list[Any]] = []
+        for seconds, who in ((10, "alice"), (20, "127.0.0.1")):
+            self.shown = []
+            shown.append(self.shown)
+            self.begin_into(self.shown, who, seconds)
+        for expected in ((1, 1), (1, 2), (1, 2)):
+            alice(b"a NOOP")
+            counts = tuple("\n".join(lines).count("C: a NOOP") for lines in shown)
+            self.assertEqual(counts, expected)
+            self.clock.advance(10)
+        self.assertIsNone(alice.protocol.reporter.tap)
+        self.assertIsNone(alice.protocol.write_buffer.tap)
+
+    def begin_into(self, shown: list[Any], who: str, seconds: int) -> None:
+        async def follow() -> None:
+            async for item in self.traces.trace(Request("trace", {"who": who, "seconds": seconds})):
+                shown.append(item)  # noqa: PERF401 (the test looks at what has come until now)
+
+        Deferred.fromCoroutine(follow())
+
+    def test_no_form_of_a_login_shows_the_password(self) -> None:
+        """However a login is written, divided, answered or interrupted, no trace has the password, also as base64."""
+        plain = b64encode(b"\0alice\0secret")
+        for number, data in enumerate(
+            (
+                *(b"a LOGIN alice secret\r\n", b'a LOGIN "alice" "secret"\r\n'),
+                *(b"a LOGIN {5}\r\nalice {6}\r\nsecret\r\n", b"a LOGIN {5+}\r\nalice secret\r\n"),
+                b"a NOOP\r\na LOGIN {5+}\r\nalice secret\r\n",
+                b"a NOOP\r\na LOGIN {5}\r\nalice secret\r\n",
+                b"a LOGIN alice {6000}\r\nsecret\r\nb NOOP\r\n",
+                b'a LOGIN {5+}\r\nalice "secret\r\n',
+                b"a AUTHENTICATE PLAIN " + plain + b"\r\n",
+                b"a AUTHENTICATE PLAIN\r\n" + plain + b"\r\n",
+                b"a AUTHENTICATE PLAIN\r\n*\r\n" + plain + b"\r\n",
+                b"a AUTHENTICATE XXX\r\n" + plain + b"\r\n",
+                b"a AUTHENTICATE\r\n" + plain + b"\r\n",
+                b"a AUTHENTICATE " + plain + b"\r\n",
+                b"a AUTHENTICATE PLAIN {%d}\r\n" % len(plain) + plain + b"\r\n",
+                b"a AUTHENTICATE PLAIN\r\n" + plain + b" x\r\n" + plain + b"\r\n",
+                plain + b"\r\n" + plain + b" " + plain + b"\r\n",
+                b"LOGIN alice secret\r\nsecret\r\na secret\r\nsecret BAD\r\n",
+                b"a LOGIN alice " + b"secret" * 2000 + b"\r\nsecret\r\n",
+                b"a LOGIN alice secret\r\nb LOGIN alice secret\r\nc AUTHENTICATE PLAIN\r\n"
+                + plain
+                + b"\r\n",
+                b"a LOGIN alice secret\r\nb UNAUTHENTICATE\r\nc AUTHENTICATE PLAIN\r\n"
+                + plain
+                + b"\r\n",
+            )
+        ):
+            for step, start in ((1, 0), (len(data), 0), (7, len(data) // 2)):
+                for host in ("127.0.0.1", "192.0.2.7"):
+                    self.shown.clear()
+                    client = self.server.connect(host)
+                    client.send(data[:start])
+                    done = self.begin(host, seconds=1)
+                    for at in range(start, len(data), step):
+                        client.send(data[at : at + step])
+                    client.lose_connection()
+                    text = "\n".join(self.shown)
+                    self.assertNotIn("secret", text, (number, text))
+                    self.assertNotIn(plain.decode(), text, (number, text))
+                    self.assertIn("-- ", text)
+                    self.clock.advance(1)
+                    self.successResultOf(done)
 
     def test_traces_are_bounded(self) -> None:
         """One trace too many is refused, and an ended one makes room."""

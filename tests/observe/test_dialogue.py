@@ -11,8 +11,12 @@ class DialogueTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.dialogue = Dialogue()
 
-    def client(self, *lines: bytes) -> str:
-        return "\n".join(self.dialogue.line(line) for line in lines)
+    def client(self, *lines: bytes, expected: bool = False, user: bool = False) -> str:
+        """Return what is shown of lines of which each but the first continues the command."""
+        return "\n".join(
+            self.dialogue.line(line, continues=n > 0, expected=expected and n > 0, user=user)
+            for n, line in enumerate(lines)
+        )
 
     def test_passwords_are_hidden(self) -> None:
         """Every form of LOGIN and AUTHENTICATE hides the password or token, and shows the user or mechanism."""
@@ -21,23 +25,58 @@ class DialogueTests(SynchronousTestCase):
             ([b'a login "al ice" "s3cret"'], 'C: a login "al ice" (hidden)'),
             ([b"a LOGIN alice {6}", b"s3cret"], "C: a LOGIN alice (hidden)\nC: (hidden) 6 octets"),
             ([b"a LOGIN {5+}", b" s3cret"], "C: a LOGIN {5+}\nC: (hidden) 7 octets"),
-            ([b'a LOGIN "x s3cret'], "C: a LOGIN  (hidden)"),
+            ([b'a LOGIN "x s3cret'], "C: a LOGIN (hidden)"),
             ([b"a AUTHENTICATE PLAIN s3cret"], "C: a AUTHENTICATE PLAIN (hidden)"),
-            ([b"a AUTHENTICATE PLAIN", b"s3cret"], "C: a AUTHENTICATE PLAIN\nC: (hidden) 6 octets"),
         ):
-            self.dialogue = Dialogue()
             self.assertEqual(self.client(*lines), shown)
+        shown = self.client(b"a AUTHENTICATE PLAIN", b"s3cret", expected=True)
+        self.assertEqual(shown, "C: a AUTHENTICATE PLAIN\nC: (hidden) 6 octets")
+
+    def test_malformed_logins_are_hidden(self) -> None:
+        """Nothing is shown of which it is not certain that it is no password."""
+        for line in (
+            *(
+                b"a LOGIN s3cret",
+                b"a LOGIN  s3cret",
+                b'a LOGIN alice"s3cret"',
+                b"a LOGIN alice\ts3cret",
+            ),
+            *(
+                b"LOGIN alice s3cret",
+                b"LOGIN noop s3cret",
+                b"a LOGN alice s3cret",
+                b"s3cret",
+                b"s3cret x",
+            ),
+            *(b"a  LOGIN alice s3cret", b"a AUTHENTICATE s3cret", b"a AUTHENTICATE PLAINs3cret"),
+            *(b"AUTHENTICATE PLAIN s3cret", b"a LIST alice s3cret", b'a LOGIN "alice"s3cret'),
+            *(b"a UID LOGIN alice s3cret", b"\x80 s3cret", b"a", b""),
+        ):
+            self.assertNotIn("s3cret", self.client(line), line)
+        self.assertNotIn("s3cret", "\n".join(self.dialogue.output(b"s3cret BAD Unknown\r\n")))
+
+    def test_trace_that_begins_in_the_middle(self) -> None:
+        """The rest of a command whose beginning was not seen is hidden."""
+        self.assertEqual(self.dialogue.line(b" s3cret", continues=True), "C: (hidden) 7 octets")
+        self.assertEqual(self.dialogue.line(b"s3cret", expected=True), "C: (hidden) 6 octets")
 
     def test_lines_after_a_login_are_shown(self) -> None:
-        """When a login is answered, the next commands are shown."""
-        self.client(b"a AUTHENTICATE PLAIN", b"s3cret")
+        """When a user is logged in, commands and the lines that they wait for are shown; challenges are not."""
+        self.client(b"a AUTHENTICATE PLAIN", b"s3cret", expected=True)
         self.assertEqual(
-            self.dialogue.output(b"+ \r\na OK Logged in\r\n"), ["S: + ", "S: a OK Logged in"]
+            self.dialogue.output(b"+ r=nonce\r\na OK Logged in\r\n"),
+            ["S: + (hidden)", "S: a OK Logged in"],
         )
-        self.assertEqual(self.client(b"b SELECT INBOX"), "C: b SELECT INBOX")
+        self.assertEqual(self.client(b"b SELECT INBOX", user=True), "C: b SELECT INBOX")
+        idle = self.client(b"c IDLE", b"DONE", expected=True, user=True)
+        self.assertEqual(idle, "C: c IDLE\nC: DONE")
+        fetch = self.client(b"d UID SEARCH SUBJECT {1}", b" ALL", user=True)
+        self.assertEqual(fetch, "C: d UID SEARCH SUBJECT {1}\nC:  ALL")
+        self.assertEqual(self.client(b"e NOOP"), "C: e NOOP")
 
     def test_mail_is_not_shown(self) -> None:
         """Literals are shown by their size only, in both directions and however they are divided."""
+        self.client(b"a FETCH 1 BODY[]", user=True)
         self.assertEqual(self.dialogue.literal(100), "C: (100 octets of a literal)")
         data = b"* 1 FETCH (BODY[] {8}\r\nsecret\r\n FLAGS ())\r\na OK done\r\n"
         lines = [line for n in range(len(data)) for line in self.dialogue.output(data[n : n + 1])]
