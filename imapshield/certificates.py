@@ -303,9 +303,14 @@ class Certificates:
             self._loop.start(RELOAD_SECONDS, now=False)
 
     def unreadable(self) -> list[str]:
-        """Return the files and directories that the effective user of the process cannot read."""
+        """Return the files and directories that the effective user of the process cannot read.
+
+        Those that the server writes itself are not among them.
+        """
         found: set[str] = set()
         for source in self._sources:
+            if source.files.is_automatic:
+                continue
             try:
                 found.update(source.files.paths())
             except ConfigError:
