@@ -189,10 +189,11 @@ def _state_path(settings: Settings, first_run: FirstRunFolder) -> str | None:
     """Return the path of the state file; None for no file."""
     if settings.state == "none":
         return None
+    path = settings.state or default_path(os.environ, first_run.folder)
     if settings.state is None:
         with suppress(OSError):  # the log then says that the file cannot be used
-            os.makedirs(first_run.folder, mode=0o700, exist_ok=True)
-    return settings.state or default_path(os.environ, first_run.folder)
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    return path
 
 
 def _ban_command(

@@ -79,6 +79,7 @@ class ServiceTests(SynchronousTestCase):
         self.service(self.settings)
         listen_endpoint(self.reactor, "imaps:993", self.certificates)
         assert self.certificates.main is not None
+        self.assertEqual(self.certificates.unreadable(), [])  # a start as root has no warning
         self.assertEqual(self.certificates.main.certificates, [])
 
     def test_without_the_option(self) -> None:
