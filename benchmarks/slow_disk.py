@@ -89,6 +89,7 @@ def _server(root: Path, users: Sequence[str]) -> Iterator[tuple[int, socket.sock
     port, control = free_port(), free_port()
     command = [sys.executable, "-m", "benchmarks.slow_disk_server", str(control)]
     command += ["--listen", f"tcp:{port}:interface={HOST}", "--mail-root", str(root)]
+    # The mailboxes of new accounts would add their creation to the first commands.
     command += ["--no-special-folders", "--no-text-index", "--state", "none"]
     command += ["--auth", "memory:" + ":".join(f"{user}:{PASSWORD}" for user in users)]
     with (root.parent / "log").open("wb") as log:

@@ -16,8 +16,13 @@ async function main() {
     await client.mailboxCreate('Kept');
     await client.mailboxCreate(['Work', 'Köln']);
     await client.mailboxSubscribe('Kept');
-    const listed = (await client.list({ statusQuery: { messages: true } })).map(box => box.path);
-    assert.deepStrictEqual(listed.sort(), ['INBOX', 'Kept', 'Work', 'Work/Köln'].sort());
+    const boxes = await client.list({ statusQuery: { messages: true } });
+    const special = ['Archive', 'Drafts', 'Junk', 'Sent', 'Trash'];
+    const listed = boxes.map(box => box.path);
+    assert.deepStrictEqual(listed.sort(), ['INBOX', 'Kept', 'Work', 'Work/Köln', ...special].sort());
+    for (const name of special) {
+        assert.strictEqual(boxes.find(box => box.path === name).specialUse, `\\${name}`);
+    }
     await client.mailboxRename(['Work', 'Köln'], 'Bonn');
     assert.ok(!(await client.list()).some(box => box.path === 'Work/Köln'));
 

@@ -22,6 +22,8 @@ from system_tests.terminal import run_in_terminal
 
 USER, PASSWORD = "alice", "correct horse"
 USERS = ("alice", "bob")
+SPECIAL_FOLDERS = {"Archive", "Drafts", "Junk", "Sent", "Trash"}
+"""The mailboxes of a new account besides INBOX. An account has them if a test begins without mail."""
 FAULTS = ("Traceback", "Unhandled", "internal error")
 """Log texts that no test may cause, whatever it does to the server."""
 FAULTS_AND_LIMITS = (*FAULTS, "limit ", "bad command")
@@ -84,7 +86,7 @@ class ServerCase(SynchronousTestCase):
     def start(self) -> None:
         """Start the server, on the port of the previous server if there was one."""
         self.server = Server(
-            "--mail-root", self.root, "--auth", self.auth, "--no-special-folders", *self.options,
+            "--mail-root", self.root, "--auth", self.auth, *self.options,
             port=self.port, wrapper=self.wrapper,
         )  # fmt: skip
         self.port = self.server.port

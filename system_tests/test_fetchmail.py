@@ -104,10 +104,11 @@ class FetchmailTests(ServerCase):
             for number in range(3):
                 deliver(self.maildir(), small_message(f"later{number}"))
                 self.wait_for_messages(2 + number)
+            # The deletion of a message follows its delivery.
+            wait_until(lambda: not stored_messages(self.maildir()))
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
-        self.assertEqual(stored_messages(self.maildir()), {})
 
     def wait_for_messages(self, count: int) -> None:
         wait_until(lambda: len(self.received()) == count, 20)

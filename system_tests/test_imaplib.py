@@ -21,7 +21,14 @@ from system_tests.maildirs import (
     with_lf,
 )
 from system_tests.server import wait_until
-from system_tests.server_case import PASSWORD, USER, ServerCase, TlsServerCase, literals
+from system_tests.server_case import (
+    PASSWORD,
+    SPECIAL_FOLDERS,
+    USER,
+    ServerCase,
+    TlsServerCase,
+    literals,
+)
 
 COUNT = 10_000
 
@@ -83,13 +90,17 @@ class ImaplibTests(ServerCase):
         for name in ("Work", "Work/2025", "Play"):
             self.ok(client.create(name))
             self.ok(client.subscribe(name))
-        names = [line.rpartition(b" ")[2] for line in self.ok(client.list())]
-        self.assertEqual(sorted(names), [b"INBOX", b"Play", b"Work", b"Work/2025"])
+        special = {name.encode() for name in SPECIAL_FOLDERS}
+        lines = self.ok(client.list())
+        listed = {line.rpartition(b" ")[2] for line in lines}
+        self.assertEqual(listed, {b"INBOX", b"Play", b"Work", b"Work/2025"} | special)
+        for name in SPECIAL_FOLDERS:
+            self.assertIn(f'(\\HasNoChildren \\{name}) "/" {name}'.encode(), lines)
         names = [line.rpartition(b" ")[2] for line in self.ok(client.list('"Work/"', "%"))]
         self.assertEqual(names, [b"Work/2025"])
         self.ok(client.unsubscribe("Play"))
-        names = [line.rpartition(b" ")[2] for line in self.ok(client.lsub())]
-        self.assertEqual(sorted(names), [b"Work", b"Work/2025"])
+        subscribed = {line.rpartition(b" ")[2] for line in self.ok(client.lsub())}
+        self.assertEqual(subscribed, {b"Work", b"Work/2025"} | special)
         self.append(client, "a", folder="Work/2025")
         self.ok(client.rename("Work", "Job"))
         self.assertEqual(

@@ -95,10 +95,14 @@ RULES = {
     "observe": Rule(("limits", "events"), ("twisted", "zope")),
     # A process of its own for tests, which needs what `server` needs.
     "testing.server_process": Rule(
-        (*("cred.realm", "edge.factory", "limits", "observe.log_observer", "testing"),),
+        (
+            *("certificates", "cred.realm", "edge.factory", "limits", "observe.log_observer"),
+            "testing",
+        ),
         ("twisted",),
     ),
-    "testing.running_server": Rule(("cred.users", "wire")),
+    "testing.running_server": Rule(("cred.users", "testing", "wire")),
+    "testing.throwaway_certificate": Rule((), ("cryptography",)),  # which pyOpenSSL needs
     "testing": Rule((*BASE, "edge", "mailbox", "message", "wire"), ("twisted", "zope")),
     "free_memory": Rule(never=IO_MODULES),
     "first_run": Rule(("cred.passwords", "cred.users")),

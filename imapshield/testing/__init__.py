@@ -43,6 +43,11 @@ A server for a mail client::
         assert client.select() == ("OK", [b"1"])
         client.logout()
 
+The same with TLS, which is also on ``server.port`` with STARTTLS::
+
+    with running_server({"alice": "secret"}, tls=True) as server:
+        client = imaplib.IMAP4_SSL(server.host, server.tls.port, ssl_context=server.tls.context)
+
 Tests of a store of your own::
 
     class MyStoreTests(StoreContract, SynchronousTestCase):
@@ -61,7 +66,7 @@ from imapshield.testing.in_process import (
     Transport,
 )
 from imapshield.testing.memory_store import MemoryStore
-from imapshield.testing.running_server import RunningServer, running_server
+from imapshield.testing.running_server import RunningServer, ServerTls, running_server
 from imapshield.testing.store_contract import StoreContract
 
 __all__ = [
@@ -73,6 +78,7 @@ __all__ = [
     "MemoryStore",
     "RunningServer",
     "Server",
+    "ServerTls",
     "SlowWorker",
     "StoreContract",
     "Transport",

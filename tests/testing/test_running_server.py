@@ -4,6 +4,7 @@ import atexit
 import gc
 import imaplib
 import socket
+import ssl
 import subprocess
 import sys
 import unittest
@@ -11,6 +12,7 @@ import warnings
 import weakref
 from contextlib import ExitStack
 from functools import cache
+from unittest import mock
 
 from imapshield.cred.users import BadUserName
 from imapshield.testing import RunningServer, running_server
@@ -142,13 +144,52 @@ class EndTests(unittest.TestCase):
                 return
         self.fail("the server goes on")
 
-    def test_unknown_limit_is_in_the_error(self) -> None:
-        """A limit that does not exist is named in the error."""
+    def test_error_is_one_line_with_the_cause(self) -> None:
+        """A limit that does not exist is named in the error, with what was meant; there is no traceback."""
+        for limits, words in (
+            ({"no_such_limit": 1}, "not started: there is no limit no_such_limit$"),
+            ({"max_message_sise": 1}, "no limit max_message_sise; did you mean max_message_size?"),
+            ({"backlog": "x"}, "the limit backlog must be of type int: 'x'$"),
+            ({"report_only": 1}, "the limit report_only must be of type bool: 1$"),
+        ):
+            with (
+                self.assertRaisesRegex(RuntimeError, words) as caught,
+                running_server({}, **limits),
+            ):
+                pass
+            self.assertNotIn("Traceback", str(caught.exception))
+
+    def test_python_that_fails_is_the_error(self) -> None:
+        """If the process ends before it could start the server, its last line is the error."""
         with (
-            self.assertRaisesRegex(RuntimeError, "no_such_limit"),
-            running_server({}, no_such_limit=1),
+            mock.patch.object(sys, "executable", "/bin/false"),
+            self.assertRaisesRegex(RuntimeError, "not started: it has ended without a word"),
+            running_server({}),
         ):
             pass
+
+
+class TlsServerTests(unittest.TestCase):
+    def test_client_uses_tls(self) -> None:
+        """A client uses TLS from the first byte or with STARTTLS, and trusts only the certificate of this server."""
+        with running_server({"alice": "secret"}, tls=True) as server:
+            assert server.tls is not None
+            server.append("alice", MAIL)
+            self.assertEqual(server.messages("alice"), [MAIL])
+            self.assertIn("tls=True", server.log())
+            with imaplib.IMAP4(server.host, server.port, timeout=30) as client:
+                client.starttls(server.tls.context)
+                client.login("alice", "secret")
+                self.assertEqual(client.select(), ("OK", [b"1"]))
+            with self.assertRaises(ssl.SSLCertVerificationError):
+                imaplib.IMAP4_SSL(
+                    server.host,
+                    server.tls.port,
+                    timeout=30,
+                    ssl_context=ssl.create_default_context(),
+                )
+            self.assertEqual(server.tls.certificate.stat().st_mode & 0o777, 0o600)
+        self.assertFalse(server.tls.certificate.exists())
 
 
 class MaildirServerTests(unittest.TestCase):
