@@ -20,6 +20,9 @@ from imapshield.control.socket_file import client_path
 TOP_SECONDS = 2.0
 """Seconds between two pictures of `imapshield top`."""
 
+_MEASURES = {"commands": "commands", "octets": "octets", "cpu": "busy", "resets": "resets"}
+"""What `top` shows, by the names in its tables: the names in the answer of the server."""
+
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -49,7 +52,7 @@ def add_commands(
     periods = ("minute", "ten minutes", "day")
     period = "how far to look back [default: minute]"
     command.add_argument("--period", choices=periods, default="minute", help=period)
-    by = ("commands", "octets", "busy", "resets")
+    by = tuple(_MEASURES)
     command.add_argument("--by", choices=by, default="commands", help="what orders the rows")
     command.add_argument("--number", type=int, default=5, help="rows of each table [default: 5]")
     command.add_argument("--once", action="store_true", help="print it once, as into a pipe")
@@ -140,12 +143,14 @@ def _show_kick(answer: int) -> Iterable[str]:
 
 def _top(options: argparse.Namespace) -> None:
     """Show who causes most of the work: every two seconds on a terminal, otherwise once."""
-    arguments = {"period": options.period, "by": options.by, "number": options.number}
+    by = _MEASURES[options.by]
+    arguments = {"period": options.period, "by": by, "number": options.number}
     live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not options.once
     while True:
         status = ask(options.control, Request("status"))
         talkers = ask(options.control, Request("talkers", arguments))
-        lines = [*_show_status(status), "", *_show_talkers(talkers)]
+        headlines = talkers["headlines"]  # first, because often nothing else is needed
+        lines = [*headlines, *_show_status(status), "", *_show_talkers(talkers)]
         if live:
             height = shutil.get_terminal_size().lines - 1
             sys.stdout.write("\x1b[H\x1b[2J" + "\n".join(lines[:height]) + "\n")
@@ -165,7 +170,6 @@ def _trace(options: argparse.Namespace) -> None:
 
 def _show_talkers(answer: dict[str, Any]) -> Iterable[str]:
     totals = answer["totals"]
-    yield from answer["headlines"]
     yield (
         f"last {age(answer['seconds'])}: {size(totals['commands'])} commands, {size(totals['octets'])} octets,"
         f" {totals['busy']:.1f} s of processor time, {size(totals['resets'])} resets"
@@ -175,10 +179,11 @@ def _show_talkers(answer: dict[str, Any]) -> Iterable[str]:
             yield ""
             heads = (
                 subject,
-                *(f">{measure}" for measure in ("commands", "octets", "busy", "resets")),
+                *(f">{measure}" for measure in _MEASURES),
             )
             shares = [
-                [row["key"], *(_percent(row[head[1:]]) for head in heads[1:])] for row in rows
+                [row["key"], *(_percent(row[measure]) for measure in _MEASURES.values())]
+                for row in rows
             ]
             yield from table(heads, shares)
 

@@ -134,12 +134,19 @@ class OperatorCommandTests(SynchronousTestCase):
     def test_top(self) -> None:
         """`top` begins with the headlines, and prints once into a pipe."""
         _, text, _ = self.run_command("top", "--by", "octets")
-        self.assertIn("\n3 hosts, 85 % of commands\n", text)
+        self.assertTrue(text.startswith("3 hosts, 85 % of commands\n"))
+        self.assertIn("cpu", text)
+        self.assertNotIn("busy", text)
         self.assertIn("last 45s: 2k commands, 5k octets, 1.5 s", text)
         self.assertIn("85.0 %", text)
         self.assertNotIn("user", text.partition("address")[2])
         expected = {"period": "minute", "by": "octets", "number": 5}
         self.assertEqual(self.asked[-1].arguments, expected)
+
+    def test_top_by_processor_time(self) -> None:
+        """The processor time is ``cpu`` for the operator."""
+        self.run_command("top", "--by", "cpu")
+        self.assertEqual(self.asked[-1].arguments["by"], "busy")
 
     def test_top_leaves_a_dumb_terminal_alone(self) -> None:
         """A terminal that cannot move its cursor gets one picture, without escape sequences."""

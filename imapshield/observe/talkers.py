@@ -162,4 +162,5 @@ def headline(shares: Sequence[Share[str]], total: float, subject: str, measure: 
     number = next((n for n in range(number, len(amounts)) if amounts[n] < least), len(amounts))
     name = {"address": "host"}.get(subject, subject)
     share = 100 * sum(amounts[:number]) / total
-    return f"{number} {name}{'s' if number > 1 else ''}, {share:.0f} % of {measure}"
+    what = "cpu" if measure == "busy" else measure
+    return f"{number} {name}{'s' if number > 1 else ''}, {share:.0f} % of {what}"

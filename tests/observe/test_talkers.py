@@ -2,11 +2,13 @@
 
 import sys
 from random import Random
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.observe import talkers
 from imapshield.observe.space_saving import Summary
 from imapshield.observe.talkers import CAPACITY, Source, Talkers, Work, headline
 
@@ -100,6 +102,34 @@ class TalkersTests(SynchronousTestCase):
         for host, share in zip((2, 1, 0), report.shares, strict=False):
             self.assertLessEqual(share.amount, 50 * (40 + host))
             self.assertGreaterEqual(share.amount + total / CAPACITY, 50 * (40 + host))
+
+    @given(
+        st.lists(
+            st.tuples(st.integers(0, 400), st.dictionaries(st.integers(0, 40), st.integers(1, 50))),
+            max_size=30,
+        )
+    )
+    def test_guarantee_in_each_period(self, steps: list[tuple[int, dict[int, int]]]) -> None:
+        """Whatever the times are, everyone above the share is listed, and an error is at most that share."""
+        capacity = 10
+        with mock.patch.object(talkers, "CAPACITY", capacity):
+            counted, now = Talkers(0.0), 0.0
+            truth: dict[str, int] = {}
+            for seconds, batch in steps:
+                for key, amount in batch.items():
+                    counted.add(Source("", f"host{key}", "", ""), Work(amount), now)
+                    truth[f"host{key}"] = truth.get(f"host{key}", 0) + amount
+                now += seconds
+                counted.end_second(now)
+            report = counted.report("day", "address", "commands", now, 1000)
+        self.assertEqual(report.total, sum(truth.values()))
+        found = {share.key: share for share in report.shares}
+        share = report.total / capacity
+        for name, amount in truth.items():
+            self.assertTrue(amount <= share or name in found)
+            if name in found:
+                self.assertLessEqual(found[name].amount, amount)
+                self.assertLessEqual(amount, found[name].amount + share)
 
     def test_memory_is_bounded(self) -> None:
         """With all summaries full, their tables and numbers take at most 10 MB; keys are shared strings."""

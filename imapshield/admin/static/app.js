@@ -189,7 +189,7 @@ function showTalkers(chart) {
   table(byId("talkers"), [subject, ...heads, ">resets", ">"], rows, "Nobody does anything.");
   const {commands, busy, resets} = talkers.totals;
   const isBusy = commands >= BUSY.commands * talkers.seconds || busy >= BUSY.share * talkers.seconds || resets >= BUSY.resets;
-  const headlines = isBusy ? talkers.headlines.map((line) => line.replace(/ busy$/, " CPU time")) : [];
+  const headlines = isBusy ? talkers.headlines.map((line) => line.replace(/ cpu$/, " CPU time")) : [];
   byId("headlines").replaceChildren(...headlines.slice(0, 1).map((line) => element("p", "", line)), element("p", "", headlines.slice(1).join(" · ")));
   byId("headlines").hidden = !headlines.length;
 }
