@@ -81,7 +81,7 @@ class ImapToolsTests(ServerCase):
         listed = {f.name for f in mailbox.folder.list()}
         self.assertEqual(listed, {"INBOX", "Work", "Work/Köln", "日本語"} | SPECIAL_FOLDERS)
         subscribed = {f.name for f in mailbox.folder.list(subscribed_only=True)}
-        self.assertEqual(subscribed, {"Work", "Work/Köln", "日本語"} | SPECIAL_FOLDERS)
+        self.assertEqual(subscribed, listed)
         mailbox.folder.rename("日本語", "Über")
         self.assertTrue(mailbox.folder.exists("Über"))
         self.assertFalse(mailbox.folder.exists("日本語"))

@@ -100,7 +100,7 @@ class ImaplibTests(ServerCase):
         self.assertEqual(names, [b"Work/2025"])
         self.ok(client.unsubscribe("Play"))
         subscribed = {line.rpartition(b" ")[2] for line in self.ok(client.lsub())}
-        self.assertEqual(subscribed, {b"Work", b"Work/2025"} | special)
+        self.assertEqual(subscribed, {b"INBOX", b"Work", b"Work/2025"} | special)
         self.append(client, "a", folder="Work/2025")
         self.ok(client.rename("Work", "Job"))
         self.assertEqual(
