@@ -19,8 +19,8 @@ from system_tests.server import TIMEOUT, free_port, wait_until
 from system_tests.server_case import FAULTS, ServerCase, find_program
 
 NAME = "mail.example.org"
-SECONDS = 15
-"""The lifetime of a certificate. It is renewed after 10 seconds."""
+SECONDS = 24
+"""The lifetime of a certificate. It is renewed after 16 seconds."""
 
 
 class Authority:
