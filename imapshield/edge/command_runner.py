@@ -131,8 +131,8 @@ class CommandRunner:
         late_continuations = self._late_continuations.pop(self.started, 0)
         if late_continuations:
             self._owner.write_buffer.write(_CONTINUATION * late_continuations)
-        name = log_name(command.name)
-        self.last_commands = *self.last_commands[1:], name
+        name = command.name.decode("ascii")
+        self.last_commands = *self.last_commands[1:], log_name(command.name)
         coroutine = self._session.run(command)
         # Its variables, such as `mailbox.request.current_request`, are not those of other connections.
         context = copy_context()
