@@ -380,6 +380,19 @@ class EveryEndTests(SynchronousTestCase):
         waiting.callback(None)
         return Why("internal error in CHECK", "reset", False, ("LOGIN", "NOOP", "CHECK"), "alice")
 
+    def end_bug_after_a_wait(self) -> Why:
+        self.serve()
+        client, waiting = self.user(), Deferred[None]()
+
+        async def fail(_: object) -> None:
+            await waiting
+            raise ValueError("bug")
+
+        client.protocol._runner._session.run = fail  # type: ignore[assignment,method-assign]
+        client(b"a CHECK")
+        waiting.callback(None)
+        return Why("internal error in CHECK", "reset", False, ("LOGIN", "CHECK"), "alice")
+
     def _fetch(self, error: Exception | None) -> Why:
         store = MemoryStore(self.clock_of_store)
         self.serve(realm=MemoryRealm(open_store=lambda: store), trust=True)
