@@ -135,7 +135,7 @@ Try it:
         lists the mailboxes
     curl "{url}INBOX;MAILINDEX=1" -u {USER}:{password}
         prints the first message
-    mutt -e "set ssl_force_tls=no" -f imap://{USER}@{host}:{port}/INBOX
+    mutt -e "set ssl_force_tls=no folder=imap://{USER}@{host}:{port}/" -f +INBOX
     Thunderbird: server {host.strip("[]")}, port {port}, connection security "None", normal password
 
 """

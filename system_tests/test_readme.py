@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,8 @@ import subprocess
 from twisted.trial.unittest import SynchronousTestCase
 
 from system_tests.server import REPOSITORY, free_port, wait_until
+from system_tests.server_case import find_program
+from system_tests.terminal import run_in_terminal
 
 NOT_SOURCES = shutil.ignore_patterns(
     ".git", ".venv", "_trial_temp*", "__pycache__", ".*_cache", ".hypothesis", "build", "dist"
@@ -24,8 +27,19 @@ def readme_command(text: str) -> str:
 
 
 class ReadmeTests(SynchronousTestCase):
+    def read_in_mutt(self, printed: str, home: str) -> None:
+        """Read the first message with the printed command of mutt."""
+        (command,) = re.findall(r"^    mutt (.*)$", printed, re.MULTILINE)
+        (password,) = re.findall(r"^    password  (\S+)", printed, re.MULTILINE)
+        done = run_in_terminal(
+            [find_program("neomutt", "neomutt"), "-n", "-F", "/dev/null", *shlex.split(command)],
+            [(b"Password", f"{password}\r".encode()), (b"Welcome to", b"\r"), (b"stored byte for byte", b"qq")],
+            folder=home, environment={"HOME": home}, timeout=60,
+        )  # fmt: skip
+        self.assertEqual((done.status, done.unmet), (0, []), done.screen[-3000:])
+
     def test_first_command_of_the_readme_serves(self) -> None:
-        """The README's first command installs and serves, and the curl commands that it prints succeed."""
+        """The README's first command serves, and the commands of curl and mutt that it prints read mail."""
         folder = os.path.abspath(self.mktemp())
         shutil.copytree(REPOSITORY, folder, ignore=NOT_SOURCES)
         # The port differs from the README's, as another program may use 1143.
@@ -52,6 +66,7 @@ class ReadmeTests(SynchronousTestCase):
                 )
                 self.assertEqual(done.returncode, 0, f"{line}: {done.stderr}")
                 self.assertTrue(done.stdout)
+            self.read_in_mutt(output(), folder)
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(60)

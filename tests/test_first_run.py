@@ -75,7 +75,7 @@ class FirstRunFolderTests(SynchronousTestCase):
             f"imapshield passwd {self.first_run.users} demo",
             "--help",
             "Thunderbird",
-            'mutt -e "set ssl_force_tls=no" -f imap://demo@127.0.0.1:1143/INBOX',
+            'mutt -e "set ssl_force_tls=no folder=imap://demo@127.0.0.1:1143/" -f +INBOX',
         ):
             self.assertIn(expected, text)
         again = self.first_run.add_demo_user(LISTENING)

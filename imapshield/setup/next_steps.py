@@ -59,7 +59,8 @@ def _client(answers: Answers, listen: Sequence[str]) -> list[str]:
             lines.append(f"    try: {shlex.join(['curl', *tls, url, '-u', answers.user])}")
     if answers.certificate is None:
         lines.append(
-            "From this machine only. To serve others, get a certificate, and run `imapshield setup` again."
+            "From this machine only. To serve others, run `imapshield setup` again with a certificate, or let the"
+            " server get one: docs/running.rst, --acme."
         )
     return lines
 
