@@ -33,7 +33,7 @@ class ReadmeTests(SynchronousTestCase):
         (password,) = re.findall(r"^    password  (\S+)", printed, re.MULTILINE)
         done = run_in_terminal(
             [find_program("neomutt", "neomutt"), "-n", "-F", "/dev/null", *shlex.split(command)],
-            [(b"Password", f"{password}\r".encode()), (b"Welcome to", b"\r"), (b"stored byte for byte", b"qq")],
+            [(b"Password", f"{password}\r".encode()), (b"Welcome to", b"1\r\r"), (b"stored byte for byte", b"qq")],
             folder=home, environment={"HOME": home}, timeout=60,
         )  # fmt: skip
         self.assertEqual((done.status, done.unmet), (0, []), done.screen[-3000:])
