@@ -10,6 +10,7 @@ Rules
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -27,6 +28,9 @@ MAX_UNDECIDED = 10_000
 
 MAX_NAMED = 5
 """Clients of one limit in an answer."""
+
+MAX_HASHES = 256
+"""Hashes of names that are kept, because a login needs that of a user and that of an address several times."""
 
 SAVE_SECONDS = 60.0
 """Seconds between two changes of the state file."""
@@ -47,6 +51,7 @@ class Advisor:
         self._now: Callable[[], float] = reactor.seconds
         self._time = wall_clock
         self._key = b""
+        self._hash_of = lru_cache(MAX_HASHES)(self._keyed_hash)
         self._factory: ShieldedIMAP4Factory | None = None
         self._forget()
         self._next_save = self._now() + SAVE_SECONDS
@@ -61,7 +66,7 @@ class Advisor:
             set()
         )  # connections without a login from addresses where users log in
 
-    def _hash_of(self, name: str) -> str:
+    def _keyed_hash(self, name: str) -> str:
         return blake2b(name.encode("utf-8", "replace"), key=self._key, digest_size=8).hexdigest()
 
     def start(self, factory: ShieldedIMAP4Factory) -> None:
@@ -77,6 +82,7 @@ class Advisor:
     def restore(self, key: bytes, text: str) -> None:
         """Add what an earlier run has observed, whose names are hashed with `key`."""
         self._key = key
+        self._hash_of.cache_clear()
         for peaks in self._peaks.limits.values():
             peaks.clients = {self._hash_of(client.name): client for client in peaks.largest()}
         self._peaks.load(text)
@@ -118,7 +124,8 @@ class Advisor:
         names = {each.limit for each in reached}
         for limit, value in event.peaks.items():
             # Of two limits that one command reaches, only the first is reported.
-            is_new = value > getattr(self._limits, limit) and limit in _BEFORE_LOGIN - names
+            may_be_new = limit in _BEFORE_LOGIN and limit not in names
+            is_new = may_be_new and value > getattr(self._limits, limit)
             note = self._peaks.reach if is_new else self._peaks.note
             note(limit, value, event.user, detail, now)
 

@@ -11,6 +11,7 @@ Rules
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -61,6 +62,7 @@ class Peaks:
         strangers: how many others have.
         clients: those with the highest values, by hashes of their names.
         addresses: which strangers have reached it most often.
+        floor: if there are `MAX_CLIENTS` clients, none has a lower value.
     """
 
     value: float = 0
@@ -69,6 +71,7 @@ class Peaks:
     strangers: int = 0
     clients: dict[str, Client] = field(default_factory=dict)
     addresses: Summary[str] = field(default_factory=lambda: Summary(MAX_STRANGERS))
+    floor: float = float("-inf")
 
     def largest(self) -> list[Client]:
         """Return the clients, that with the highest value first."""
@@ -79,7 +82,7 @@ class LimitPeaks:
     """The peaks of all limits.
 
     Args:
-        hash_of: returns a short keyed hash of a name.
+        hash_of: returns a short keyed hash of a name. A login asks for the same one about ten times.
 
     Attributes:
         limits: the peaks by the name of the limit.
@@ -89,7 +92,7 @@ class LimitPeaks:
     """
 
     def __init__(self, hash_of: Callable[[str], str], begun: float) -> None:
-        self.limits: dict[str, Peaks] = {}
+        self.limits: defaultdict[str, Peaks] = defaultdict(Peaks)
         self.logins = 0
         self.seconds = 0.0
         self.begun = begun
@@ -97,10 +100,14 @@ class LimitPeaks:
 
     def note(self, limit: str, value: float, name: str, detail: str, now: float) -> None:
         """Note a value of an honest client. `now` is in seconds since 1970."""
-        peaks = self._of(limit)
+        peaks = self.limits[limit]
         peaks.measured += 1
         peaks.value = max(peaks.value, value)
-        client = self._client(peaks, name, value)
+        client = peaks.clients.get(self._hash_of(name))
+        if client is None:
+            client = self._add(peaks, name, value)
+        else:
+            client.name = name
         if client is not None and (value > client.value or not client.detail):
             client.value = max(client.value, value)
             client.detail, client.last = detail[:MAX_DETAIL], now
@@ -108,7 +115,7 @@ class LimitPeaks:
     def reach(self, limit: str, value: float, name: str, detail: str, now: float) -> None:
         """Note that a connection of an honest client has reached a limit, with a value that is at least `value`."""
         self.note(limit, value, name, detail, now)
-        peaks = self._of(limit)
+        peaks = self.limits[limit]
         peaks.reached += 1
         client = peaks.clients.get(self._hash_of(name))
         if client is not None:
@@ -116,25 +123,21 @@ class LimitPeaks:
 
     def reach_as_stranger(self, limit: str, address: str) -> None:
         """Note that a connection of a stranger has reached a limit."""
-        peaks = self._of(limit)
+        peaks = self.limits[limit]
         peaks.strangers += 1
         peaks.addresses.add({address: 1})
 
-    def _of(self, limit: str) -> Peaks:
-        return self.limits.setdefault(limit, Peaks())
-
-    def _client(self, peaks: Peaks, name: str, value: float) -> Client | None:
-        """Return the client of a name, which is added if its value is one of the highest; otherwise None."""
-        key = self._hash_of(name)
-        client = peaks.clients.get(key)
-        if client is None:
-            if len(peaks.clients) >= MAX_CLIENTS:
-                lowest = min(peaks.clients, key=lambda k: peaks.clients[k].value)
-                if value <= peaks.clients[lowest].value:
-                    return None
-                del peaks.clients[lowest]
-            client = peaks.clients[key] = Client(name)
-        client.name = name
+    def _add(self, peaks: Peaks, name: str, value: float) -> Client | None:
+        """Add a client if its value is one of the highest; return it, or None."""
+        if len(peaks.clients) >= MAX_CLIENTS:
+            if value <= peaks.floor:
+                return None
+            lowest = min(peaks.clients, key=lambda key: peaks.clients[key].value)
+            peaks.floor = peaks.clients[lowest].value
+            if value <= peaks.floor:
+                return None
+            del peaks.clients[lowest]
+        client = peaks.clients[self._hash_of(name)] = Client(name)
         return client
 
     def dump(self, seconds: float) -> str:
@@ -163,7 +166,7 @@ class LimitPeaks:
                 self._merge(limit, peaks)
 
     def _merge(self, limit: str, earlier: Peaks) -> None:
-        own = self._of(limit)
+        own = self.limits[limit]
         own.value = max(own.value, earlier.value)
         own.measured += earlier.measured
         own.reached += earlier.reached
