@@ -25,7 +25,7 @@ class _Running(NamedTuple):
 
     coroutine: Coroutine[Any, Any, None]
     context: Context
-    name: str
+    name: bytes
 
 
 class CommandRunner:
@@ -44,13 +44,12 @@ class CommandRunner:
     Attributes:
         started: how many commands were executed or are running.
         busy_seconds: how long the server has computed for them, see `events.ActivityEvent`.
-        last_commands: the names of the last three of them, the last one last; "" for none.
     """
 
     def __init__(self, owner: ConnectionOwner, session: ServedSession) -> None:
         self.started = self._reported_commands = 0
         self.busy_seconds = self._reported_seconds = 0.0
-        self.last_commands = "", "", ""
+        self._last_names = b"", b"", b""  # of the last three commands, the last one last
         self._owner = owner
         self._session = session
         self._scheduled = False
@@ -131,8 +130,7 @@ class CommandRunner:
         late_continuations = self._late_continuations.pop(self.started, 0)
         if late_continuations:
             self._owner.write_buffer.write(_CONTINUATION * late_continuations)
-        name = command.name.decode("ascii")
-        self.last_commands = *self.last_commands[1:], log_name(command.name)
+        self._last_names = *self._last_names[1:], command.name
         coroutine = self._session.run(command)
         # Its variables, such as `mailbox.request.current_request`, are not those of other connections.
         context = copy_context()
@@ -141,9 +139,9 @@ class CommandRunner:
         except StopIteration:
             pass
         except Exception:
-            self._owner.session_failed(Failure(), name)
+            self._owner.session_failed(Failure(), command.name.decode("ascii"))
         else:
-            self._wait(awaited, _Running(coroutine, context, name))
+            self._wait(awaited, _Running(coroutine, context, command.name))
             return False
         self._finished()
         return True
@@ -168,7 +166,7 @@ class CommandRunner:
         except StopIteration:
             pass
         except BaseException:
-            self._owner.session_failed(Failure(), running.name)
+            self._owner.session_failed(Failure(), running.name.decode("ascii"))
         else:
             self._wait(awaited, running)
             return
@@ -190,7 +188,7 @@ class CommandRunner:
             "commands": self.started + self._owner.guard.not_started,
             "executed": self.started,
             "busy": self.busy_seconds,
-            "last_commands": tuple(filter(None, self.last_commands)),
+            "last_commands": tuple(log_name(name) for name in self._last_names if name),
         }
 
     def _report(self) -> None:
