@@ -61,7 +61,7 @@ class ExtendingTests(SynchronousTestCase):
         """Each program of docs/extending.rst runs, and what it asserts is true."""
         self.patch(sys, "modules", {**sys.modules, "pytest": PytestStandIn("pytest")})
         found = programs("docs/extending.rst")
-        self.assertEqual(len(found), 12)
+        self.assertEqual(len(found), 13)
         for program in found:
             if "reactor.run()" not in program:
                 run(program)

@@ -21,7 +21,10 @@ class StoredDataTests(SynchronousTestCase):
         text = " ".join(section.split())
         for expected in (
             f"{end_history.MAX_USERS:,} entries of users, {end_history.MAX_ADDRESSES:,} of addresses",
-            f"{end_history.MAX_NETWORKS:,} of networks and {end_history.MAX_REFERENCES:,} of internal",
+            f"{end_history.MAX_NETWORKS:,} of networks",
+            f"{end_history.MAX_PLACES + end_history.MAX_UNKNOWN_NAMES:,} of failed logins",
+            f"{end_history.MAX_REFERENCES:,} of internal errors",
+            f"last networks of {end_history.MAX_PLACES:,} users",
             f"At most {trace.MAX_WAITING:,} lines",
             f"up to {login_failures.MAX_KNOWN_ADDRESSES} addresses of each",
             f"last {checkers.CACHE_SIZE:,} users of a password file. A hash is not used after five minutes",

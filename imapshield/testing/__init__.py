@@ -1,7 +1,7 @@
 r"""Tools for tests of mail clients, and of programs that embed or extend imapshield.
 
-`running_server` runs a server in a process of its own, for any client, and returns a `RunningServer`. Nothing else here
-opens a socket, and nothing starts a reactor in the process of the tests.
+`running_server` runs a server in a process of its own, for any client, and returns a `RunningServer`, with `ServerTls`
+if it has TLS. Nothing else here opens a socket, and nothing starts a reactor in the process of the tests.
 
 * `Server` is a server in memory, and `Client` is one connection to it. A call of a client sends a line and returns
   everything that the server answered. Time stands still until a test advances ``server.clock``.

@@ -16,7 +16,7 @@ class DocumentationTests(SynchronousTestCase):
         documentation = imapshield.testing.__doc__
         assert documentation is not None
         blocks = re.findall(r"::\n\n((?:    .*\n|\n)+)", documentation)
-        self.assertEqual(len(blocks), 3)
+        self.assertEqual(len(blocks), 4)
         for block in blocks[:2]:
             self.assertIn("assert", block)
             exec(compile(textwrap.dedent(block), "imapshield.testing", "exec"), {})  # noqa: S102, text of this repository
