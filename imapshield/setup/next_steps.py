@@ -6,36 +6,36 @@ from collections.abc import Sequence
 from OpenSSL import crypto
 
 from imapshield.setup.answers import Answers
-from imapshield.setup.place import Place, group_of, program
+from imapshield.setup.installation import Installation, group_of, program
 from imapshield.setup.plan import control_path, copied_certificate, needs_hook
 
 
-def next_steps(answers: Answers, place: Place, listen: Sequence[str]) -> str:
+def next_steps(answers: Answers, installation: Installation, listen: Sequence[str]) -> str:
     """Return the text.
 
     Args:
         answers: the answers.
-        place: the paths.
+        installation: the paths.
         listen: the endpoints of the configuration.
     """
-    lines = ["Start it:", *(f"    {line}" for line in _start(answers, place)), ""]
+    lines = ["Start it:", *(f"    {line}" for line in _start(answers, installation)), ""]
     lines += ["A mail client needs:", *(f"    {line}" for line in _client(answers, listen)), ""]
     lines += ["Then:"]
-    for command, purpose in _more(answers, place):
+    for command, purpose in _more(answers, installation):
         lines += [f"    {command}", f"        {purpose}"]
     return "\n".join(lines)
 
 
-def _start(answers: Answers, place: Place) -> list[str]:
+def _start(answers: Answers, installation: Installation) -> list[str]:
     if answers.start == "systemd":
-        user = [] if place.is_system else ["--user"]
+        user = [] if installation.is_system else ["--user"]
         lines = [shlex.join(["systemctl", *user, "daemon-reload"])]
         lines += [shlex.join(["systemctl", *user, "enable", "--now", "imapshield"])]
-        return lines if place.is_system else [*lines, "loginctl enable-linger"]
+        return lines if installation.is_system else [*lines, "loginctl enable-linger"]
     command = [program("twistd"), "--nodaemon", "--pidfile="]
-    if place.is_system and answers.server_user != "root":
+    if installation.is_system and answers.server_user != "root":
         command += ["--uid", answers.server_user, "--gid", group_of(answers.server_user)]
-    return [shlex.join([*command, "imapshield", "--config", place.config])]
+    return [shlex.join([*command, "imapshield", "--config", installation.config])]
 
 
 def _client(answers: Answers, listen: Sequence[str]) -> list[str]:
@@ -72,20 +72,23 @@ def _authority(certificate: str) -> list[str]:
     return ["--cacert", certificate] if leaf.get_issuer() == leaf.get_subject() else []
 
 
-def _more(answers: Answers, place: Place) -> list[tuple[str, str]]:
+def _more(answers: Answers, installation: Installation) -> list[tuple[str, str]]:
     tool = shlex.quote(program("imapshield"))
-    path = control_path(answers, place)
+    path = control_path(answers, installation)
     control = f" --control {shlex.quote(path)}" if path else ""
     more = [
         (f"{tool} status{control}", "shows what the server does; `top`, `who` and `why` tell more"),
-        (f"{tool} passwd {shlex.quote(place.users)} NAME", "adds a user, or changes a password"),
         (
-            f"{tool} check-config --config {shlex.quote(place.config)}",
+            f"{tool} passwd {shlex.quote(installation.users)} NAME",
+            "adds a user, or changes a password",
+        ),
+        (
+            f"{tool} check-config --config {shlex.quote(installation.config)}",
             "checks the configuration after a change",
         ),
     ]
-    certificate, key = copied_certificate(answers, place)
-    if certificate != answers.certificate and not needs_hook(answers, place):
+    certificate, key = copied_certificate(answers, installation)
+    if certificate != answers.certificate and not needs_hook(answers, installation):
         assert answers.certificate is not None and certificate is not None
         pairs = [(answers.certificate, certificate)] + (
             [(answers.key, key)] if answers.key and key else []

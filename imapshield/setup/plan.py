@@ -10,7 +10,13 @@ from email.utils import formatdate, make_msgid
 from imapshield.cred.realm import MailRoot
 from imapshield.first_run import FirstRunFolder
 from imapshield.setup.answers import Answers
-from imapshield.setup.place import SYSTEM_STATE, SYSTEM_USER, Place, can_read, group_of
+from imapshield.setup.installation import (
+    SYSTEM_STATE,
+    SYSTEM_USER,
+    Installation,
+    can_read,
+    group_of,
+)
 from imapshield.setup.steps import Directory, File, Owner, Password, Step, SystemUser
 from imapshield.setup.unit_file import contrib, unit_file
 
@@ -20,44 +26,50 @@ HOST_COMMENT = "# Clients connect to "
 _HOOKS = "/etc/letsencrypt/renewal-hooks/deploy"
 
 
-def listen_of(answers: Answers, place: Place) -> tuple[str, ...]:
+def listen_of(answers: Answers, installation: Installation) -> tuple[str, ...]:
     """Return the endpoints: without a certificate on this machine only, without root above port 1024."""
     if answers.listen:
         return answers.listen
-    plain, tls = ("143", "993") if place.is_system else ("1143", "1993")
+    plain, tls = ("143", "993") if installation.is_system else ("1143", "1993")
     if answers.certificate is None:
         return (f"tcp:{plain}:interface=127.0.0.1",)
     return (f"tcp:{plain}", f"imaps:{tls}")
 
 
-def copied_certificate(answers: Answers, place: Place) -> tuple[str | None, str | None]:
+def copied_certificate(
+    answers: Answers, installation: Installation
+) -> tuple[str | None, str | None]:
     """Return where the server reads certificate and key: copies, if its user cannot read the files themselves."""
     if answers.certificate is None:
         return None, None
     if can_read(answers.server_user, [path for path in (answers.certificate, answers.key) if path]):
         return answers.certificate, answers.key
-    copies = [os.path.join(place.tls, name) for name in ("fullchain.pem", "privkey.pem")]
+    copies = [os.path.join(installation.tls, name) for name in ("fullchain.pem", "privkey.pem")]
     return copies[0], copies[1] if answers.key else None
 
 
-def make_plan(answers: Answers, place: Place) -> list[Step]:
+def make_plan(answers: Answers, installation: Installation) -> list[Step]:
     """Return the steps, in the order in which they are done."""
     user, group = answers.server_user, group_of(answers.server_user)
     server = Owner(user, group)
-    reader = Owner("root" if place.is_system else user, group)
-    steps: list[Step] = [SystemUser(SYSTEM_USER, place.state)] if user == SYSTEM_USER else []
-    folder, mode = os.path.dirname(place.config), 0o640 if place.is_system else 0o600
-    steps.append(Directory(folder, 0o750 if place.is_system else 0o700, reader))
-    steps.append(Directory(place.state, 0o700, server))
+    reader = Owner("root" if installation.is_system else user, group)
+    steps: list[Step] = [SystemUser(SYSTEM_USER, installation.state)] if user == SYSTEM_USER else []
+    folder, mode = os.path.dirname(installation.config), 0o640 if installation.is_system else 0o600
+    steps.append(Directory(folder, 0o750 if installation.is_system else 0o700, reader))
+    steps.append(Directory(installation.state, 0o700, server))
     steps += _mail(answers, server)
-    steps += _certificate(answers, place, reader)
+    steps += _certificate(answers, installation, reader)
     if answers.password is not None:
-        steps.append(Password(place.users, answers.user, answers.password, mode, reader))
-    steps.append(File(place.config, config_text(answers, place).encode(), mode, reader))
+        steps.append(Password(installation.users, answers.user, answers.password, mode, reader))
+    steps.append(
+        File(installation.config, config_text(answers, installation).encode(), mode, reader)
+    )
     if answers.start == "systemd":
-        steps.append(Directory(place.units, 0o755, reader))
-        root = Owner(reader.user, "root" if place.is_system else group)
-        steps.append(File(place.unit, unit_file(answers, place).encode(), 0o644, root))
+        steps.append(Directory(installation.units, 0o755, reader))
+        root = Owner(reader.user, "root" if installation.is_system else group)
+        steps.append(
+            File(installation.unit, unit_file(answers, installation).encode(), 0o644, root)
+        )
     return steps
 
 
@@ -92,34 +104,34 @@ def _welcome(answers: Answers) -> bytes:
     return message.as_bytes()
 
 
-def _certificate(answers: Answers, place: Place, reader: Owner) -> list[Step]:
+def _certificate(answers: Answers, installation: Installation, reader: Owner) -> list[Step]:
     """Return the steps that copy certificate and key, and let certbot do it again after each renewal."""
-    certificate, key = copied_certificate(answers, place)
+    certificate, key = copied_certificate(answers, installation)
     if certificate == answers.certificate:
         return []
-    steps: list[Step] = [Directory(place.tls, 0o750, reader)]
+    steps: list[Step] = [Directory(installation.tls, 0o750, reader)]
     for source, target in ((answers.certificate, certificate), (answers.key, key)):
         if source is not None and target is not None:
             with open(source, "rb") as file:
                 steps.append(File(target, file.read(), 0o640, reader, is_secret=True))
-    if needs_hook(answers, place):
+    if needs_hook(answers, installation):
         hook = contrib("certbot/deploy-hook").encode()
         steps.append(Directory(_HOOKS, 0o755, Owner("root", "root")))
         steps.append(File(f"{_HOOKS}/imapshield", hook, 0o755, Owner("root", "root")))
     return steps
 
 
-def needs_hook(answers: Answers, place: Place) -> bool:
+def needs_hook(answers: Answers, installation: Installation) -> bool:
     """Return whether certbot can copy a renewed certificate: its hook knows the usual directory only."""
     is_certbots = (answers.certificate or "").startswith("/etc/letsencrypt/live/")
-    return is_certbots and place.tls == "/etc/imapshield/tls"
+    return is_certbots and installation.tls == "/etc/imapshield/tls"
 
 
-def config_text(answers: Answers, place: Place) -> str:
+def config_text(answers: Answers, installation: Installation) -> str:
     """Return the configuration file: each option with the reason for it."""
-    certificate, key = copied_certificate(answers, place)
-    listen = listen_of(answers, place)
-    command = f"imapshield check-config --config {place.config}"
+    certificate, key = copied_certificate(answers, installation)
+    listen = listen_of(answers, installation)
+    command = f"imapshield check-config --config {installation.config}"
     lines = [
         "# The configuration of imapshield, written by `imapshield setup`. docs/running.rst explains all options.",
         f"# After a change, `{command}` checks it, and `imapshield reload` applies it.",
@@ -127,22 +139,22 @@ def config_text(answers: Answers, place: Place) -> str:
         f"mail-root = {_toml(answers.mail_root)}",
         *(
             "",
-            f"# Who may log in. `imapshield passwd {place.users} NAME` adds a user or changes a password.",
+            f"# Who may log in. `imapshield passwd {installation.users} NAME` adds a user or changes a password.",
         ),
-        f"auth = [{_toml('file:' + place.users)}]",
+        f"auth = [{_toml('file:' + installation.users)}]",
         *("", *_listen_lines(answers)),
         f"listen = [{', '.join(map(_toml, listen))}]",
     ]
     if certificate is not None:
         lines += [
             "",
-            *_certificate_lines(place, certificate),
+            *_certificate_lines(installation, certificate),
             f"certificate = {_toml(certificate)}",
         ]
         lines += [f"key = {_toml(key)}"] if key else []
     lines += ["", "# Bans are kept here over a restart."]
-    lines += [f"state = {_toml(os.path.join(place.state, 'guard.sqlite'))}"]
-    control = control_path(answers, place)
+    lines += [f"state = {_toml(os.path.join(installation.state, 'guard.sqlite'))}"]
+    control = control_path(answers, installation)
     if control is not None:
         lines += ["", "# `imapshield status --control FILE` asks the server here."]
         lines += [f"control = {_toml(control)}"]
@@ -155,15 +167,17 @@ def config_text(answers: Answers, place: Place) -> str:
     return "\n".join(lines) + "\n"
 
 
-def control_path(answers: Answers, place: Place) -> str | None:
+def control_path(answers: Answers, installation: Installation) -> str | None:
     """Return the control socket; None for that which all commands know.
 
     Only systemd makes /run/imapshield, and a server that root starts for another user cannot write in root's home.
     """
     usual = FirstRunFolder.from_environ(os.environ).folder
-    if place.state == usual or (place.state == SYSTEM_STATE and answers.start == "systemd"):
+    if installation.state == usual or (
+        installation.state == SYSTEM_STATE and answers.start == "systemd"
+    ):
         return None
-    return os.path.join(place.state, "control")
+    return os.path.join(installation.state, "control")
 
 
 def _mail_lines(answers: Answers) -> Sequence[str]:
@@ -188,8 +202,8 @@ def _listen_lines(answers: Answers) -> Sequence[str]:
     ]
 
 
-def _certificate_lines(place: Place, certificate: str) -> Sequence[str]:
-    is_copy = certificate.startswith(os.path.join(place.tls, ""))
+def _certificate_lines(installation: Installation, certificate: str) -> Sequence[str]:
+    is_copy = certificate.startswith(os.path.join(installation.tls, ""))
     what = (
         "A copy that the user of the server can read"
         if is_copy

@@ -17,8 +17,14 @@ from imapshield.config import ConfigError, load_settings, read_toml
 from imapshield.cred import users
 from imapshield.setup import answers as checks
 from imapshield.setup.answers import Answers, WrongAnswer
+from imapshield.setup.installation import (
+    SYSTEM_USER,
+    Installation,
+    program,
+    server_user,
+    unusable_program,
+)
 from imapshield.setup.next_steps import next_steps
-from imapshield.setup.place import SYSTEM_USER, Place, program, server_user, unusable_program
 from imapshield.setup.plan import HOST_COMMENT, make_plan
 from imapshield.setup.steps import Password, Step, StepError, stored_hash, undone_on_error
 from imapshield.user_commands import CommandError
@@ -34,11 +40,11 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(
             "standard input is not a terminal; use --yes, with options for the answers (see --help)"
         )
-    place = Place.from_environ(os.environ, options.config, options.data)
+    installation = Installation.from_environ(os.environ, options.config, options.data)
     try:
         with _signals_interrupt():
-            answers = _Questions(options, place).ask()
-            steps = [step for step in make_plan(answers, place) if step.describe()]
+            answers = _Questions(options, installation).ask()
+            steps = [step for step in make_plan(answers, installation) if step.describe()]
             if options.dry_run:
                 _show(steps)
                 return 0
@@ -53,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(f"{error.filename}: {error.strerror}; nothing was changed") from None
     print("\nDone:" if done else "\nNothing is to be changed.")
     print("".join(f"    {text}\n" for text in done), end="")
-    return _report(answers, place)
+    return _report(answers, installation)
 
 
 @contextmanager
@@ -71,22 +77,22 @@ def _signals_interrupt() -> Iterator[None]:
 class _Questions:
     """Asks what no option answers. A wrong answer is asked for again; a wrong option ends the command."""
 
-    def __init__(self, options: argparse.Namespace, place: Place) -> None:
-        self._options, self._place = options, place
-        self._old = _old_options(place)
+    def __init__(self, options: argparse.Namespace, installation: Installation) -> None:
+        self._options, self._installation = options, installation
+        self._old = _old_options(installation)
 
     def ask(self) -> Answers:
         """Return all answers."""
-        options, place, old = self._options, self._place, self._old
+        options, installation, old = self._options, self._installation, self._old
         if not options.yes:
             print(
-                f"Five questions; Enter accepts what is in brackets. Then {place.config} is written.\n"
+                f"Five questions; Enter accepts what is in brackets. Then {installation.config} is written.\n"
             )
         mail_root = self._answer(
             "mail_root",
             "1/5 Where is the mail, or where shall it be? A directory with a Maildir for each user, or a path such as\n"
             "    /home/{user}/Maildir",
-            old.get("mail-root", place.mail),
+            old.get("mail-root", installation.mail),
             checks.mail_root,
         )
         host = self._answer(
@@ -163,7 +169,10 @@ class _Questions:
 
     def _password(self, user: str) -> bytes | None:
         """Return the password of the first user; None if the user is in the password file and none is given."""
-        path, exists = self._options.password_file, stored_hash(self._place.users, user) is not None
+        path, exists = (
+            self._options.password_file,
+            stored_hash(self._installation.users, user) is not None,
+        )
         if path is not None:
             return checks.password(checks.read_password(path), user)
         if exists:
@@ -187,11 +196,11 @@ class _Questions:
     def _server_user(self, mail_root: str) -> str:
         """Return the user of the server, who must be able to run it."""
         given = self._options.server_user
-        if not self._place.is_system:
+        if not self._installation.is_system:
             if given is not None:
                 raise WrongAnswer("--server-user: only root can choose it; use sudo, or omit it")
-            return server_user(self._place, mail_root)
-        name = given or server_user(self._place, mail_root)
+            return server_user(self._installation, mail_root)
+        name = given or server_user(self._installation, mail_root)
         if given not in (None, SYSTEM_USER):
             try:
                 pwd.getpwnam(given)
@@ -211,18 +220,18 @@ class _Questions:
         return "root"
 
 
-def _old_options(place: Place) -> dict[str, Any]:
+def _old_options(installation: Installation) -> dict[str, Any]:
     """Return what the present configuration and password file say, as defaults of the questions."""
     try:
-        old = read_toml(place.config)
-        with open(place.config, encoding="utf-8") as file:
+        old = read_toml(installation.config)
+        with open(installation.config, encoding="utf-8") as file:
             lines = [line for line in file if line.startswith(HOST_COMMENT)]
     except (ConfigError, OSError):
         return {}
     if lines:
         old["host"] = lines[0].removeprefix(HOST_COMMENT).strip().rstrip(".")
     try:
-        with open(place.users, "rb") as file:
+        with open(installation.users, "rb") as file:
             old["user"] = next(iter(users.parse(file.read())[0]), "")
     except OSError:
         pass
@@ -274,16 +283,16 @@ def _without_conflicts(steps: Sequence[Step], options: argparse.Namespace) -> li
     return kept
 
 
-def _report(answers: Answers, place: Place) -> int:
+def _report(answers: Answers, installation: Installation) -> int:
     """Check the configuration, and print what to do next."""
-    print(f"\nThe check of {place.config}:")
-    uid = [] if not place.is_system else ["--uid", answers.server_user]
-    status = check_command.run(["--config", place.config, *uid])
+    print(f"\nThe check of {installation.config}:")
+    uid = [] if not installation.is_system else ["--uid", answers.server_user]
+    status = check_command.run(["--config", installation.config, *uid])
     if status == 2:
         command = shlex.join(
-            [program("imapshield"), "check-config", "--config", place.config, *uid]
+            [program("imapshield"), "check-config", "--config", installation.config, *uid]
         )
         print(f"imapshield: correct the errors above, then: {command}", file=sys.stderr)
         return 1
-    print("\n" + next_steps(answers, place, load_settings({}, place.config).listen))
+    print("\n" + next_steps(answers, installation, load_settings({}, installation.config).listen))
     return 0

@@ -4,7 +4,7 @@ import os
 
 from imapshield.cred.realm import MailRoot
 from imapshield.setup.answers import Answers
-from imapshield.setup.place import SYSTEM_STATE, Place, group_of, program
+from imapshield.setup.installation import SYSTEM_STATE, Installation, group_of, program
 
 _HOMES = "/home", "/root", "/run/user"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -44,7 +44,7 @@ def contrib(name: str) -> str:
     raise FileNotFoundError(name)
 
 
-def unit_file(answers: Answers, place: Place) -> str:
+def unit_file(answers: Answers, installation: Installation) -> str:
     """Return the unit for these answers."""
     command = [
         program("twistd"),
@@ -52,10 +52,10 @@ def unit_file(answers: Answers, place: Place) -> str:
         "--pidfile=",
         "imapshield",
         "--config",
-        place.config,
+        installation.config,
     ]
     start = f"ExecStart={' '.join(map(_quoted, command))}"
-    if not place.is_system:
+    if not installation.is_system:
         return _OWN.format(start=start)
     base = MailRoot(answers.mail_root).base
     is_root = answers.server_user == "root"
@@ -69,7 +69,9 @@ def unit_file(answers: Answers, place: Place) -> str:
                 f"{name}={answers.server_user if name == 'User' else group_of(answers.server_user)}"
             )
         elif name == "ReadWritePaths":
-            paths = [path for path in (place.state, base) if not _is_below(path, SYSTEM_STATE)]
+            paths = [
+                path for path in (installation.state, base) if not _is_below(path, SYSTEM_STATE)
+            ]
             lines += [f"ReadWritePaths={' '.join(map(_quoted, paths))}"] if paths else []
         elif name == "ProtectHome" and any(_is_below(base, home) for home in _HOMES):
             lines.append("ProtectHome=no")

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield import cli
 from imapshield.cred import passwords
 from imapshield.setup import setup_command
-from imapshield.setup.place import Place
+from imapshield.setup.installation import Installation
 from tests.certificates import self_signed
 
 PASSWORD = "correct horse"  # noqa: S105, of a test
@@ -33,9 +33,11 @@ class SetupCase(SynchronousTestCase):
         os.mkdir(self.folder)
         self.config, self.users = self.path("etc/config.toml"), self.path("etc/users")
         self.unit = self.path("units/imapshield.service")
-        self.place = Place(self.is_system, self.config, self.path("state"), self.path("units"))
-        places = mock.Mock(from_environ=lambda *_: self.place)
-        self.patch(setup_command, "Place", places)
+        self.installation = Installation(
+            self.is_system, self.config, self.path("state"), self.path("units")
+        )
+        replacement = mock.Mock(from_environ=lambda *_: self.installation)
+        self.patch(setup_command, "Installation", replacement)
         self.patch(setup_command, "unusable_program", lambda _: "")
         self.patch(setup_command, "_own_host", lambda: "localhost")
         self.patch(setup_command, "_own_user", lambda: "alice")

@@ -12,8 +12,8 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.config import load_settings
-from imapshield.setup import place, plan, setup_command, steps
-from imapshield.setup.place import SYSTEM_USER, Place
+from imapshield.setup import installation, plan, setup_command, steps
+from imapshield.setup.installation import SYSTEM_USER, Installation
 from imapshield.setup.steps import Directory, Owner, StepError, SystemUser
 from imapshield.setup.unit_file import contrib
 from tests.setup.setup_case import ME, SetupCase
@@ -38,7 +38,9 @@ class SystemTests(SetupCase):
 
     def test_unit_of_a_new_user(self) -> None:
         """The usual server is the user imapshield, who is created, with the rights of the unit in contrib."""
-        self.place = Place(True, self.config, "/var/lib/imapshield", self.path("units"))
+        self.installation = Installation(
+            True, self.config, "/var/lib/imapshield", self.path("units")
+        )
         arguments = "--yes", "--dry-run", "--start", "systemd", "--mail-root", self.path("mail")
         with mock.patch.object(pwd, "getpwnam", side_effect=KeyError):
             out = self.run_setup(*arguments)[1]
@@ -101,9 +103,9 @@ class SystemTests(SetupCase):
     def test_certificate_of_certbot(self) -> None:
         """Certbot's hook copies a renewed certificate, if it is to be where the hook puts it."""
         answers = mock.Mock(certificate="/etc/letsencrypt/live/x/fullchain.pem")
-        usual = Place(True, "/etc/imapshield/config.toml", "/var/lib/imapshield", "/units")
+        usual = Installation(True, "/etc/imapshield/config.toml", "/var/lib/imapshield", "/units")
         self.assertTrue(plan.needs_hook(answers, usual))
-        self.assertFalse(plan.needs_hook(answers, self.place))
+        self.assertFalse(plan.needs_hook(answers, self.installation))
         self.patch(plan, "can_read", lambda *_: False)
         self.patch(plan, "needs_hook", lambda *_: True)
         self.patch(plan, "_HOOKS", self.path("hooks"))
@@ -126,23 +128,27 @@ class SystemTests(SetupCase):
         self.assertIn("no such user; create it first", err)
 
 
-class PlaceTests(SynchronousTestCase):
+class InstallationTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = os.path.abspath(self.mktemp())
         os.makedirs(f"{self.folder}/mail")
-        self.place = Place(True, "/etc/imapshield/config.toml", "/var/lib/imapshield", "/units")
+        self.installation = Installation(
+            True, "/etc/imapshield/config.toml", "/var/lib/imapshield", "/units"
+        )
 
     def test_paths(self) -> None:
         """Root writes to /etc, /var/lib and systemd's directory, and others to their home directory."""
         environ = {"XDG_CONFIG_HOME": "/home/a/c", "XDG_DATA_HOME": "/home/a/d"}
         with mock.patch("os.geteuid", return_value=0):
-            found = Place.from_environ(environ, None, None)
+            found = Installation.from_environ(environ, None, None)
         self.assertTrue(found.is_system)
-        self.assertEqual((found.config, found.state), (self.place.config, self.place.state))
+        self.assertEqual(
+            (found.config, found.state), (self.installation.config, self.installation.state)
+        )
         self.assertEqual(found.unit, "/etc/systemd/system/imapshield.service")
         with mock.patch("os.geteuid", return_value=1000):
-            found = Place.from_environ(environ, None, None)
-            other = Place.from_environ({}, "/x/config.toml", "/y")
+            found = Installation.from_environ(environ, None, None)
+            other = Installation.from_environ({}, "/x/config.toml", "/y")
         self.assertFalse(found.is_system)
         self.assertEqual(found.config, "/home/a/c/imapshield/config.toml")
         self.assertEqual(found.mail, "/home/a/d/imapshield/mail")
@@ -159,26 +165,28 @@ class PlaceTests(SynchronousTestCase):
                 mock.patch("os.stat", return_value=status),
                 mock.patch("os.path.isdir", os.path.exists),
             ):
-                return place.server_user(self.place, mail_root)
+                return installation.server_user(self.installation, mail_root)
 
-        self.assertEqual(place.server_user(self.place, "/no/such/{user}"), SYSTEM_USER)
+        self.assertEqual(
+            installation.server_user(self.installation, "/no/such/{user}"), SYSTEM_USER
+        )
         self.assertEqual(user_of(0), SYSTEM_USER)
         self.assertEqual(user_of(8), pwd.getpwuid(8).pw_name)
         self.assertEqual(user_of(4_000_000), "root")
         os.mkdir(f"{mail}/alice")
         self.assertEqual(user_of(0), "root")
-        own = Place(False, "/c", "/s", "/u")
-        self.assertEqual(place.server_user(own, mail), ME)
+        own = Installation(False, "/c", "/s", "/u")
+        self.assertEqual(installation.server_user(own, mail), ME)
 
     def test_rights_of_users(self) -> None:
         """A user who does not exist yet has the rights of nobody, and a group of the same name."""
-        self.assertEqual(place.acting_as("no-such-user").uid, 65534)
-        self.assertEqual(place.group_of("no-such-user"), "no-such-user")
-        self.assertTrue(place.can_read(ME, ["/etc/passwd"]))
-        self.assertFalse(place.can_read(ME, ["/no/such"]))
-        self.assertEqual(place.unusable_program(ME), "")
+        self.assertEqual(installation.acting_as("no-such-user").uid, 65534)
+        self.assertEqual(installation.group_of("no-such-user"), "no-such-user")
+        self.assertTrue(installation.can_read(ME, ["/etc/passwd"]))
+        self.assertFalse(installation.can_read(ME, ["/no/such"]))
+        self.assertEqual(installation.unusable_program(ME), "")
         with mock.patch("os.access", return_value=False):
-            self.assertEqual(place.unusable_program(ME), place.program("twistd"))
+            self.assertEqual(installation.unusable_program(ME), installation.program("twistd"))
 
 
 class StepTests(SynchronousTestCase):

@@ -23,7 +23,7 @@ _NOBODY = 65534
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Installation:
     """The paths of one installation.
 
     Attributes:
@@ -85,13 +85,13 @@ def program(name: str) -> str:
     return beside if os.path.exists(beside) else os.path.join(sys.prefix, "bin", name)
 
 
-def server_user(place: Place, mail_root: str) -> str:
+def server_user(installation: Installation, mail_root: str) -> str:
     """Return the user that a server for this mail should have.
 
     It is the owner of the directory above all Maildirs. If that is root, and there is something in it, as in /home, the
     Maildirs belong to their users, and only root can serve them all. ``imapshield`` serves new directories.
     """
-    if not place.is_system:
+    if not installation.is_system:
         return pwd.getpwuid(os.geteuid()).pw_name
     base = MailRoot(mail_root).base
     if not os.path.isdir(base):
