@@ -1,7 +1,8 @@
 """Who may log in to the status page: the users of a password file, or who has a token of this process.
 
 `Attempts` looks at no password of an address that has sent too many wrong ones, not even whether it is known to be
-right: otherwise nothing would limit guesses.
+right: otherwise nothing would limit guesses. If all addresses together have sent too many, those that have logged in
+before have a share of their own, and others get in with a token, or with a password that was right a short time ago.
 """
 
 import hmac
@@ -42,6 +43,9 @@ class WebLogin(Protocol):
         Raises:
             Unavailable: that cannot be decided now.
         """
+
+    def is_cached(self, user: str, password: str) -> bool:
+        """Return whether the password is known to be right, without a check."""
 
     def may_stay(self, user: str) -> bool:
         """Return whether somebody who has logged in may go on."""
@@ -89,9 +93,20 @@ class Attempts:
                 "This address is banned because of wrong passwords. On the server: imapshield unban"
             )
             return Refusal(403, f"{text} {address}")
-        wait = ceil(self._rate.take(address, self._now()))
+        now = self._now()
+        wait = self._rate.take(address, now)
+        if not wait:
+            wait = self._rate.take_check(address, now)
+            # The attempt stays counted for the address: this limits how often it may guess what is cached.
+            if wait and self._rate.take_cached(now) and self._login.is_cached(user, password):
+                self._rate.succeeded(address, now)
+                return None
         if wait:
-            return Refusal(429, f"Too many attempts. Wait {wait} seconds.", wait)
+            seconds = ceil(wait)
+            return Refusal(429, f"Too many attempts. Wait {seconds} seconds.", seconds)
+        return await self._check(address, user, password)
+
+    async def _check(self, address: str, user: str, password: str) -> Refusal | None:
         try:
             is_right = await self._login.check(user, password)
         except Unavailable:
@@ -101,7 +116,8 @@ class Attempts:
             self._reports.failed(address, user, password)
             text = "Wrong token." if self._login.by_token else "Wrong name or password."
             return Refusal(401, text)
-        self._rate.give_back(address, self._now())
+        self._rate.give_check_back(address, self._now())
+        self._rate.succeeded(address, self._now())
         return None
 
 
@@ -128,14 +144,17 @@ class FileLogin:
 
     async def check(self, user: str, password: str) -> bool:
         """Return whether the user has this password; it is verified in a thread."""
-        given = UsernamePassword(user.encode(errors="replace"), password.encode(errors="replace"))
         try:
-            await self._checker.requestAvatarId(given)
+            await self._checker.requestAvatarId(_credentials(user, password))
         except UnauthorizedLogin:
             return False
         except LoginFailed:
             raise Unavailable from None
         return True
+
+    def is_cached(self, user: str, password: str) -> bool:
+        """Return whether the user had this password a short time ago, and the file has not changed since."""
+        return self._checker.is_cached(_credentials(user, password))
 
     def may_stay(self, user: str) -> bool:
         """Return whether the file had this user when it was read last, which is done now and then."""
@@ -161,7 +180,11 @@ class TokenLogin:
     def __init__(self) -> None:
         self.token = secrets.token_urlsafe(24)
 
-    async def check(self, user: str, password: str) -> bool:  # noqa: ARG002
+    async def check(self, user: str, password: str) -> bool:
+        """Return whether the password is the token."""
+        return self.is_cached(user, password)
+
+    def is_cached(self, user: str, password: str) -> bool:  # noqa: ARG002
         """Return whether the password is the token."""
         return hmac.compare_digest(password.encode(errors="replace"), self.token.encode())
 
@@ -171,3 +194,7 @@ class TokenLogin:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+def _credentials(user: str, password: str) -> UsernamePassword:
+    return UsernamePassword(user.encode(errors="replace"), password.encode(errors="replace"))

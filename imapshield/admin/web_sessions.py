@@ -5,15 +5,19 @@ Rules
 * A session ends `IDLE_SECONDS` after its last request, and `MAX_SECONDS` after its login in any case.
 * A form is accepted only with a token that belongs to the cookie of the request. Another site can neither read nor
   guess it, because it is a MAC of the cookie with a key of this process.
-* Login attempts have a rate for each address, and one for all together, because a password check costs 0.1 s.
+* Login attempts have a rate for each address, and one for all together, because a password check costs 0.1 s. Of that,
+  one wide network has at most half, so that somebody with all its addresses leaves something to the others. Addresses
+  from which somebody has logged in have as much again for themselves.
 """
 
 import hashlib
 import hmac
 import secrets
+from collections.abc import Hashable
 from dataclasses import dataclass
 
-from imapshield.guard.networks import Network, networks_of
+from imapshield.guard.bounded_table import BoundedTable
+from imapshield.guard.networks import networks_of
 from imapshield.guard.rates import RateTable
 
 IDLE_SECONDS = 1800.0
@@ -29,10 +33,17 @@ ATTEMPTS_PER_SECOND, ATTEMPTS = 0.1, 5
 """Login attempts of one address (IPv6: one /64): a few at once, and then one in ten seconds."""
 
 ALL_ATTEMPTS_PER_SECOND, ALL_ATTEMPTS = 1.0, 20
-"""The same for all addresses together."""
+"""The same for all addresses together, once for those that have logged in and once for the others, of which an IPv4 /21
+or an IPv6 /32 has half."""
+
+CACHED_ATTEMPTS_PER_SECOND, CACHED_ATTEMPTS = 10.0, 200
+"""Further attempts that are compared with tokens and with passwords that were right lately, which costs no check."""
 
 MAX_ADDRESSES = 1000
-"""Addresses whose attempts are counted."""
+"""Addresses, and wide networks, whose attempts are counted."""
+
+MAX_KNOWN_ADDRESSES = 100
+"""Addresses that are remembered because somebody has logged in; one more replaces the one that did so first."""
 
 
 @dataclass(slots=True)
@@ -96,26 +107,51 @@ class WebSessions:
 
 
 class LoginRate:
-    """How often somebody may try to log in."""
+    """How often somebody may try to log in. An attempt needs `take`, and then `take_check` or `take_cached`."""
 
     def __init__(self) -> None:
         self._each = RateTable(ATTEMPTS_PER_SECOND, ATTEMPTS, MAX_ADDRESSES)
-        self._all = RateTable(ALL_ATTEMPTS_PER_SECOND, ALL_ATTEMPTS, 1)
+        self._wide = RateTable(ALL_ATTEMPTS_PER_SECOND / 2, ALL_ATTEMPTS / 2, MAX_ADDRESSES)
+        self._all = RateTable(ALL_ATTEMPTS_PER_SECOND, ALL_ATTEMPTS, 2)
+        self._cached = RateTable(CACHED_ATTEMPTS_PER_SECOND, CACHED_ATTEMPTS, 1)
+        self._known: BoundedTable[Hashable, float] = BoundedTable(MAX_KNOWN_ADDRESSES, float)
 
     def take(self, address: str, now: float) -> float:
-        """Count an attempt; returns 0.0 if it may be made, otherwise the seconds to wait."""
-        networks = networks_of(address)
-        key: Network | str = networks[0] if networks else ""
-        wait = self._each.take(key, now)
+        """Count an attempt of an address; returns 0.0 if it may be made, otherwise the seconds to wait."""
+        return self._each.take(_ends(address)[0], now)
+
+    def take_check(self, address: str, now: float) -> float:
+        """Count an attempt among those of all; returns 0.0 if a password may be checked, or the seconds to wait."""
+        own, wide = _ends(address)
+        is_known = self._known.get(own) is not None
+        wait = 0.0 if is_known else self._wide.take(wide, now)
         if wait:
             return wait
-        wait = self._all.take("", now)
-        if wait:
-            self._each.give_back(key, now)
+        wait = self._all.take(is_known, now)
+        if wait and not is_known:
+            self._wide.give_back(wide, now)
         return wait
 
-    def give_back(self, address: str, now: float) -> None:
-        """Undo a `take` that has returned 0.0: the password was right."""
-        networks = networks_of(address)
-        self._each.give_back(networks[0] if networks else "", now)
-        self._all.give_back("", now)
+    def take_cached(self, now: float) -> bool:
+        """Return whether an attempt that has no check may be compared with what is known to be right."""
+        return self._cached.take("", now) == 0
+
+    def give_check_back(self, address: str, now: float) -> None:
+        """Undo a `take_check` that has returned 0.0, because the password was right."""
+        own, wide = _ends(address)
+        is_known = self._known.get(own) is not None
+        self._all.give_back(is_known, now)
+        if not is_known:
+            self._wide.give_back(wide, now)
+
+    def succeeded(self, address: str, now: float) -> None:
+        """Undo the `take` of an attempt, because the password was right, and remember the address."""
+        own, _ = _ends(address)
+        self._each.give_back(own, now)
+        self._known.put(own, now)
+
+
+def _ends(address: str) -> tuple[Hashable, Hashable]:
+    """Return what stands for an address, and the widest of its networks."""
+    networks = networks_of(address) or ("",)
+    return networks[0], networks[-1]

@@ -8,7 +8,7 @@ from typing import Any
 from imapshield import events
 from imapshield.admin.metrics import MAX_SERIES
 from imapshield.admin.monitor import MAX_DELAY, STATE_SECONDS
-from imapshield.admin.web_sessions import ATTEMPTS, IDLE_SECONDS
+from imapshield.admin.web_sessions import ALL_ATTEMPTS, ATTEMPTS, CACHED_ATTEMPTS, IDLE_SECONDS
 from imapshield.limits import Limits
 from imapshield.observe.chart_history import SAMPLE_SECONDS
 from imapshield.observe.talker_history import POINT_SECONDS
@@ -104,6 +104,54 @@ class LoginTests(WebCase):
         self.cookie = ""
         self.clock.advance(int(reply.headers["retry-after"]))
         self.assertEqual(self.log_in().status, 303)
+
+    strangers = 0
+
+    def flood(self, attempts: int = 2 * ALL_ATTEMPTS) -> None:
+        """Send wrong passwords, each from another network."""
+        for _ in range(attempts):
+            self.strangers += 1
+            peer = f"2001:{self.strangers:x}::1"
+            self.request("GET", "/metrics", peer=peer, authorization=basic("x"))
+
+    def test_flood_of_attempts_leaves_a_share_to_known_addresses(self) -> None:
+        """While strangers use up the attempts of all, Prometheus goes on, and an operator who was here can log in."""
+        self.assertEqual(self.log_in().status, 303)
+        self.cookie = ""
+        self.flood()
+        for _ in range(10):
+            self.clock.advance(1)
+            self.flood(1)
+            reply = self.request("GET", "/metrics", authorization=basic("secret"))
+            self.assertEqual(reply.status, 200)
+        self.assertEqual(self.log_in().status, 303)
+        self.cookie = ""
+        self.assertEqual(self.log_in(peer="192.0.2.2").status, 429)
+
+    def test_flood_of_one_network_leaves_half_to_others(self) -> None:
+        """Somebody with all addresses of a network does not keep an operator away who was never here."""
+        for number in range(300):
+            self.clock.advance(1)
+            peer = f"2001:db8:{number:x}::1"
+            self.request("GET", "/metrics", peer=peer, authorization=basic("x"))
+        self.assertEqual(self.log_in(peer="192.0.2.2").status, 303)
+
+    def test_flood_lets_passwords_in_that_are_known_to_be_right(self) -> None:
+        """A cached password needs no check, so it is accepted from a new address, but an address has few guesses."""
+        self.flood()
+        checks, self.login.cached = self.login.checks, "secret"
+        self.assertEqual(self.log_in(peer="192.0.2.2").status, 303)
+        self.assertEqual(self.login.checks, checks)
+        self.cookie = ""
+        for _ in range(ATTEMPTS):
+            self.assertEqual(self.log_in("x", peer="192.0.2.3").status, 429)
+        self.assertEqual(self.log_in(peer="192.0.2.3").status, 429)
+
+    def test_guesses_of_cached_passwords_are_limited(self) -> None:
+        """All addresses together have so many comparisons with what is cached, and no more."""
+        self.login.cached = "secret"
+        self.flood(2 * ALL_ATTEMPTS + CACHED_ATTEMPTS)
+        self.assertEqual(self.log_in(peer="192.0.2.2").status, 429)
 
     def failures(self) -> list[events.LoginFailed]:
         """Return what was reported of failed logins."""

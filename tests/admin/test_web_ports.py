@@ -153,6 +153,7 @@ class FileLoginTests(TestCase):
         ):
             found = yield Deferred.fromCoroutine(login.check(user, password))
             self.assertEqual(found, is_right)
+            self.assertEqual(login.is_cached(user, password), is_right)
         self.assertTrue(login.may_stay("ops"))
         users.remove(path, "ops")
         looks.pop()()

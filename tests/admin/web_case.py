@@ -20,11 +20,12 @@ from imapshield.testing.in_process import Server
 
 
 class FakeLogin:
-    """Accepts the password "secret"."""
+    """Accepts the password "secret", and knows it without a check if `cached` is that."""
 
     by_token = False
     checks = 0
     is_available = True
+    cached = ""
 
     def __init__(self) -> None:
         self.removed: set[str] = set()
@@ -37,6 +38,9 @@ class FakeLogin:
         if not self.is_available:
             raise Unavailable
         return password == "secret"
+
+    def is_cached(self, user: str, password: str) -> bool:
+        return password == self.cached
 
 
 class Transport(StringTransport):
