@@ -2,7 +2,7 @@
 
 Rules
 -----
-* Files are looked at in a thread, every `RELOAD_SECONDS` and on request, never because a client connects.
+* Files are read in a thread, every `RELOAD_SECONDS` and on request, never because a client connects.
 * A handshake uses the certificates that were read last. Connections that exist keep theirs.
 * Files that cannot be used, such as a new key beside an old certificate, change nothing. The log has one line about
   them, if they stay so for longer than a program needs to write both.
@@ -29,7 +29,7 @@ from imapshield.credentials import credential_path
 from imapshield.tls import Certificate, apply_policy, load_directory, load_file, pem_files
 
 RELOAD_SECONDS = 1.0
-"""Seconds between two looks at the files of certificates. A look is a few system calls in a thread."""
+"""Seconds after which the files of certificates are checked again. A check is a few system calls in a thread."""
 
 EXPIRY_DAYS = 14
 """Days before the end of a certificate from which on the log warns. certbot renews 30 days before."""
@@ -38,7 +38,7 @@ WARN_SECONDS = 86400.0
 """Seconds between two warnings."""
 
 SETTLED_SECONDS = 0.1
-"""A file that has changed less than this before it was looked at may change again without a new time."""
+"""A file that has changed less than this before it was checked may change again without a new time."""
 
 _log = Logger(namespace="imapshield")
 
@@ -104,8 +104,8 @@ class DirectoryFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """What a look at `files` has found: a problem, or certificates. Neither if they are as before."""
+class _Reading:
+    """What `files` contain: a problem, or certificates. Neither if they are as before."""
 
     files: PairFiles | DirectoryFiles
     stamps: object = None
@@ -149,35 +149,35 @@ class CertificateSource:
         context = self.certificates[0].context if self.certificates else _no_certificate()
         return SSL.Connection(context, None)
 
-    def look(self) -> _Look:
-        """Look at the files, and read them if they have changed. Runs in a thread, and raises nothing."""
+    def read(self) -> _Reading:
+        """Read the files if they have changed. Runs in a thread, and raises nothing."""
         files, stamps = self.files, None
         try:
             paths = files.paths()
             stamps = _stamps(paths)
             if stamps is not None and stamps == self._stamps:
-                return _Look(files)
-            return _Look(files, stamps, certificates=files.load(paths))
+                return _Reading(files)
+            return _Reading(files, stamps, certificates=files.load(paths))
         except ConfigError as error:
-            return _Look(files, stamps, str(error))
+            return _Reading(files, stamps, str(error))
         except Exception as error:  # whatever OpenSSL says of a file that is being written
-            return _Look(files, stamps, f"{self._name}: cannot be used ({error})")
+            return _Reading(files, stamps, f"{self._name}: cannot be used ({error})")
 
-    def finish(self, look: _Look, *, insist: bool) -> str:
-        """Use what a look has found. Returns a problem that is to be reported; "" if there is none.
+    def use(self, reading: _Reading, *, insist: bool) -> str:
+        """Use what was read. Returns a problem that is to be reported; "" if there is none.
 
         Args:
-            look: the look.
-            insist: report a problem at once, and again. Otherwise one that stays is reported with the second look.
+            reading: what `read` has returned.
+            insist: report a problem at once, and again. Otherwise one that stays is reported the second time.
         """
-        if look.files is not self.files:
+        if reading.files is not self.files:
             return ""
-        failed = (look.problem, look.stamps) if look.problem else None
+        failed = (reading.problem, reading.stamps) if reading.problem else None
         was_seen, self._failed = failed == self._failed, failed
-        if look.certificates:
-            was_same = _digests(look.certificates) == _digests(self.certificates)
-            self._use(look.certificates)
-            self._stamps = look.stamps
+        if reading.certificates:
+            was_same = _digests(reading.certificates) == _digests(self.certificates)
+            self._use(reading.certificates)
+            self._stamps = reading.stamps
             if not was_same:
                 _log.info(
                     "{what}: renewed, valid until {until}", what=self._name, until=self._until()
@@ -186,8 +186,8 @@ class CertificateSource:
             self._reported = None
         elif insist or (was_seen and failed != self._reported):
             self._reported = failed
-            _log.warn("{problem}; the earlier certificate stays in use", problem=look.problem)
-            return look.problem
+            _log.warn("{problem}; the earlier certificate stays in use", problem=reading.problem)
+            return reading.problem
         return ""
 
     @property
@@ -267,12 +267,12 @@ class Certificates:
         self._sources: list[CertificateSource] = []
         self._clock, self._run_in_thread, self._now = clock, run_in_thread, now
         self._lock = DeferredLock()
-        self._loop = LoopingCall(self._look_and_warn)
+        self._loop = LoopingCall(self._check)
         self._loop.clock = clock
         self._warned: dict[str, tuple[float, datetime]] = {}  # option → when, and of which end
 
     def add(self, files: PairFiles | DirectoryFiles) -> CertificateSource:
-        """Return a new source, which is looked after.
+        """Return a new source, whose files are checked.
 
         Raises:
             ConfigError: its certificates cannot be used.
@@ -298,7 +298,7 @@ class Certificates:
         self.warn_of_expiry()
 
     def start(self) -> None:
-        """Look at the files from now on."""
+        """Check the files from now on."""
         if self._sources and not self._loop.running:
             self._loop.start(RELOAD_SECONDS, now=False)
 
@@ -319,25 +319,30 @@ class Certificates:
         return sorted(path for path in found if not os.access(path, os.R_OK, effective_ids=True))
 
     def stop(self) -> None:
-        """Look at the files no longer."""
+        """Check the files no longer."""
         if self._loop.running:
             self._loop.stop()
 
-    def look(self, *, insist: bool = True) -> Deferred[list[str]]:
+    def reload(self, *, insist: bool = True) -> Deferred[list[str]]:
         """Use renewed certificates. Fires with the problems; without `insist` only those that are new and stay."""
-        return self._lock.run(lambda: Deferred.fromCoroutine(self._look(insist)))
+        return self._lock.run(lambda: Deferred.fromCoroutine(self._reload(self._sources, insist)))
 
-    async def _look(self, insist: bool) -> list[str]:
+    async def reload_one(self, source: CertificateSource) -> str:
+        """Use the renewed certificate of one source. Returns its problem; "" if there is none."""
+        reading = self._lock.run(lambda: Deferred.fromCoroutine(self._reload([source], True)))
+        return "; ".join(await reading)
+
+    async def _reload(self, sources: Iterable[CertificateSource], insist: bool) -> list[str]:
         problems = []
-        for source in self._sources:
-            problem = source.finish(await self._run_in_thread(source.look), insist=insist)
+        for source in sources:
+            problem = source.use(await self._run_in_thread(source.read), insist=insist)
             problems += [problem] if problem else []
         self.warn_of_expiry()
         return problems
 
-    def _look_and_warn(self) -> Deferred[Any]:
-        looking = self.look(insist=False)
-        return looking.addErrback(lambda failure: _log.failure("certificates", failure))
+    def _check(self) -> Deferred[Any]:
+        reloading = self.reload(insist=False)
+        return reloading.addErrback(lambda failure: _log.failure("certificates", failure))
 
     def warn_of_expiry(self) -> None:
         """Log which certificates have expired or will soon, each once a day."""

@@ -127,18 +127,18 @@ class PairTests(CertificateCase):
             os.rename(self.paths[0] + ".away", self.paths[0])
             self.assertEqual(self.pass_time(looks=3), [])
 
-    def test_look_on_request(self) -> None:
-        """A look on request uses renewed files at once, and reports a problem each time."""
+    def test_reload_on_request(self) -> None:
+        """A reload on request uses renewed files at once, and reports a problem each time."""
         self.write("key.pem", b"")
         for _ in range(2):
             with capturedLogs() as logged:
-                (problem,) = self.successResultOf(self.certificates.look())
+                (problem,) = self.successResultOf(self.certificates.reload())
             self.assertIn("contains no PEM private key", problem)
             self.assertEqual(len(logged), 1)
         certificate, key = self_signed()
         self.write("key.pem", key)
         self.write("cert.pem", certificate)
-        self.assertEqual(self.successResultOf(self.certificates.look()), [])
+        self.assertEqual(self.successResultOf(self.certificates.reload()), [])
         self.assertTrue(self.gets(self.source, certificate))
 
     def test_open_connections_keep_their_certificate(self) -> None:
@@ -156,11 +156,11 @@ class PairTests(CertificateCase):
         times = os.stat(self.paths[0]).st_mtime_ns
         self.write("cert.pem", self_signed()[0])
         os.utime(self.paths[0], ns=(times, times))
-        self.certificates.look()
+        self.certificates.reload()
         both = self_signed()
         self.write("key.pem", both[1])
         self.write("cert.pem", both[0])
-        self.certificates.look()
+        self.certificates.reload()
         self.assertTrue(self.gets(self.source, both[0]))
         self.assertGreater(SETTLED_SECONDS, 0.02)  # ticks of a kernel with 50 Hz
 
@@ -175,8 +175,8 @@ class PairTests(CertificateCase):
         (line,) = self.pass_time(looks=5)
         self.assertRegex(line, r"^--certificate .*: cannot be used \(.*strange.*\); the earlier")
 
-    def test_look_that_was_overtaken(self) -> None:
-        """What a look finds is ignored if the source has got other files in the meantime."""
+    def test_reading_that_was_overtaken(self) -> None:
+        """What was read is ignored if the source has got other files in the meantime."""
         waiting: list[tuple[Any, Deferred[Any]]] = []
 
         def run(function: Any) -> Deferred[Any]:
@@ -186,12 +186,12 @@ class PairTests(CertificateCase):
         own = Certificates(self.clock, run)
         source = own.add(PairFiles(self.paths[0], self.paths[1]))
         self.write("key.pem", b"")
-        looking = own.look()
+        reloading = own.reload()
         certificate, key = self_signed()
-        found = source.look()
+        found = source.read()
         source.take(CertificateSource(PairFiles(self.write("other.pem", certificate, key))))
         waiting[0][1].callback(found)
-        self.assertEqual(self.successResultOf(looking), [])
+        self.assertEqual(self.successResultOf(reloading), [])
         self.assertTrue(self.gets(source, certificate))
 
     def test_relative_paths(self) -> None:

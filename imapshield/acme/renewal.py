@@ -3,7 +3,9 @@
 Rules
 -----
 * What waits for the authority runs in a thread of its own, which does not keep the process from ending.
+* After `ATTEMPT_SECONDS` an attempt has failed, whatever the authority still sends. Its thread is left alone.
 * A failure is one line in the log, with what to do. The earlier certificate stays in use.
+* A certificate that cannot be used is a failure, too. The failures are counted until a certificate can be used.
 * The time until the next attempt doubles, and differs from server to server: after an outage of the authority, not all
   servers of the world ask in the same second. SIGHUP and ``imapshield reload`` end the wait.
 """
@@ -28,6 +30,9 @@ FIRST_RETRY = 300.0
 
 MAX_RETRY = 12 * 3600.0
 """Seconds between two attempts, at most."""
+
+ATTEMPT_SECONDS = 900.0
+"""Seconds for one attempt, with DNS and all requests. An order alone may take `acme_client.MAX_SECONDS`."""
 
 CHECK_SECONDS = 3600.0
 """Seconds after which the clock is read again: somebody may set it, and a laptop may sleep."""
@@ -113,11 +118,14 @@ class Renewal:
 
     def seconds_to_wait(self) -> float:
         """Return the seconds until the next attempt; 0 or less for now."""
+        return max(self._seconds_to_renewal(), float(self._not_before - self._clock.seconds()))
+
+    def _seconds_to_renewal(self) -> float:
+        """Return the seconds after which the certificate in use is not good enough; 0 or less if it is not now."""
         found = self._source.certificates
-        wait = 0.0
-        if found and {*found[0].names} >= {name.encode() for name in self._names}:
-            wait = (renewal_time(found[0], self._lateness) - self._now()).total_seconds()
-        return max(wait, float(self._not_before - self._clock.seconds()))
+        if not found or not {*found[0].names} >= {name.encode() for name in self._names}:
+            return 0.0
+        return (renewal_time(found[0], self._lateness) - self._now()).total_seconds()
 
     def _schedule(self) -> None:
         if self._call is not None:
@@ -131,47 +139,59 @@ class Renewal:
             self._schedule()
             return
         self._is_running = True
+        attempt = Deferred.fromCoroutine(self._attempt())
+        attempt.addBoth(self._ended).addErrback(
+            lambda failure: _log.failure("error in acme", failure)
+        )
+
+    async def _attempt(self) -> Issued:
+        """Obtain a certificate, and use it."""
         self._port.begin()
-        Deferred.fromCoroutine(self._attempt()).addBoth(lambda _: self._ended())
-
-    def _ended(self) -> None:
-        self._is_running = False
-        self._port.end()
-        if not self._is_stopped:
-            self._schedule()
-
-    async def _attempt(self) -> None:
-        problem = ""
         try:
-            issued = await self._run_in_thread(self._obtain)
-        except AcmeError as error:
-            problem = str(error)
-        except OSError as error:
-            problem = (
-                f"{error.filename or self._files.directory}: {error.strerror}; free or repair it"
-            )
-        except Exception:
-            _log.failure("error in acme")
-            problem = "internal error; the log has it"
-        if self._is_stopped:
-            return
-        if not problem:
-            self._failures, self._not_before = 0, self._clock.seconds()
-            self._lateness = self._chance()
-            problem = "; ".join(await self._certificates.look())
-            if not problem and self.seconds_to_wait() <= 0:
-                problem = (
+            obtaining = self._run_in_thread(self._obtain)
+            issued = await obtaining.addTimeout(ATTEMPT_SECONDS, self._clock, self._too_slow)
+        finally:
+            self._port.end()
+        if not self._is_stopped:
+            problem = await self._certificates.reload_one(self._source)
+            if problem:
+                raise AcmeError(problem)
+            if self._seconds_to_renewal() <= 0:
+                raise AcmeError(
                     "what was issued lacks a name, or is too old; check the clock of this machine"
                 )
-        if problem:
-            self._failed(problem)
-            return
-        _log.info(
-            "acme: {server} has issued a certificate for {names}; its terms of service: {terms}",
-            server=self._files.server,
-            names=",".join(self._names),
-            terms=issued.terms or "none",
+        return issued
+
+    def _too_slow(self, _: object, seconds: float) -> Issued:
+        raise AcmeError(
+            f"{self._files.server} has not finished within {seconds:.0f} s; check the network and --acme-server"
         )
+
+    def _ended(self, outcome: Issued | Failure) -> None:
+        self._is_running = False
+        if self._is_stopped:
+            return
+        if isinstance(outcome, Failure):
+            self._failed(self._problem(outcome))
+        else:
+            self._failures, self._lateness = 0, self._chance()
+            _log.info(
+                "acme: {server} has issued a certificate for {names}; its terms of service: {terms}",
+                server=self._files.server,
+                names=",".join(self._names),
+                terms=outcome.terms or "none",
+            )
+        self._schedule()
+
+    def _problem(self, failure: Failure) -> str:
+        error = failure.value
+        if isinstance(error, AcmeError):
+            return str(error)
+        if isinstance(error, OSError):
+            where = error.filename or self._files.directory
+            return f"{where}: {error.strerror}; free or repair it"
+        _log.failure("error in acme", failure)
+        return "internal error; the log has it"
 
     def _failed(self, problem: str) -> None:
         self._failures += 1

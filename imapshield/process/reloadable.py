@@ -71,7 +71,7 @@ class ReloadableServer:
             ): self._auth(settings),
             ("certificate", "key"): self._certificate(run_in_thread),
         }
-        renewals = [self._read_users(run_in_thread), self.certificates.look, self.on_reload]
+        renewals = [self._read_users(run_in_thread), self.certificates.reload, self.on_reload]
         return Reloader(settings, load, parts, renewals, reopen_all, run_in_thread)
 
     async def _limits(self, new: Settings) -> Apply:

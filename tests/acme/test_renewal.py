@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield import certificates
 from imapshield.acme.acme_files import AcmeError, AcmeFiles, Issued
 from imapshield.acme.renewal import (
+    ATTEMPT_SECONDS,
     FIRST_RETRY,
     MAX_RETRY,
     Renewal,
@@ -180,28 +181,86 @@ class RenewalTests(RenewalCase):
         self.assertEqual(len(self.asked), 2)
 
     def test_useless_certificate(self) -> None:
-        """A certificate without the name, or one that is too old when it comes, is a failure, not a loop."""
+        """A certificate without the name, or one that is too old when it comes, is a failure as any other."""
         for outcome in (("other.example.org", 90), (HOST, 2)):
-            self.outcomes = [outcome] * 9
-            renewal = self.make()
+            self.outcomes, self.asked = [outcome] * 9, []
+            begin, renewal = self.clock.seconds(), self.make()
             renewal.start()
-            lines = self.run_for(60, 1)
+            lines = self.run_for(FIRST_RETRY * 8, 60)
             self.assertIn("check the clock of this machine", lines[-1])
+            self.assertEqual([asked - begin for asked in self.asked], [60, 360, 960, 2160])
             renewal.stop()
-        self.assertEqual(len(self.asked), 2)
+
+    def test_clock_that_is_far_ahead(self) -> None:
+        """If each certificate is too old when it comes, a day has nine orders. A good one ends the count."""
+        self.outcomes = [(HOST, 2)] * 99
+        self.make().start()
+        self.run_for(DAY, 60)
+        self.assertEqual(len(self.asked), 9)
+        self.outcomes = [(HOST, 90), AcmeError("down"), AcmeError("down"), (HOST, 400)]
+        self.run_for(DAY)
+        self.assertEqual(len(self.asked), 10)
+        self.run_for(90 * DAY)
+        _, first, second, third = self.asked[9:]
+        self.assertTrue(0 <= second - first - FIRST_RETRY < 1800, self.asked)
+        self.assertTrue(0 <= third - second - 2 * FIRST_RETRY < 1800, self.asked)
 
     def test_unusable_certificate(self) -> None:
-        """If the file cannot be used, that is the failure."""
+        """If the file cannot be used, that is the failure, and the waits become longer."""
 
         def obtain() -> Issued:
+            self.asked.append(self.clock.seconds())
             self.files.save(b"nonsense")
             return Issued(b"", "")
 
         renewal = self.make()
         renewal._obtain = obtain
         renewal.start()
+        lines = self.run_for(FIRST_RETRY * 8, 60)
+        self.assertIn("--acme x: no PEM certificate in it", " ".join(lines))
+        self.assertEqual(self.asked, [60, 360, 960, 2160])
+
+    def test_problem_of_another_certificate(self) -> None:
+        """A certificate that the server does not obtain may be damaged: that is no failure of this one."""
+        other = Path(self.mktemp()).absolute()
+        other.write_bytes(b"".join(self_signed()))
+        self.outcomes = [(HOST, 90)]
+        renewal = self.make()
+        renewal._certificates.add(PairFiles(str(other)))
+        other.write_bytes(b"nonsense")
+        renewal.start()
         lines = self.run_for(60, 1)
-        self.assertIn("--acme x: no PEM certificate in it", lines[-1])
+        self.assertIn("has issued a certificate", lines[-1])
+
+    def test_error_after_the_thread(self) -> None:
+        """An error in what follows the thread, and one of the port, is in the log, and counted."""
+        for broken in ("reload_one", "end"):
+            self.outcomes, self.asked = [(HOST, 2)] * 9, []
+            begin, renewal = self.clock.seconds(), self.make()
+            owner: Any = self.port if broken == "end" else renewal._certificates
+            self.patch(owner, broken, lambda *_: 1 / 0)
+            renewal.start()
+            self.run_for(FIRST_RETRY * 4, 60)
+            self.assertEqual([asked - begin for asked in self.asked], [60, 360, 960])
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
+            renewal.stop()
+
+    def test_authority_that_never_ends(self) -> None:
+        """An attempt ends after a time, and the port with it. What comes later is ignored, and there is a next one."""
+        results: list[Deferred[Issued]] = []
+
+        def run(_: object) -> Deferred[Issued]:
+            results.append(Deferred())
+            return results[-1]
+
+        self.make(run).start()
+        lines = self.run_for(ATTEMPT_SECONDS + 60, 60)
+        self.assertIn("ca.example/dir has not finished within 900 s; check", lines[-1])
+        self.assertFalse(self.port.is_open)
+        results[0].callback(Issued(b"", ""))
+        self.run_for(FIRST_RETRY, 60)
+        self.assertEqual(len(results), 2)
+        self.assertTrue(self.port.is_open)
 
     def test_unexpected_error(self) -> None:
         """An unexpected error is in the log, and a failure like any other."""
