@@ -120,3 +120,12 @@ class DeployHookTests(SynchronousTestCase):
         """With LINEAGE only that certificate is copied."""
         self.assertEqual(self.run_hook(LINEAGE="/etc/letsencrypt/live/other"), [])
         self.assertEqual(len(self.run_hook(LINEAGE=self.lineage)), 2)
+
+    def test_pages_name_the_certificate(self) -> None:
+        """Where a page installs the hook, it writes into it which certificate is copied, in the line that has it."""
+        command = "sed -i 's|^LINEAGE=.*|LINEAGE=/etc/letsencrypt/live/mail.example.org|' "
+        for page in ("running.rst", "household.rst"):
+            with open(os.path.join(os.path.dirname(CONTRIB), "docs", page)) as file:
+                text = file.read()
+            self.assertEqual(text.count("contrib/certbot/deploy-hook /"), text.count(command), page)
+        self.assertEqual(read("certbot/deploy-hook").count("\nLINEAGE="), 1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from email.message import EmailMessage
@@ -115,10 +116,20 @@ def _certificate(answers: Answers, installation: Installation, reader: Owner) ->
             with open(source, "rb") as file:
                 steps.append(File(target, file.read(), 0o640, reader, is_secret=True))
     if needs_hook(answers, installation):
-        hook = contrib("certbot/deploy-hook").encode()
+        hook = hook_text(answers).encode()
         steps.append(Directory(_HOOKS, 0o755, Owner("root", "root")))
         steps.append(File(f"{_HOOKS}/imapshield", hook, 0o755, Owner("root", "root")))
     return steps
+
+
+def hook_text(answers: Answers) -> str:
+    """Return certbot's hook for this certificate only: the others are not of this server."""
+    assert answers.certificate is not None
+    lineage = shlex.quote(os.path.dirname(answers.certificate))
+    line = "LINEAGE=${LINEAGE:-}\n"
+    before, line, after = contrib("certbot/deploy-hook").partition(line)
+    assert line, "the hook of contrib has another line for its certificate"
+    return f"{before}LINEAGE={lineage}\n{after}"
 
 
 def needs_hook(answers: Answers, installation: Installation) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import shutil
 import subprocess
 from contextlib import ExitStack
@@ -112,7 +113,23 @@ class SystemTests(SetupCase):
         arguments = "--host", "mail.example.org", "--certificate", self.certificate()
         out = self.run_setup("--yes", "--dry-run", *arguments, "--server-user", ME)[1]
         self.assertIn(f"write {self.path('hooks/imapshield')} (755, root:root)", out)
-        self.assertEqual(contrib("certbot/deploy-hook")[:9], "#!/bin/sh")
+        self.assertIn("        | #!/bin/sh\n", out)
+
+    def test_hook_copies_one_certificate(self) -> None:
+        """The hook names the certificate of the server, so that no other certificate that is renewed replaces it."""
+        answers = mock.Mock(certificate="/etc/letsencrypt/live/mail.example.org-1/fullchain.pem")
+        hook = plan.hook_text(answers)
+        self.assertIn("\nLINEAGE=/etc/letsencrypt/live/mail.example.org-1\n", hook)
+        self.assertEqual(hook.count("LINEAGE="), contrib("certbot/deploy-hook").count("LINEAGE="))
+        other = {"RENEWED_LINEAGE": "/etc/letsencrypt/live/other.example.org", "TARGET": "/no/such"}
+        subprocess.run(
+            ["/bin/sh", "-c", hook], env={"PATH": os.environ["PATH"], **other}, check=True
+        )
+        answers.certificate = "/etc/letsencrypt/live/a'; b/fullchain.pem"
+        self.assertIn(
+            f"\nLINEAGE={shlex.quote(os.path.dirname(answers.certificate))}\n",
+            plan.hook_text(answers),
+        )
 
     def test_user_who_cannot_run_the_server(self) -> None:
         """If the user cannot run Python, the server is root, and a line says why; a user who was asked for is refused."""
