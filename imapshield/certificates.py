@@ -140,7 +140,11 @@ class CertificateSource:
         self._use(files.load(paths))
 
     def take(self, other: "CertificateSource") -> None:
-        """Use the certificates and the files of another source from now on."""
+        """Use the certificates and the files of another source from now on.
+
+        Not for the source of ``--acme``, whose renewal would judge the other certificate.
+        """
+        assert not self.files.is_automatic
         self.files, self._stamps, self._failed = other.files, other._stamps, None
         self._use(other.certificates)
 

@@ -178,9 +178,12 @@ class PasswordFile:
         """Read the file, so that its problems are in the log before somebody cannot log in."""
         self._scram()
 
-    def close(self) -> None:
-        """Stop the threads. Waiting checks fail with `CheckerUnavailable`."""
-        self._threads.close()
+    def close(self) -> Deferred[None]:
+        """Stop the threads. Waiting checks fail with `CheckerUnavailable`.
+
+        Fires when no check runs, or is waited for no longer.
+        """
+        return self._threads.close()
 
     def _check(self, user: str, password: bytes) -> str | None:
         """Return the user's stored hash if the password is correct. Runs in a thread."""

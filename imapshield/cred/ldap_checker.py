@@ -132,9 +132,9 @@ class LdapChecker:
             raise UnauthorizedLogin
         return name
 
-    def close(self) -> None:
-        """Stop the threads."""
-        self._threads.close()
+    def close(self) -> Deferred[None]:
+        """Stop the threads. Fires when no check runs, or is waited for no longer."""
+        return self._threads.close()
 
 
 class _Directory:

@@ -92,6 +92,6 @@ class PamChecker:
             raise UnauthorizedLogin
         return result
 
-    def close(self) -> None:
-        """Stop the threads."""
-        self._threads.close()
+    def close(self) -> Deferred[None]:
+        """Stop the threads. Fires when no check runs, or is waited for no longer."""
+        return self._threads.close()

@@ -69,7 +69,7 @@ class ReloadableServer:
             (
                 *("auth", "master_users", "exact_user_names", "default_domain", "no_rehash"),
             ): self._auth(settings),
-            ("certificate", "key"): self._certificate(run_in_thread),
+            ("certificate", "key"): self._certificate(settings, run_in_thread),
         }
         renewals = [self._read_users(run_in_thread), self.certificates.reload, self.on_reload]
         return Reloader(settings, load, parts, renewals, reopen_all, run_in_thread)
@@ -160,9 +160,13 @@ class ReloadableServer:
         self.on_checkers()
 
     def _certificate(
-        self, run_in_thread: Callable[[Callable[[], Any]], Deferred[Any]]
+        self, running: Settings, run_in_thread: Callable[[Callable[[], Any]], Deferred[Any]]
     ) -> Callable[[Settings], Any]:
-        async def prepare(new: Settings) -> Apply:
+        async def prepare(new: Settings) -> Apply | None:
+            if (
+                new.acme != running.acme
+            ):  # STARTTLS and the renewal belong to what the start has chosen
+                return None
             if new.certificate is None:
                 return lambda: setattr(self.factory, "context_factory", None)
             files = pair_files(new.certificate, new.key)

@@ -246,6 +246,7 @@ class PasswordFileTests(SynchronousTestCase):
         self.checker.close()
         shutdown_trigger()
         self.assertEqual(self.pool.state, "stopped")
+        self.pool.run_pending()
         self.failureResultOf(result, CheckerUnavailable)
         self.refuses(b"alice", b"secret", CheckerUnavailable)
 

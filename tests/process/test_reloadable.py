@@ -14,7 +14,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.auth_option import make_checker
-from imapshield.certificates import Certificates, PairFiles
+from imapshield.certificates import Certificates, CertificateSource, PairFiles
 from imapshield.config import Settings
 from imapshield.cred import checker_threads, passwords, users
 from imapshield.edge.ban_command import BanCommand
@@ -44,7 +44,7 @@ class ReloadableTests(SynchronousTestCase):
         self.users = self.path("users")
         users.set_hash(self.users, "alice", passwords.hash_scram(b"secret", iterations=4096))
         self.patch(reloadable, "reopen_all", list)
-        self.patch(checker_threads, "ThreadPool", lambda *_: FakePool())
+        self.patch(checker_threads, "_DaemonPool", lambda *_: FakePool())
         self.reactor = FakeReactor()
         self.settings = Settings(auth=(f"file:{self.users}",))
         checkers = [make_checker(self.reactor, text) for text in self.settings.auth]
@@ -239,6 +239,37 @@ class ReloadableTests(SynchronousTestCase):
         self.reload(certificate=self.write("2.pem", *second))
         peer = source.serverConnectionForTLS(None)
         self.assertEqual(sent_certificates(handshake(peer)), [second[0]])
+
+    def test_from_and_to_acme(self) -> None:
+        """Between ``--acme`` and ``--certificate``, a restart is needed. Until then, STARTTLS and the renewal stay."""
+        manual, other = self_signed(), self_signed()
+        path = self.write("1.pem", *manual)
+        restart = ["acme", "certificate"]
+        self.reload(certificate=path)
+        done = self.reload(certificate=None, acme=("mail.example.org",))
+        self.assertEqual((done.needs_restart, done.problems), (restart, []))
+        self.assertTrue(self.sends(manual[0]))
+        self.assertEqual(self.reload(certificate=path, acme=()).needs_restart, [])
+
+        pair = PairFiles(self.write("acme.pem", *other), option="--acme x", is_automatic=True)
+        source = self.certificates.main = self.factory.context_factory = self.certificates.add(pair)
+        self.settings = replace(self.settings, acme=("mail.example.org",), certificate=None)
+        self.reloader = self.server.reloader(self.settings, lambda: self.settings, maybeDeferred)
+        done = self.reload(certificate=path, acme=())
+        self.assertEqual(done.needs_restart, restart)
+        self.assertTrue(self.sends(other[0]))
+        self.assertIs(source.files, pair)
+        self.assertRaises(AssertionError, self.certificates.set_main, CertificateSource(pair))
+
+    def test_reload_does_not_wait_for_checks(self) -> None:
+        """A checker that is gone may have a check that takes long: the reload does not wait for it."""
+        pool: Any = self.server.checkers[0]._threads._pool
+        pool.paused = True
+        checker = self.factory.portal.checkers[IUsernamePassword]
+        login = checker.requestAvatarId(UsernamePassword(b"alice", b"secret"))
+        self.reload(auth=("memory:carol:secret",))
+        self.assertTrue(self.accepts(b"carol", b"secret"))
+        self.assertNoResult(login)
 
     def test_wrong_certificate_changes_nothing(self) -> None:
         """A certificate that cannot be used leaves the present one."""
