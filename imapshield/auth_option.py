@@ -72,7 +72,8 @@ def make_chain(
         return CheckerChain(checkers, names)
     if not any(map(can_find_users, checkers)):
         raise ConfigError(
-            "--master-users needs --auth file:PATH or ldap:PATH, because others do not say which users exist"
+            "--master-users needs --auth file:PATH, or ldap:PATH with base and filter, because others do not say which"
+            " users exist"
         )
     path = settings.master_users.removeprefix("file:")
     master = master or PasswordFile(readable(path, "--master-users"), reactor=reactor)

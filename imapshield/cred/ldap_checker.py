@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from imapshield.cred.checker_threads import CheckerThreads
 from imapshield.cred.ldap_settings import USER, LdapSettings, escape
-from imapshield.cred.unavailable import Outages
+from imapshield.cred.unavailable import EntryUnusable, Outages
 
 try:
     import ldap
@@ -95,6 +95,14 @@ class LdapChecker:
         if not credentials.password:
             return fail(UnauthorizedLogin())
         return self._ask(credentials.username, credentials.password)
+
+    @property
+    def finds_users(self) -> bool:
+        """Whether `find_user` can find anybody: only a search can, because to bind as a user needs the password."""
+        try:
+            return not LdapSettings.read(self._path).bind_as
+        except (OSError, ValueError):
+            return True  # every login says what is wrong with the file
 
     def find_user(self, user: bytes) -> Deferred[Any]:
         """Return the name of a user for a master user, or None if there is none (`MasterUserChain`).
@@ -225,11 +233,12 @@ def _log_in(
         password: the password; None for a master user, who has given another one.
 
     Raises:
-        ValueError: the directory does not say which user it is.
+        EntryUnusable: the directory does not say which user it is.
+        ValueError: it does not let the searching user in.
     """
     if settings.bind_as:
         if password is None:
-            raise ValueError("a master user needs base and filter instead of bind-as")
+            raise EntryUnusable("a master user needs base and filter instead of bind-as")
         dn = settings.bind_as.replace(USER, name)
         # The user reads the own entry: nobody else may be permitted to read it.
         return _name(directory.search(dn), settings) if directory.bind(dn, password) else None
@@ -239,7 +248,7 @@ def _log_in(
         raise ValueError(f"the directory refuses the password of {settings.search_dn}")
     found = directory.search(settings.base, settings.filter.replace(USER, name))
     if len(found) > 1:
-        raise ValueError(f"{len(found)} entries have the same name; make the filter stricter")
+        raise EntryUnusable(f"{len(found)} entries have the same name; make the filter stricter")
     if password is None:
         return _name(found, settings) if found else None
     # A name that does not exist takes as many requests as another one.
@@ -250,7 +259,7 @@ def _log_in(
 def _name(found: list[tuple[str, list[bytes]]], settings: LdapSettings) -> bytes:
     values = found[0][1] if found else []
     if len(values) != 1:
-        raise ValueError(
+        raise EntryUnusable(
             f"an entry has {len(values)} readable values of {settings.user_attribute}, which must be one;"
             " name another user-attribute"
         )

@@ -108,8 +108,12 @@ class MasterUserChain(CheckerChain):
 
 
 def can_find_users(checker: Any) -> bool:
-    """Return whether a master user can log in as a user of this checker."""
-    return hasattr(checker, "has_user") or hasattr(checker, "find_user")
+    """Return whether a master user can log in as a user of this checker.
+
+    An attribute ``finds_users`` that is False says that the method ``find_user`` works with other settings only.
+    """
+    finds = hasattr(checker, "find_user") and getattr(checker, "finds_users", True)
+    return hasattr(checker, "has_user") or finds
 
 
 def master_checkers(portal: Any) -> tuple[Any, ...]:

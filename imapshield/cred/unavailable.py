@@ -24,6 +24,14 @@ class CheckerUnavailable(LoginFailed):
     text = "Cannot check passwords now; try again later"
 
 
+class EntryUnusable(CheckerUnavailable):
+    """The checker cannot decide about one user, because of the entry that it has found; about others it can.
+
+    The argument of the constructor says what is wrong and what to do, without the name, so that it is logged once for
+    all such users. The log line of the failed login has the name.
+    """
+
+
 class TooManyLogins(CheckerUnavailable):
     """More logins at once than the checker permits."""
 
@@ -32,6 +40,8 @@ class TooManyLogins(CheckerUnavailable):
 
 class Outages:
     """Reports that a checker cannot decide, with one log line for each reason until it can decide again.
+
+    What is wrong with single entries is logged once, because logins of other users decide nothing about them.
 
     Args:
         option: the ``--auth`` of the checker, without secrets.
@@ -43,6 +53,7 @@ class Outages:
     def __init__(self, option: str, advice: str) -> None:
         self._option, self._advice = option, advice
         self._logged: set[str] = set()
+        self._logged_of_entries: set[str] = set()
 
     def over(self) -> None:
         """Note that the checker has decided about a login."""
@@ -57,6 +68,8 @@ class Outages:
         """Raise `CheckerUnavailable` for an unexpected error. `describe` returns the reason for the log."""
         error = failure.value
         assert error is not None
+        if isinstance(error, EntryUnusable):
+            self._report_entry(str(error))
         if isinstance(error, (CheckerUnavailable, CancelledError)):
             raise error
         self.fail(describe(error))
@@ -70,6 +83,16 @@ class Outages:
                 option=self._option,
                 reason=reason.rstrip("."),
                 advice=self._advice,
+            )
+
+    def _report_entry(self, reason: str) -> None:
+        logged = self._logged_of_entries
+        if reason not in logged and len(logged) < MAX_REASONS:
+            logged.add(reason)
+            self._log.warn(
+                "--auth {option}: some users cannot log in with it: {reason}",
+                option=self._option,
+                reason=reason,
             )
 
     def limit(self, checking: Deferred[Any], seconds: float, reactor: Any) -> Deferred[Any]:

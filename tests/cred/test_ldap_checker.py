@@ -8,7 +8,7 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred
-from twisted.logger import globalLogPublisher
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -17,7 +17,8 @@ from imapshield.config import ConfigError
 from imapshield.cred import ldap_checker
 from imapshield.cred.checker_chain import CheckerChain
 from imapshield.cred.ldap_checker import TIMEOUT_SECONDS, LdapChecker
-from imapshield.cred.unavailable import CheckerUnavailable
+from imapshield.cred.master_users import can_find_users
+from imapshield.cred.unavailable import MAX_REASONS, CheckerUnavailable
 from imapshield.cred.user_names import UserNames
 from tests.cred.fakes import FakePool, FakeReactor
 
@@ -183,6 +184,28 @@ class LdapCheckerTests(SynchronousTestCase):
         self.failureResultOf(self.check(), CheckerUnavailable)
         self.assertEqual(self.reasons()[-1], "No such file or directory")
 
+    def test_entry_of_one_user_is_no_outage(self) -> None:
+        """What is wrong with one entry is logged once, whoever else logs in, and nothing says that nobody can log in."""
+        good, bad = self.fake.entries, [("uid=alice,dc=x", {})]
+        for entries in (bad, good, bad, good, bad):
+            self.fake.entries = entries
+            result = self.check()
+            if entries is bad:
+                self.failureResultOf(result, CheckerUnavailable)
+            else:
+                self.assertEqual(self.successResultOf(result), b"alice")
+        lines = [formatEvent(event) for event in self.logged if "reason" in event]
+        self.assertEqual(len(lines), 1)
+        self.assertIn("some users cannot log in with it: an entry has 0 readable values", lines[0])
+
+    def test_unusable_entries_are_logged_a_few_times(self) -> None:
+        """The texts depend on what a directory sends, so only some different ones are logged."""
+        self.write(SEARCH)
+        for number in range(2, 2 * MAX_REASONS):
+            self.fake.entries = [("uid=alice,dc=x", {})] * number
+            self.failureResultOf(self.check(), CheckerUnavailable)
+        self.assertEqual(len(self.reasons()), MAX_REASONS)
+
     def test_slow_directory(self) -> None:
         """A login has a result in time; its call counts until its thread is free, and asks nothing any more."""
         self.patch(ldap_checker, "MAX_PENDING", 1)
@@ -215,8 +238,12 @@ class LdapCheckerTests(SynchronousTestCase):
         self.assertEqual([call[1] for call in self.fake.calls if call[0] == "bind"], ["cn=s"])
         for self.fake.entries, name in (([], b"Bob"), ([], b"\xff"), ([], b"")):
             self.assertIsNone(self.successResultOf(self.checker.find_user(name)))
+        self.assertTrue(can_find_users(self.checker))
         self.write(BIND)
         self.failureResultOf(self.checker.find_user(b"Alice"), CheckerUnavailable)
+        self.assertFalse(can_find_users(self.checker))
+        os.unlink(self.path)
+        self.assertTrue(can_find_users(self.checker))
         self.assertIn("a master user needs base and filter", self.reasons()[0])
 
     def test_authorities(self) -> None:

@@ -162,7 +162,9 @@ class MasterOptionTests(SynchronousTestCase):
         checker = PasswordFile(path, reactor=FakeReactor())
         chain = make_chain(FakeReactor(), [checker], settings)
         self.assertIsInstance(chain, MasterUserChain)
-        with self.assertRaisesRegex(ConfigError, "--master-users needs --auth file:PATH"):
-            make_chain(FakeReactor(), [object()], settings)
+        only_binds = SimpleNamespace(find_user=None, finds_users=False)
+        for other in (object(), only_binds):
+            with self.assertRaisesRegex(ConfigError, "needs --auth file:PATH, or ldap:PATH with"):
+                make_chain(FakeReactor(), [other], settings)
         with self.assertRaisesRegex(ConfigError, "^--master-users file:/nosuch: No such file"):
             make_chain(FakeReactor(), [checker], Settings(master_users="/nosuch"))
