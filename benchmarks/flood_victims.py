@@ -1,4 +1,4 @@
-"""The honest users of a flood: one who connects anew for each visit, and one who stays logged in.
+"""The honest users of a flood: one who connects again for each visit, and one who stays logged in.
 
 Each is a process of its own, so that none waits for the interpreter of another.
 """
@@ -26,7 +26,7 @@ PERIOD = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Where and as whom a victim logs in: its server, its own address and its password."""
+    """Where and how a victim logs in: its server, its own address and its password."""
 
     host: str
     port: int

@@ -62,7 +62,7 @@ def canonical_value(value: object) -> object:
 
 
 def has_new_command(value: object) -> bool:
-    """Return whether `value` contains a command that is made anew for each event."""
+    """Return whether `value` contains a command that is made again for each event."""
     if isinstance(value, Kind):
         return value not in SIZES and value not in ALIKE
     return isinstance(value, tuple) and any(map(has_new_command, value))

@@ -8,6 +8,8 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+_OPTIONAL = (argparse.OPTIONAL, argparse.ZERO_OR_MORE, argparse.REMAINDER)
+
 
 @dataclass(frozen=True)
 class Option:
@@ -87,7 +89,7 @@ def parser_options(parser: argparse.ArgumentParser) -> tuple[Option, ...]:
 
 def _command(name: str, text: str, parser: argparse.ArgumentParser) -> Command:
     arguments = tuple(
-        Argument(_value(action), _text(action), action.nargs == "?", _choices(action))
+        Argument(_value(action), _text(action), action.nargs in _OPTIONAL, _choices(action))
         for action in parser._actions
         if not action.option_strings
     )

@@ -31,6 +31,15 @@ The others refuse a single command or login, bound what connections hold or all 
 apply only together with another limit (`ban_seconds`).
 """
 
+POLITE_LIMITS = frozenset(
+    (
+        *("preauth_seconds", "preauth_line_length", "preauth_bad_commands", "max_login_failures"),
+        *("max_bad_commands", "idle_seconds", "literal_seconds"),
+        *("login_queue_seconds", "login_check_seconds"),
+    )
+)
+"""Those of them that end in BYE or NO. ``--report-only`` enforces them, and only ``--report-only-limit`` does not."""
+
 
 @dataclass(frozen=True, slots=True)
 class LimitReached:

@@ -291,7 +291,7 @@ _COMMANDS: Sequence[tuple[str, Callable[[Any], Iterable[str]], str, Sequence[tup
                 {
                     "action": "store_true",
                     "dest": "forget",
-                    "help": "then begin to observe anew, such as after a change",
+                    "help": "then begin to observe again from nothing, such as after a change",
                 },
             ),
         ),

@@ -582,6 +582,17 @@ def strings(source: str) -> Iterator[str]:
             yield value if isinstance(value, str) else value.decode("latin-1")
 
 
+# What the formatter makes of a statement that is too long because of its comment.
+_TORN = re.compile(r"[(\[{]\n[^\n]*\n *[)\]}][^\n]{0,4}  # (?!fmt|noqa|type)")
+
+
+class StyleTests(SynchronousTestCase):
+    def test_no_statement_is_torn_by_its_comment(self) -> None:
+        """A comment that makes its line too long is above the statement."""
+        found = {module for module, path in modules().items() if _TORN.search(read(path))}
+        self.assertEqual(found, set())
+
+
 class PatternTests(SynchronousTestCase):
     def test_patterns_have_no_possessive_groups(self) -> None:
         """No pattern repeats a group possessively, which the oldest supported Python matches incorrectly."""

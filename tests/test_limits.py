@@ -8,10 +8,12 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.guard.memory_budget import bytes_per_stranger
-from imapshield.limits import REPORTABLE, Limits
+from imapshield.limits import POLITE_LIMITS, REPORTABLE, Limits
 from imapshield.wire.framing import COMMAND_COST
 
 PAGE = Path(__file__).parent.parent / "docs" / "limits.rst"
+PACKAGE = PAGE.parent.parent / "imapshield"
+POLITE_VERDICTS = {"Disconnect", "_disconnect_at", "_not_checked"}
 BEGIN = (
     ".. The tables from here are generated from imapshield/limits.py: see tests/test_limits.py.\n\n"
 )
@@ -34,6 +36,12 @@ def tables() -> str:
     return "\n".join(sections)
 
 
+def _called(function: ast.FunctionDef) -> set[str]:
+    """Return the names of what a function calls."""
+    calls = (node.func for node in ast.walk(function) if isinstance(node, ast.Call))
+    return {ast.unparse(func).rpartition(".")[2] for func in calls}
+
+
 class LimitsTests(SynchronousTestCase):
     def test_every_limit_has_a_reason(self) -> None:
         """Every limit has a reason that is a sentence."""
@@ -51,6 +59,16 @@ class LimitsTests(SynchronousTestCase):
             PAGE.read_text().partition("``--report-only-limit`` accepts ")[2].partition(".")[0]
         )
         self.assertEqual(set(re.findall(r"``(\w+)``", sentence)), REPORTABLE)
+
+    def test_polite_limits(self) -> None:
+        """`POLITE_LIMITS` has all limits that end in BYE or NO: those in functions that make such a verdict."""
+        found: set[str] = set()
+        for path in PACKAGE.rglob("*.py"):
+            for function in ast.walk(ast.parse(path.read_text())):
+                if isinstance(function, ast.FunctionDef) and _called(function) & POLITE_VERDICTS:
+                    constants = (n for n in ast.walk(function) if isinstance(n, ast.Constant))
+                    found |= {str(constant.value) for constant in constants}
+        self.assertEqual(found & REPORTABLE, POLITE_LIMITS)
 
     def test_cost_of_a_stranger(self) -> None:
         """One client without a login costs at most 96 KiB, and the longest ID with some commands fits into that."""
@@ -78,8 +96,7 @@ class LimitsTests(SynchronousTestCase):
 
     def test_other_constants_have_a_reason(self) -> None:
         """A constant MAX_… is on the page or has a docstring; constants in a row may share one."""
-        package = PAGE.parent.parent / "imapshield"
-        for path in package.rglob("*.py"):
+        for path in PACKAGE.rglob("*.py"):
             explained = False
             for statement in reversed(ast.parse(path.read_text()).body):
                 if isinstance(statement, (ast.Assign, ast.AnnAssign)):

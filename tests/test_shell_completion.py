@@ -1,5 +1,6 @@
 """The completion scripts, in a real bash and, for the other shells, as text."""
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import subprocess
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield import cli, shell_completion
+from imapshield.command_definitions import parser_commands
 from tests.test_cli import CommandCase
 
 
@@ -71,3 +73,15 @@ class ScriptTests(CommandCase):
         (who,) = definitions["who"].arguments
         self.assertTrue(who.is_optional)
         self.assertIn("backlog", json.dumps([o.flags for o in definitions["check-config"].options]))
+
+    def test_arguments_that_may_be_omitted(self) -> None:
+        """An argument is optional if none of it is enough for the parser, and then it is optional in zsh, too."""
+        parser = argparse.ArgumentParser()
+        child = parser.add_subparsers().add_parser("x")
+        numbers = (("a", None), ("b", "?"), ("c", "+"), ("d", 2), ("e", "*"), ("f", "..."))
+        for name, nargs in numbers:
+            child.add_argument(name, nargs=nargs)
+        (command,) = parser_commands(parser)
+        optional = [each.name for each in command.arguments if each.is_optional]
+        self.assertEqual(optional, ["B", "E", "F"])
+        self.assertIn("::E:", shell_completion.script("zsh", [command]))

@@ -62,9 +62,8 @@ class Advisor:
         self._since = self._now()
         self._peaks = LimitPeaks(self._hash_of, self._time())
         self._undecided: dict[int, list[events.LimitTriggered]] = {}
-        self._guests: set[int] = (
-            set()
-        )  # connections without a login from addresses where users log in
+        # Connections without a login from addresses where users log in.
+        self._guests: set[int] = set()
 
     def _keyed_hash(self, name: str) -> str:
         return blake2b(name.encode("utf-8", "replace"), key=self._key, digest_size=8).hexdigest()
@@ -219,7 +218,7 @@ class Advisor:
             self._peaks.note("max_user_bytes", held, user, "", self._time())
 
     async def advise(self, request: Request) -> dict[str, Any]:
-        """Return what is advised about each limit. With the argument `forget`, begin to observe anew."""
+        """Return what is advised about each limit. With the argument `forget`, begin to observe again."""
         seconds = self._peaks.seconds + self._now() - self._since
         answer = {
             "begun": self._peaks.begun,

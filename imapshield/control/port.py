@@ -53,7 +53,6 @@ class ControlPort:
         port, self._port = self._port, None
         if port is not None and self.path is not None:
             await port.stopListening()
-            with suppress(
-                OSError
-            ):  # a server that has given up the rights of root cannot remove it
+            # A server that has given up the rights of root cannot remove it.
+            with suppress(OSError):
                 os.unlink(self.path)

@@ -39,9 +39,8 @@ _CRYPT = re.compile(
 )
 _PBKDF2 = re.compile(r"\$1\$([^$]{1,64})\$(\d{1,9})\$([0-9a-fA-F]{40})", re.ASCII)
 _SCRAM = re.compile(r"(\d{1,8}),([A-Za-z0-9+/=]+),([A-Za-z0-9+/=]+),([A-Za-z0-9+/=]+)", re.ASCII)
-_CRYPT_DATA = (
-    1 << 18
-)  # bytes of a struct crypt_data: 32 KiB in libxcrypt, 128 KiB in the older glibc
+_CRYPT_DATA = 1 << 18
+"""Bytes of a struct crypt_data: 32 KiB in libxcrypt, 128 KiB in the older glibc."""
 
 
 def _load_crypt() -> Any:

@@ -16,8 +16,7 @@ def report_user_peaks(owner: ConnectionOwner) -> None:
     if owner.reporter.user:
         idle = 0.0 if owner.guard.busy else owner.now() - owner.active_at
         values = {"idle_seconds": max(idle, owner.reporter.longest_idle)}
-        if (
-            owner.limits.strict_backlog
-        ):  # otherwise a full backlog is no fault of a user, who only waits
+        # Otherwise a full backlog is no fault of a user, who only waits.
+        if owner.limits.strict_backlog:
             values["backlog"] = owner.reporter.most_pending
         owner.reporter.report_peaks(values)

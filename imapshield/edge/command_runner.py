@@ -56,9 +56,8 @@ class CommandRunner:
         self._reading: ReadingCheck | None = None
         self._received = 0
         self._continuations_due = 0
-        self._late_continuations: dict[
-            int, int
-        ] = {}  # by the value of `started` while the command runs
+        # By the value of `started` while the command runs.
+        self._late_continuations: dict[int, int] = {}
 
     def command_received(self) -> None:
         """Note that a complete command has gone to the backlog."""

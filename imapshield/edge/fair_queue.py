@@ -44,9 +44,8 @@ class FairQueue:
         self._now = now
         self.max_seconds = max_seconds
         self._queues: OrderedDict[Hashable, deque[Work]] = OrderedDict()
-        self._length = (
-            0  # of all queues together: to add them up takes long with a thousand clients
-        )
+        # Of all queues together: to add them up takes long with a thousand clients.
+        self._length = 0
         self._resting: dict[Hashable, deque[Work]] = {}
         self._scheduled = False
         self._last_key: Hashable = None

@@ -7,7 +7,7 @@ of commands waiting in the kernel shares a little time with all others of its ki
 to read (`guard.unread_work`).
 
 A client that is misjudged loses a hundredth of a second, and one that only pauses no more time than its pause took: it
-is judged anew by what it has acknowledged since.
+is judged again by what it has acknowledged since.
 """
 
 from collections.abc import Callable

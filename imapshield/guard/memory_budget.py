@@ -135,7 +135,7 @@ class MemoryBudget:
         return self.memory - self._strangers.memory
 
     def largest_user(self) -> tuple[str, int]:
-        """Return a user to whom no other holds twice as much memory, and how much that is; "" if there is none."""
+        """Return a user who holds at least half as much memory as any other, and how much; "" if there is none."""
         group = self._by_size.largest()
         return ("", 0) if group is None else (group.user or "", group.memory)
 

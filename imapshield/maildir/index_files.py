@@ -77,9 +77,8 @@ class IndexFiles:
         # ends all locks of the process on it.
         self.identity = (0, 0)
         self._file = (0, 0)
-        self._number = (
-            -1
-        )  # the descriptor that `create` had, which SQLite gets next if no other thread is faster
+        # The descriptor that `create` had, which SQLite gets next if no other thread is faster.
+        self._number = -1
         self._stamps: list[tuple[int, int, int]] = []
 
     def create(self) -> bool:

@@ -132,9 +132,8 @@ def _printable(name: str) -> str:
 def _encode(level: str) -> bytes:
     if level in ("", ".", ".."):
         raise BadMailboxName('Mailbox name has a level that is empty, "." or ".."')
-    is_plain = (
-        level.isascii() and level.isprintable()
-    )  # nearly all are, and the loop takes ten times as long
+    # Nearly all levels are plain, and the loop takes ten times as long.
+    is_plain = level.isascii() and level.isprintable()
     if not is_plain and any(unicodedata.category(c) in _CONTROL_CATEGORIES for c in level):
         raise BadMailboxName("Mailbox name contains control characters")
     return _ENCODED_DOT.join(encode_name(part) for part in level.split("."))

@@ -239,7 +239,7 @@ def _log(account: AccountState, folder: Folder, reason: str) -> None:
 def _move_within_row(
     account: AccountState, mailbox: MailboxRow, new: Plan, modseq: int
 ) -> MailboxRow:
-    """Give messages other UIDs: to clients, they are removed, and arrive anew."""
+    """Give messages other UIDs: to clients, they are removed, and arrive again."""
     index = account.index
     uidnext = new.uidnext
     moved: dict[int, int] = {}

@@ -115,9 +115,8 @@ class _Writer:
             else:
                 self.needles.pop()
                 return self.parts > first and self.is_closing(pos)
-            hit = data.find(
-                needle, pos - 1, stop
-            )  # the line end of this boundary may begin the next
+            # The line end of this boundary may begin the next.
+            hit = data.find(needle, pos - 1, stop)
             body = header_end(data, pos, hit)
             if not pos < body <= hit or self.parts >= MAX_PARTS:
                 return False

@@ -105,9 +105,8 @@ def _unfolded(block: bytes) -> bytes:
     folds = block.count(b"\n ")
     if not folds:
         return block
-    if folds == block.count(
-        b"\r\n "
-    ):  # as in nearly all mail, and to replace them is faster than a pattern
+    # As in nearly all mail, and to replace them is faster than a pattern.
+    if folds == block.count(b"\r\n "):
         return block.replace(b"\r\n ", b" ")
     return _fold.sub(b"", block)
 

@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass, fields
 
 from imapshield.events import setting_of
-from imapshield.limits import REPORTABLE, Limits
+from imapshield.limits import POLITE_LIMITS, REPORTABLE, Limits
 from imapshield.observe.limit_peaks import LimitPeaks, Peaks
 
 ENOUGH_SECONDS = 86400.0
@@ -22,15 +22,6 @@ ENOUGH_SECONDS = 86400.0
 
 ENOUGH_LOGINS = 50
 """Logins without which a day says little."""
-
-POLITE_LIMITS = frozenset(
-    (
-        *("preauth_seconds", "preauth_line_length", "preauth_bad_commands", "max_login_failures"),
-        *("max_bad_commands", "idle_seconds", "literal_seconds"),
-        *("login_queue_seconds", "login_check_seconds"),
-    )
-)
-"""Limits that end in BYE or NO. ``--report-only`` enforces them, and only ``--report-only-limit`` does not."""
 
 _MARGIN = 1.25
 

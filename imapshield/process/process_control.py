@@ -22,7 +22,7 @@ class Process:
     """What a program that starts a server knows of its process.
 
     Args:
-        load: returns the settings anew, or raises `ConfigError`; None if they cannot change.
+        load: reads and returns the settings again, or raises `ConfigError`; None if they cannot change.
         signals: those of the process; None if the server does not handle any.
         user: the user to which the process will change.
     """

@@ -135,7 +135,7 @@ class AdvisorTests(SynchronousTestCase):
         self.assertEqual(self.limit("backlog")["strangers"], 7)
 
     def test_forget(self) -> None:
-        """An operator can begin anew, such as after a change."""
+        """An operator can begin again, such as after a change."""
         self.serve(report_only=True)
         self.server.login()
         self.assertEqual(self.answer(forget=True)["logins"], 1)

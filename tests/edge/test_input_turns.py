@@ -9,7 +9,7 @@ from imapshield.testing.in_process import Client, Server
 
 class TurnTests(SynchronousTestCase):
     def test_a_turn_is_over_after_ten_milliseconds(self) -> None:
-        """A turn is over after ten milliseconds of input, and the next turn begins anew."""
+        """A turn is over after ten milliseconds of input, and the next turn begins again."""
         clock = Clock()
         now = [0.0]
         turns = InputTurns(clock.callLater, lambda: now[0])

@@ -31,7 +31,7 @@ class SetLimitsTests(SynchronousTestCase):
         self.assertEqual(len(held), 5)
 
     def test_rate_of_connections(self) -> None:
-        """A new rate begins anew; another limit leaves what the rate has counted."""
+        """A new rate begins again; another limit leaves what the rate has counted."""
         guard = ProcessGuard(Limits(connections_per_minute=2), NetworkSet())
         for _ in range(2):
             self.assertIsNotNone(guard.connect(HERE, 0.0).connection)
@@ -53,7 +53,7 @@ class SetLimitsTests(SynchronousTestCase):
         self.assertIsNotNone(failed.banned_for)
 
     def test_violations(self) -> None:
-        """The number of violations that ban changes, and begins anew; otherwise the count goes on."""
+        """The number of violations that ban changes, and begins again; otherwise the count goes on."""
         bans = Bans(Limits(max_limit_violations=3))
         self.assertFalse(bans.count_violation(HERE, 0.0))
         bans.set_limits(Limits(max_limit_violations=3, ban_seconds=5))
@@ -73,7 +73,7 @@ class SetLimitsTests(SynchronousTestCase):
         self.assertIsNotNone(bans.banned(HERE, 599.0))
 
     def test_failed_logins(self) -> None:
-        """The number of failed pairs that ban changes, and begins anew; otherwise the count goes on."""
+        """The number of failed pairs that ban changes, and begins again; otherwise the count goes on."""
         failures = LoginFailures(Limits(max_failed_pairs=3), b"key")
 
         def bans(secret: bytes) -> bool:
@@ -87,7 +87,7 @@ class SetLimitsTests(SynchronousTestCase):
         self.assertEqual([bans(b"%d" % i) for i in range(12)], [False] * 11 + [True])
 
     def test_rates_of_guesses(self) -> None:
-        """The rates of guesses begin anew only if one of their limits changes."""
+        """The rates of guesses begin again only if one of their limits changes."""
         failures = LoginFailures(Limits(), b"key")
         rates = failures._guess_rates
         failures.set_limits(Limits(max_login_delay_seconds=1, backlog=3))

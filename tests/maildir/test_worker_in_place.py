@@ -155,7 +155,7 @@ class ShortCallTests(WorkerCase):
         self.assertEqual(paused, [0.0, 1.0])
 
     def test_computing_is_counted_for_the_request(self) -> None:
-        """A call in a thread is charged with its CPU time to whom asked for it, before its result arrives."""
+        """A call in a thread is charged with its CPU time to the session that asked for it, before its result arrives."""
 
         def call(seconds: float) -> None:
             self.cpu += seconds
