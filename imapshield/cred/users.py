@@ -202,8 +202,6 @@ def set_hash(path: str, user: str, stored: str, *, only_if: str | None = None) -
     is_new = False
 
     def changed(old: bytes) -> bytes:
-        if only_if is None:
-            return b"!" * old.startswith(b"!") + stored.encode()
         text = old.decode("utf-8", "surrogateescape").strip()
         if foreign_hashes.native(text) != only_if:
             return old
@@ -213,12 +211,29 @@ def set_hash(path: str, user: str, stored: str, *, only_if: str | None = None) -
 
     def edit(lines: list[bytes]) -> list[bytes]:
         nonlocal is_new
-        edited, exists = _edit_hashes(lines, name, changed)
-        is_new = not exists and only_if is None
-        return [*edited, name + b":" + stored.encode()] if is_new else edited
+        if only_if is not None:
+            return _edit_hashes(lines, name, changed)[0]
+        edited = lines_with_hash(lines, user, stored)
+        is_new = len(edited) > len(lines)
+        return edited
 
     _rewrite(path, edit, create=only_if is None)
     return is_new
+
+
+def lines_with_hash(lines: list[bytes], user: str, stored: str) -> list[bytes]:
+    """Return the lines of a password file in which a user has another hash, as `set_hash` writes them.
+
+    Raises:
+        BadUserName: the file cannot have the name.
+    """
+    name = name_in_file(user)
+
+    def changed(old: bytes) -> bytes:
+        return b"!" * old.startswith(b"!") + stored.encode()
+
+    edited, exists = _edit_hashes(lines, name, changed)
+    return edited if exists else [*edited, name + b":" + stored.encode()]
 
 
 def set_disabled(path: str, user: str, *, is_disabled: bool) -> bool:

@@ -15,10 +15,11 @@ from imapshield.setup.installation import (
     SYSTEM_STATE,
     SYSTEM_USER,
     Installation,
+    acting_as,
     can_read,
     group_of,
 )
-from imapshield.setup.steps import Directory, File, Owner, Password, Step, SystemUser
+from imapshield.setup.steps import ActingAs, Directory, File, Owner, Password, Step, SystemUser
 from imapshield.setup.unit_file import contrib, unit_file
 
 HOST_COMMENT = "# Clients connect to "
@@ -81,13 +82,17 @@ def _mail(answers: Answers, server: Owner) -> list[Step]:
     maildir = root.maildir(answers.user)
     # Beside Maildirs that belong to their users, the first login makes it, with the right owner.
     is_shared = server.user == "root" and os.path.isdir(root.base) and os.listdir(root.base)
-    if not os.path.lexists(maildir) and not is_shared:
+    with acting_as(server.user).acting():
+        is_new = not os.path.lexists(maildir)
+    if is_new and not is_shared:
         folders = [maildir, *(os.path.join(maildir, name) for name in ("cur", "tmp", "new"))]
         above = os.path.dirname(maildir)
         folders = folders if above == root.base else [above, *folders]
-        steps += [Directory(path, 0o700, server) for path in folders]
+        below: list[Step] = [Directory(path, 0o700, server) for path in folders]
         name = f"{int(time.time())}.{os.getpid()}.imapshield-setup"
-        steps.append(File(os.path.join(maildir, "new", name), _welcome(answers), 0o600, server))
+        path = os.path.join(maildir, "new", name)
+        below.append(File(path, _welcome(answers), 0o600, server, is_new=True))
+        steps += [ActingAs(server.user, step) for step in below]
     return steps
 
 

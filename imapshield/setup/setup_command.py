@@ -26,7 +26,8 @@ from imapshield.setup.installation import (
 )
 from imapshield.setup.next_steps import next_steps
 from imapshield.setup.plan import HOST_COMMENT, make_plan
-from imapshield.setup.steps import Password, Step, StepError, stored_hash, undone_on_error
+from imapshield.setup.steps import Password, Step, StepError, stored_hash
+from imapshield.setup.undo import NotUndone, undone_on_error
 from imapshield.user_commands import CommandError
 
 T = TypeVar("T")
@@ -53,6 +54,8 @@ def run(options: argparse.Namespace) -> int:
             with undone_on_error() as undo:
                 for step in steps:
                     step.apply(undo)
+    except NotUndone as error:
+        raise CommandError(str(error)) from None
     except (WrongAnswer, StepError) as error:
         raise CommandError(f"{error}; nothing was changed") from None
     except OSError as error:

@@ -1,5 +1,6 @@
 """What `setup` does to the system: steps that can say what they would do, and that are undone if a later one fails."""
 
+import fcntl
 import grp
 import os
 import pwd
@@ -9,10 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from difflib import unified_diff
+from functools import partial
 from typing import Protocol
 
 from imapshield.cred import passwords, users
-from imapshield.replace_file import replace_file
+from imapshield.setup.directory_entry import DirectoryEntry, RefusedLink, open_entry
+from imapshield.setup.installation import acting_as
+from imapshield.setup.undo import Undo
 
 
 class StepError(Exception):
@@ -31,7 +35,7 @@ class Step(Protocol):
     def preview(self) -> str:
         """Return what would be written, or how it differs from what exists; "" if that is a secret or not text."""
 
-    def apply(self, undo: ExitStack) -> None:
+    def apply(self, undo: Undo) -> None:
         """Do it, and add to `undo` what reverses it."""
 
 
@@ -54,11 +58,11 @@ class SystemUser:
     def preview(self) -> str:
         return ""
 
-    def apply(self, undo: ExitStack) -> None:
+    def apply(self, undo: Undo) -> None:
         command = ["useradd", "--system", "--user-group", "--no-create-home"]
         command += ["--home-dir", self.home, "--shell", "/usr/sbin/nologin", self.name]
         self._run(command)
-        undo.callback(self._run, ["userdel", self.name])
+        undo.add(f"created the user {self.name}", partial(self._run, ["userdel", self.name]))
 
     def _run(self, command: list[str]) -> None:
         program = shutil.which(command[0])
@@ -73,17 +77,62 @@ class SystemUser:
 
 
 @dataclass(frozen=True, slots=True)
+class ActingAs:
+    """A step below a directory of another user, with the rights of that user: no link leads root elsewhere."""
+
+    user: str
+    step: Step
+
+    def describe(self) -> str:
+        with acting_as(self.user).acting():
+            return self.step.describe()
+
+    def conflict(self) -> str:
+        with acting_as(self.user).acting():
+            return self.step.conflict()
+
+    def preview(self) -> str:
+        with acting_as(self.user).acting():
+            return self.step.preview()
+
+    def apply(self, undo: Undo) -> None:
+        reversals = Undo()
+        undo.files.enter_context(reversals.files)
+        undo.add(f"what the user {self.user} has done", partial(self._reverse, reversals))
+        try:
+            with acting_as(self.user).acting():
+                self.step.apply(reversals)
+        except PermissionError as error:
+            raise StepError(
+                f"{error.filename}: {error.strerror} for the user {self.user}, who is to run the server; give that"
+                " user the right, or use another --mail-root or --server-user"
+            ) from None
+
+    def _reverse(self, reversals: Undo) -> None:
+        with acting_as(self.user).acting():
+            left = reversals.run()
+        if left:
+            raise StepError(", ".join(left))
+
+
+@dataclass(frozen=True, slots=True)
 class Owner:
     """The user and the group of what a step creates. They are looked up when it is created."""
 
     user: str
     group: str
 
-    def set(self, path: str | int, mode: int) -> None:
-        """Give `path`, or an open file, to the owner. Only root can, and others own what they create."""
-        os.chmod(path, mode)
+    def set(self, fd: int, mode: int) -> None:
+        """Give an open file or directory to the owner. Only root can, and others own what they create."""
+        os.fchmod(fd, mode)
         if os.geteuid() == 0:
-            os.chown(path, pwd.getpwnam(self.user).pw_uid, grp.getgrnam(self.group).gr_gid)
+            try:
+                uid, gid = pwd.getpwnam(self.user).pw_uid, grp.getgrnam(self.group).gr_gid
+            except KeyError:
+                raise StepError(
+                    f"there is no user {self.user} with a group {self.group}; create both first"
+                ) from None
+            os.fchown(fd, uid, gid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +144,24 @@ class Directory:
     owner: Owner
 
     def describe(self) -> str:
-        if not os.path.isdir(self.path):
+        try:
+            with ExitStack() as files, refused_links():
+                fd = open_entry(self.path, files).open_directory()
+                files.callback(os.close, fd)
+                return f"give {self.path}/ to {self.owner.user}" if self._is_to_give(fd) else ""
+        except (
+            FileNotFoundError,
+            PermissionError,
+        ):  # the user may get the right by an earlier step
             return f"create {self.path}/ ({self.mode:o}, {self.owner.user}:{self.owner.group})"
-        if self._is_to_give():
-            return f"give {self.path}/ to {self.owner.user}"
-        return ""
 
-    def _is_to_give(self) -> bool:
+    def _is_to_give(self, fd: int) -> bool:
         """Return whether root has made it for the server."""
-        is_roots = (
-            os.geteuid() == 0 and os.stat(self.path).st_uid == 0 and self.owner.user != "root"
-        )
-        return is_roots and not os.listdir(self.path)
+        is_roots = os.geteuid() == 0 and os.fstat(fd).st_uid == 0 and self.owner.user != "root"
+        if not is_roots:
+            return False
+        with reopened(fd) as readable:
+            return not os.listdir(readable)
 
     def conflict(self) -> str:
         return ""
@@ -114,32 +169,43 @@ class Directory:
     def preview(self) -> str:
         return ""
 
-    def apply(self, undo: ExitStack) -> None:
-        if os.path.isdir(self.path):
-            if not self._is_to_give():
-                return
-            status = os.stat(self.path)
-            undo.callback(os.chmod, self.path, status.st_mode & 0o7777)
-            undo.callback(os.chown, self.path, status.st_uid, status.st_gid)
-        else:
-            missing = [self.path]
-            while not os.path.isdir(above := os.path.dirname(missing[-1])):
-                missing.append(above)
-            for path in reversed(missing):
-                os.mkdir(path, 0o755)
-                undo.callback(_remove, os.rmdir, path)
-        self.owner.set(self.path, self.mode)
+    def apply(self, undo: Undo) -> None:
+        def make(entry: DirectoryEntry, mode: int = 0o755) -> int:
+            fd = entry.make_directory(mode)
+            undo.add(f"created {entry.path}/", entry.rmdir)
+            return fd
+
+        with refused_links():
+            entry = open_entry(self.path, undo.files, make)
+        try:
+            fd = entry.open_directory()
+        except FileNotFoundError:
+            fd = make(entry, self.mode)
+            undo.files.callback(os.close, fd)
+            self.owner.set(fd, self.mode)
+            return
+        undo.files.callback(os.close, fd)
+        if self._is_to_give(fd):
+            readable = undo.files.enter_context(reopened(fd))
+            undo.add(f"given {self.path}/ to {self.owner.user}", _owner_now(readable))
+            self.owner.set(readable, self.mode)
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file with a content. `is_secret`: it is not shown."""
+    """A file with a content.
+
+    Attributes:
+        is_secret: whether it is not shown.
+        is_new: whether no other file has its name.
+    """
 
     path: str
     content: bytes
     mode: int
     owner: Owner
     is_secret: bool = False
+    is_new: bool = False
 
     def describe(self) -> str:
         old = self._old()
@@ -161,17 +227,13 @@ class File:
         return "".join(unified_diff(old, new, self.path, "new"))
 
     def _old(self) -> bytes | None:
-        try:
-            with open(self.path, "rb") as file:
-                return file.read()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StepError(f"{self.path}: {error.strerror}; run setup as its owner") from None
+        return None if self.is_new else _content(self.path)
 
-    def apply(self, undo: ExitStack) -> None:
-        _restore_later(self.path, undo)
-        replace_file(self.path, self.content, lambda fd: self.owner.set(fd, self.mode))
+    def apply(self, undo: Undo) -> None:
+        with refused_links():
+            entry = open_entry(self.path, undo.files)
+        _restore_later(entry, undo)
+        entry.replace(self.content, lambda fd: self.owner.set(fd, self.mode))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +262,24 @@ class Password:
     def preview(self) -> str:
         return ""
 
-    def apply(self, undo: ExitStack) -> None:
-        is_new = not os.path.exists(self.path)
-        _restore_later(self.path, undo)
-        users.set_hash(self.path, self.user, passwords.hash_password(self.password))
-        if is_new:
-            self.owner.set(self.path, self.mode)
+    def apply(self, undo: Undo) -> None:
+        stored = passwords.hash_password(self.password)
+        with refused_links():
+            entry = open_entry(self.path, undo.files)
+        with reopened(entry.folder) as folder:
+            fcntl.flock(folder, fcntl.LOCK_EX)  # as `imapshield passwd` does
+            old = _restore_later(entry, undo)
+            lines = [] if old is None else old[0].splitlines()
+            lines = users.lines_with_hash(lines, self.user, stored)
+            status = None if old is None else old[1]
+
+            def prepare(fd: int) -> None:
+                if status is None:
+                    self.owner.set(fd, self.mode)
+                else:
+                    _set_status(fd, status)
+
+            entry.replace(b"".join(line + b"\n" for line in lines), prepare)
 
 
 def stored_hash(path: str, user: str) -> str | None:
@@ -214,42 +288,63 @@ def stored_hash(path: str, user: str) -> str | None:
     Raises:
         StepError: the file cannot be read.
     """
+    entries, _ = users.parse(_content(path) or b"")
+    return entries[user].stored if user in entries else None
+
+
+def _content(path: str) -> bytes | None:
+    """Return the content of a file; None if there is none.
+
+    Raises:
+        StepError: it cannot be read.
+    """
     try:
-        with open(path, "rb") as file:
-            entries, _ = users.parse(file.read())
+        with ExitStack() as files, refused_links():
+            old = open_entry(path, files).read()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StepError(f"{path}: {error.strerror}; run setup as its owner") from None
-    return entries[user].stored if user in entries else None
-
-
-def _restore_later(path: str, undo: ExitStack) -> None:
-    """Let `undo` give a file the content, the owner and the mode that it has now, or remove it."""
-    try:
-        with open(path, "rb") as file:
-            old, status = file.read(), os.fstat(file.fileno())
-    except FileNotFoundError:
-        undo.callback(_remove, os.unlink, path)
-        return
-
-    def set_owner(fd: int) -> None:
-        os.fchmod(fd, status.st_mode & 0o7777)
-        if os.geteuid() == 0:
-            os.fchown(fd, status.st_uid, status.st_gid)
-
-    undo.callback(replace_file, path, old, set_owner)
-
-
-def _remove(remove: Callable[[str], None], path: str) -> None:
-    """Remove what a step has created. It may be gone, or have something in it of another program: then it stays."""
-    with suppress(OSError):
-        remove(path)
+    return None if old is None else old[0]
 
 
 @contextmanager
-def undone_on_error() -> Iterator[ExitStack]:
-    """Undo the steps of a block in the reverse order if it raises, also at a signal that is an exception."""
-    with ExitStack() as undo:
-        yield undo
-        undo.pop_all()
+def refused_links() -> Iterator[None]:
+    """Let a link that root does not follow be an error of the step."""
+    try:
+        yield
+    except RefusedLink as error:
+        raise StepError(str(error)) from None
+
+
+@contextmanager
+def reopened(folder: int) -> Iterator[int]:
+    """Return another descriptor of an open directory, with which it can be read, locked and changed."""
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _restore_later(entry: DirectoryEntry, undo: Undo) -> tuple[bytes, os.stat_result] | None:
+    """Let `undo` give a file the content, the owner and the mode that it has now, or remove it; and return them."""
+    old = entry.read()
+    if old is None:
+        undo.add(f"written {entry.path}", entry.unlink)
+    else:
+        content, status = old
+        set_status = partial(_set_status, status=status)
+        undo.add(f"changed {entry.path}", lambda: entry.replace(content, set_status))
+    return old
+
+
+def _owner_now(fd: int) -> Callable[[], None]:
+    """Return what gives an open directory the owner and the mode that it has now."""
+    return partial(_set_status, fd, os.fstat(fd))
+
+
+def _set_status(fd: int, status: os.stat_result) -> None:
+    if os.geteuid() == 0:
+        os.fchown(fd, status.st_uid, status.st_gid)
+    os.fchmod(fd, status.st_mode & 0o7777)

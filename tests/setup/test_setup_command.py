@@ -9,8 +9,8 @@ from unittest import mock
 
 from imapshield.config import load_settings
 from imapshield.cred import passwords, users
-from imapshield.replace_file import replace_file
-from imapshield.setup import setup_command, steps
+from imapshield.replace_file import replace_file_in
+from imapshield.setup import directory_entry, setup_command
 from tests.setup.setup_case import ME, PASSWORD, SetupCase
 
 
@@ -211,10 +211,10 @@ class SetupTests(SetupCase):
             os.chmod(path, 0o640)
         before = self.tree(), self.read(self.config), self.read(self.users)
 
-        def fail(path: str, *arguments: object) -> None:
-            if path == self.unit:
+        def fail(folder: int, name: str, *arguments: object) -> None:
+            if name == os.path.basename(self.unit):
                 raise errors[-1]
-            replace_file(path, *arguments)  # type: ignore[arg-type]
+            replace_file_in(folder, name, *arguments)  # type: ignore[arg-type]
 
         new = "--yes", "--force", "--start", "systemd", "--host", "new.example.org", "--user", "bob"
         errors: list[BaseException] = []
@@ -223,7 +223,7 @@ class SetupTests(SetupCase):
             (KeyboardInterrupt(), "interrupted"),
         ):
             errors.append(error)
-            with mock.patch.object(steps, "replace_file", fail):
+            with mock.patch.object(directory_entry, "replace_file_in", fail):
                 status, out, err = self.run_setup(*new)
             self.assertEqual((status, out), (1, ""))
             self.assertIn(text, err)
@@ -231,11 +231,30 @@ class SetupTests(SetupCase):
             self.assertEqual((self.tree(), self.read(self.config), self.read(self.users)), before)
             self.assertEqual((self.mode(self.config), self.mode(self.users)), (0o640, 0o640))
 
+    def test_what_cannot_be_undone_is_named(self) -> None:
+        """If a step cannot be reversed, the message names what is left, and the other steps are reversed."""
+
+        def fail(folder: int, name: str, *arguments: object) -> None:
+            if name == os.path.basename(self.config):
+                with open(self.path("state/mail/alice/new/1.delivered"), "w"):
+                    pass  # by another program
+                raise OSError(28, "No space", self.config)
+            replace_file_in(folder, name, *arguments)  # type: ignore[arg-type]
+
+        with mock.patch.object(directory_entry, "replace_file_in", fail):
+            status, out, err = self.run_setup("--yes")
+        self.assertEqual((status, out, err.count("\n")), (1, "", 1))
+        self.assertIn(f"{self.config}: No space; this is left, reverse it yourself: ", err)
+        self.assertIn(f"created {self.path('state/mail/alice/new')}/ (Directory not empty)", err)
+        self.assertNotIn("nothing was changed", err)
+        self.assertFalse(os.path.exists(self.path("etc")))
+        self.assertEqual(os.listdir(self.path("state/mail/alice")), ["new"])
+
     def test_signals_interrupt(self) -> None:
         """SIGTERM while files are written undoes them, too. Afterwards the signals are as before."""
         before, handler = self.tree(), signal.getsignal(signal.SIGTERM)
         with mock.patch.object(
-            steps, "replace_file", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+            directory_entry, "replace_file_in", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
         ):
             status, _, err = self.run_setup("--yes")
         self.assertEqual((status, err), (1, "imapshield: interrupted; nothing was changed\n"))

@@ -7,7 +7,6 @@ import pwd
 import shlex
 import shutil
 import subprocess
-from contextlib import ExitStack
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,6 +15,7 @@ from imapshield.config import load_settings
 from imapshield.setup import installation, plan, setup_command, steps
 from imapshield.setup.installation import SYSTEM_USER, Installation
 from imapshield.setup.steps import Directory, Owner, StepError, SystemUser
+from imapshield.setup.undo import Undo
 from imapshield.setup.unit_file import contrib
 from tests.setup.setup_case import ME, SetupCase
 
@@ -220,15 +220,16 @@ class StepTests(SynchronousTestCase):
         self.patch(subprocess, "run", run)
         self.assertEqual(step.describe(), "create the system user no-such-user")
         self.assertEqual(SystemUser(ME, "/").describe(), "")
-        with ExitStack() as undo:
-            step.apply(undo)
+        undo = Undo()
+        step.apply(undo)
+        self.assertEqual(undo.run(), [])
         self.assertEqual([command[0] for command in runs], ["/sbin/useradd", "/sbin/userdel"])
         status[0] = 1
         with self.assertRaisesRegex(StepError, "useradd: no space; create the system user"):
-            step.apply(ExitStack())
+            step.apply(Undo())
         self.patch(shutil, "which", lambda _: None)
         with self.assertRaisesRegex(StepError, "no program useradd; create the system user"):
-            step.apply(ExitStack())
+            step.apply(Undo())
 
     def test_empty_directory_of_root_is_given_to_the_server(self) -> None:
         """An empty directory that root has made becomes the server's; one with something in it stays as it is."""
@@ -239,31 +240,41 @@ class StepTests(SynchronousTestCase):
         root = os.stat_result([0o40755, 0, 0, 0, 0, 0, 0, 0, 0, 0])
         with (
             mock.patch("os.geteuid", return_value=0),
-            mock.patch("os.stat", return_value=root),
-            mock.patch("os.path.isdir", return_value=True),
-            mock.patch("os.chown", lambda *call: changes.append(call)),
-            mock.patch("os.chmod", lambda *call: changes.append(call)),
+            mock.patch("os.fstat", return_value=root),
+            mock.patch("os.fchown", lambda _, *call: changes.append(call)),
+            mock.patch("os.fchmod", lambda _, *call: changes.append(call)),
             mock.patch("pwd.getpwnam", return_value=entry),
             mock.patch("grp.getgrnam", return_value=entry),
         ):
             self.assertEqual(step.describe(), f"give {path}/ to nobody")
-            with ExitStack() as undo:
+            undo = Undo()
+            with undo.files:
                 step.apply(undo)
-            self.assertEqual(changes[:2], [(path, 0o700), (path, 65534, 65534)])
-            self.assertEqual(changes[2:], [(path, 0, 0), (path, 0o755)])
+                self.assertEqual(undo.run(), [])
+            self.assertEqual(changes[:2], [(0o700,), (65534, 65534)])
+            self.assertEqual(changes[2:], [(0, 0), (0o755,)])
             with open(f"{path}/x", "w"):
                 pass
             self.assertEqual(step.describe(), "")
             del changes[:]
-            step.apply(ExitStack())
+            step.apply(Undo())
             self.assertEqual(changes, [])
+
+    def test_missing_owner(self) -> None:
+        """A user or a group that does not exist is an error that says what to do."""
+        with (
+            mock.patch("os.geteuid", return_value=0),
+            mock.patch("os.fchmod"),
+            self.assertRaisesRegex(StepError, "no user no-such-user with a group x; create both"),
+        ):
+            Owner("no-such-user", "x").set(0, 0o700)
 
     def test_unreadable_file(self) -> None:
         """A file that cannot be read is an error that says who can run setup."""
-        path = self.mktemp()
+        path = os.path.abspath(self.mktemp())
         os.mkdir(path)
         owner = Owner(ME, ME)
-        with self.assertRaisesRegex(StepError, "run setup as its owner"):
+        with self.assertRaisesRegex(StepError, "is not a file; run setup as its owner"):
             steps.File(path, b"", 0o600, owner).describe()
         with self.assertRaisesRegex(StepError, "run setup as its owner"):
             steps.stored_hash(path, "alice")
