@@ -47,8 +47,9 @@ _log = Logger(namespace="imapshield")
 class PairFiles:
     """The files of one certificate, as for `tls.load_file`.
 
-    `option` is what messages name instead of ``--certificate``. If it `is_automatic`, the server itself obtains the
-    certificate, which need not be there yet, and is renewed without a warning.
+    `option` is what messages name instead of ``--certificate``, and `advice` what to do if files cannot be used. If it
+    `is_automatic`, the server itself obtains the certificate, which need not be there yet, and is renewed without a
+    warning.
     """
 
     certificate: str
@@ -56,6 +57,7 @@ class PairFiles:
     chain: str | None = None
     option: str = ""
     is_automatic: bool = False
+    advice: str = ""
 
     def paths(self) -> list[str]:
         """Return the files."""
@@ -65,7 +67,7 @@ class PairFiles:
         """Return the certificate; none if it may be absent, and is."""
         if self.is_automatic and not os.path.exists(self.certificate):
             return []
-        return [load_file(self.certificate, self.key, self.chain, self.option)]
+        return [load_file(self.certificate, self.key, self.chain, self.option, self.advice)]
 
 
 def pair_files(certificate: str, key: str | None) -> PairFiles:

@@ -91,10 +91,9 @@ def _acme(settings: Settings, user: ServerUser, certificates: Certificates) -> I
     files = acme_files(settings, os.environ, folder)
     with user.acting():
         source = certificates.main = certificates.add(acme_pair(settings, files))
-        unwritable = files.unwritable()
-    if unwritable is not None:
-        text = f"--acme: the user of the server cannot write in {unwritable}"
-        yield ERROR, f"{text}; name a directory with --acme-state"
+        problem = files.problem()
+    if problem is not None:
+        yield ERROR, problem
     elif not source.certificates:
         names = ", ".join(settings.acme)
         yield OK, f"--acme: no certificate yet for {names}; the start asks {settings.acme_server}"
@@ -231,7 +230,7 @@ def _admin(
         if checker is not None:
             checker.load()
     if checker is None:
-        yield OK, f"{option}: whoever has the token that `imapshield admin` prints can log in"
+        yield OK, f"{option}: the token that `imapshield admin` prints lets anybody log in"
     else:
         yield from _who_can_log_in(f"--admin-auth {settings.admin_auth}", checker)
     if not _is_passed(settings.admin):

@@ -140,7 +140,8 @@ def _split_ssl(arguments: list[str], option: str) -> tuple[PairFiles, str]:
     tcp = ":".join(
         ["tcp", given["port"], *(f"{n}={given[n]}" for n in ("interface", "backlog") if n in given)]
     )
-    return PairFiles(certificate, key, chain, option), tcp
+    advice = "name other files with privateKey= and certKey="
+    return PairFiles(certificate, key, chain, option, advice=advice), tcp
 
 
 def _tcp(arguments: list[str]) -> str:

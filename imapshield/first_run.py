@@ -45,14 +45,6 @@ class FirstRunFolder:
         """The path of the password file."""
         return os.path.join(self.folder, "users")
 
-    def unwritable(self) -> str | None:
-        """Return the directory in which this one cannot be created or written; None if it can be."""
-        existing = self.folder
-        while not os.path.isdir(existing):
-            existing = os.path.dirname(existing)
-        can_write = os.access(existing, os.W_OK | os.X_OK, effective_ids=True)
-        return None if can_write else existing
-
     def not_writable(self, error: OSError) -> str:
         """Return what is wrong, and what to do."""
         return (

@@ -10,6 +10,7 @@ from imapshield.config import ConfigError, Settings
 from imapshield.cred.realm import MailRoot
 from imapshield.first_run import FirstRunFolder
 from imapshield.process.process_control import Process
+from imapshield.unwritable import unwritable
 
 _log = Logger(namespace="imapshield")
 
@@ -28,11 +29,9 @@ def check_as_user(settings: Settings, process: Process, certificates: Certificat
         for text in settings.auth:
             check_auth_file(text)
         if settings.mail_root is None:
-            unwritable = FirstRunFolder.from_environ(os.environ).unwritable()
-            if unwritable is not None:
-                raise ConfigError(
-                    f"{unwritable}: the user of the server cannot write there; name the mail with --mail-root"
-                )
+            problem = unwritable(FirstRunFolder.from_environ(os.environ).folder)
+            if problem is not None:
+                raise ConfigError(f"{problem}; name the mail with --mail-root")
         check_mail_directories(settings, settings.mail_root)
         _warn_of_reload(process, certificates)
 

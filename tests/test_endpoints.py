@@ -127,6 +127,10 @@ class SslTests(EndpointCase):
         """A missing port or file and an unknown argument are errors."""
         self.refuses("ssl:", "has no port")
         self.refuses(f"ssl:993:privateKey={self.path('none')}", "No such file")
+        Path(self.path("half.pem")).write_bytes(self_signed()[0])
+        self.refuses(
+            f"ssl:993:privateKey={self.path('half.pem')}", "name other files with privateKey="
+        )
         self.refuses("ssl:993:nonsense=1", "unknown argument nonsense")
         self.refuses("ssl:1:2:3:4:5:6:7", "unknown argument 7")
 

@@ -91,7 +91,7 @@ class StartCheckTests(CommandLineTestCase):
         """Without --mail-root, the user must be able to create the directory of the first start."""
         folder = self.path("")
         error = self.refused(self.folder, Settings())
-        self.assertIn(f"{folder.rstrip('/')}: the user of the server cannot write there", error)
+        self.assertIn(f"the user of the server cannot write in {folder.rstrip('/')}; name", error)
         self.assertEqual(self.check("nothing", Settings()), [])
         self.assertFalse(os.path.exists(self.path("xdg")))
 

@@ -219,3 +219,4 @@ class DefaultPathTests(SynchronousTestCase):
             ({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "/var/lib/a/guard.sqlite"),
         ):
             self.assertEqual(default_path(environ, "/home/x"), expected)
+        self.assertEqual(default_path({}, "/home/x", "acme"), "/home/x/acme")

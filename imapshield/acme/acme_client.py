@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from josepy import jwa, jwk
 
-from imapshield.acme.acme_files import AcmeError, Issued
+from imapshield.acme.acme_files import AcmeError, Issued, one_line
 
 MAX_SECONDS = 300
 """Seconds for an order. Let's Encrypt needs a few; others ask from many places, one after another."""
@@ -164,7 +164,7 @@ def _no_authority(server: str, error: Exception) -> str:
 
 def _refused(authorization: Any) -> str:
     """Return why an authorization was refused."""
-    name = authorization.body.identifier.value
+    name = f"{authorization.body.identifier.value:.253}"
     found = [each.error for each in authorization.body.challenges if each.error is not None]
     return f"{name}: {_problem(found[0]) if found else 'refused without a reason'}"
 
@@ -172,11 +172,11 @@ def _refused(authorization: Any) -> str:
 def _problem(error: Any) -> str:
     """Return what an authority says (RFC 7807), and what to do."""
     code = str(error.typ).rpartition(":")[2]
-    detail = " ".join(str(error.detail or error.title or code).split())
-    subproblems = [str(each.detail) for each in error.subproblems or ()]
-    text = "; ".join(["".join(c if c.isprintable() else "?" for c in detail), *subproblems])
-    return f"{text:.400} ({code}); {_ADVICE.get(code, 'see RFC 8555 section 6.7')}"
+    parts = [error, *(error.subproblems or ())]
+    text = "; ".join(str(each.detail or each.title or code) for each in parts)
+    return f"{text:.400} ({code:.50}); {_ADVICE.get(code, 'see RFC 8555 section 6.7')}"
 
 
 def _terms(directory: Any) -> str:
-    return str(getattr(getattr(directory, "meta", None), "terms_of_service", None) or "")
+    terms = getattr(getattr(directory, "meta", None), "terms_of_service", None) or ""
+    return f"{one_line(str(terms)):.400}"

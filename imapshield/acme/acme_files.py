@@ -2,7 +2,8 @@
 
 Rules
 -----
-* Only the user of the server can enter the directory, and read the files.
+* Only the user of the server can enter the directory, and read the files. It is below that of ``--acme-state``, which
+  may be one that others read, such as a home directory, but in which no others may write.
 * A file is replaced in one step, with its content on the disk before: after a power failure it is the old or the new
   one. The certificate and its key are one file, so they always fit.
 * Another authority has another directory: after a trial with a test authority, nothing of it is used.
@@ -17,10 +18,19 @@ from dataclasses import dataclass
 from imapshield.acme.acme_names import server_folder
 from imapshield.config import ConfigError
 from imapshield.replace_file import replace_file
+from imapshield.unwritable import unwritable
+
+
+def one_line(text: str) -> str:
+    """Return what an authority has sent as one line, without characters that change a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 class AcmeError(Exception):
-    """A certificate was not issued. The text is one line: what has happened, and what to do."""
+    """A certificate was not issued. The text is made one line: what has happened, and what to do."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(one_line(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,38 +73,43 @@ class AcmeFiles:
         """The path of the private key of the account."""
         return os.path.join(self.directory, "account.pem")
 
+    def problem(self) -> str | None:
+        """Return why `prepare` cannot create or use the directory, and what to do; None if it can."""
+        advice = "name another directory with --acme-state"
+        problem = unwritable(self.directory)
+        if problem is not None:
+            return f"--acme: {problem}; {advice}"
+        own = os.geteuid()
+        for path, owners in ((self.folder, (own, 0)), (self.directory, (own,))):
+            with suppress(FileNotFoundError):
+                status = os.stat(path)
+                if status.st_uid not in owners:
+                    return (
+                        f"--acme: {path} belongs to another user; change its owner to the user of the server,"
+                        f" or {advice}"
+                    )
+                if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+                    return f"--acme: other users can write in {path}; type chmod go-w {path}, or {advice}"
+        return None
+
     def prepare(self) -> None:
-        """Create the directories, and close them to others.
+        """Create the directories, and close that of the authority to others. ``--acme-state`` keeps its mode.
 
         Raises:
             ConfigError: the process cannot write there, or others may.
         """
         try:
+            problem = self.problem()
+            if problem is not None:
+                raise ConfigError(problem)
             for path in (self.folder, self.directory):
                 os.makedirs(path, mode=0o700, exist_ok=True)
-                status = os.stat(path)
-                if status.st_uid != os.geteuid():
-                    raise ConfigError(
-                        f"--acme: {path} belongs to another user; change its owner to the user of the server, or"
-                        " name another directory with --acme-state"
-                    )
-                if stat.S_IMODE(status.st_mode) & 0o077:
-                    os.chmod(path, 0o700)
-            if not os.access(self.directory, os.W_OK | os.X_OK, effective_ids=True):
-                raise PermissionError(0, "cannot be written", self.directory)
+            os.chmod(self.directory, 0o700)
         except OSError as error:
             raise ConfigError(
                 f"--acme: {error.filename}: {error.strerror}; name a directory of the user of the server with"
                 " --acme-state"
             ) from None
-
-    def unwritable(self) -> str | None:
-        """Return the directory in which `prepare` cannot create or write; None if it can."""
-        existing = self.directory
-        while not os.path.isdir(existing):
-            existing = os.path.dirname(existing)
-        can_write = os.access(existing, os.W_OK | os.X_OK, effective_ids=True)
-        return None if can_write else existing
 
     def key(self, make: Callable[[], bytes]) -> bytes:
         """Return the private key of the account as PEM. The first time, it is what `make` returns."""
@@ -106,8 +121,3 @@ class AcmeFiles:
     def save(self, pem: bytes) -> None:
         """Replace the certificate."""
         replace_file(self.certificate, pem)
-
-
-def default_folder(state_directory: str, first_run_folder: str) -> str:
-    """Return the directory without ``--acme-state``: in systemd's ``$STATE_DIRECTORY``, otherwise beside the mail."""
-    return os.path.join(state_directory.partition(":")[0] or first_run_folder, "acme")

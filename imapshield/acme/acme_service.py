@@ -7,11 +7,12 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from imapshield.acme.acme_files import AcmeFiles, Issued, default_folder
+from imapshield.acme.acme_files import AcmeFiles, Issued
 from imapshield.acme.challenge_port import ChallengePort
 from imapshield.acme.renewal import Renewal, run_in_daemon_thread
 from imapshield.certificates import Certificates, PairFiles
 from imapshield.config import ConfigError, Settings
+from imapshield.state_file import default_path
 
 
 def acme_files(settings: Settings, environ: Mapping[str, str], first_run_folder: str) -> AcmeFiles:
@@ -24,16 +25,17 @@ def acme_files(settings: Settings, environ: Mapping[str, str], first_run_folder:
         raise ConfigError(
             "--acme needs packages: pip install 'imapshield[acme]', or '.[acme]' in a checkout"
         )
-    folder = settings.acme_state or default_folder(
-        environ.get("STATE_DIRECTORY", ""), first_run_folder
-    )
+    folder = settings.acme_state or default_path(environ, first_run_folder, "acme")
     return AcmeFiles(os.path.abspath(folder), settings.acme_server)
 
 
 def acme_pair(settings: Settings, files: AcmeFiles) -> PairFiles:
     """Return the files of the certificate, as `Certificates` needs them."""
     return PairFiles(
-        files.certificate, option=f"--acme {','.join(settings.acme)}", is_automatic=True
+        files.certificate,
+        option=f"--acme {','.join(settings.acme)}",
+        is_automatic=True,
+        advice=f"move {files.certificate} away, so that the server obtains another one",
     )
 
 

@@ -138,8 +138,10 @@ class ClientTests(SynchronousTestCase):
             ("newOrder", "rejectedIdentifier", "correct --acme"),
             ("newOrder", "unheardOf", "RFC 8555"),
         ):
-            text = self.problem(kind, code, "too\r\nmany \x1b[1m", subproblems=[{"detail": "x"}])
-            self.assertIn(f"too many ?[1m; x ({code}); ", text)
+            text = self.problem(
+                kind, code, "too\r\nmany \x1b[1m", subproblems=[{"detail": "x\n\x1b"}]
+            )
+            self.assertIn(f"too many ?[1m; x ? ({code}); ", text)
             self.assertIn(words, text)
 
     def test_challenge_that_failed(self) -> None:
@@ -198,11 +200,18 @@ class ClientTests(SynchronousTestCase):
 
     def test_server_that_is_no_authority(self) -> None:
         """Answers that are not those of ACME are an error with the option, whatever they are."""
-        answers: tuple[Any, ...] = ("<html>", {}, {"newAccount": 1}, (404, "not found"), [])
+        answers: tuple[Any, ...] = (
+            "<html>\n\x1b[2J",
+            {},
+            {"newAccount": 1},
+            (404, "not found"),
+            [],
+        )
         for answer in answers:
             self.authority.answers["dir"] = [answer]
             error = self.assertRaises(AcmeError, self.obtain)
             self.assertIn("look at --acme-server", str(error))
+            self.assertTrue(str(error).isprintable())
 
     def test_damaged_account_key(self) -> None:
         """A key that cannot be read is an error with what to do."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.acme.acme_files import AcmeFiles, default_folder
+from imapshield.acme.acme_files import AcmeError, AcmeFiles
 from imapshield.config import ConfigError
 
 
@@ -16,8 +16,9 @@ class FileTests(SynchronousTestCase):
         self.files = AcmeFiles(str(self.folder), "https://ca.example/dir")
 
     def test_only_the_server_can_read_the_files(self) -> None:
-        """The directories have the mode 0700, also those that were there, and the files 0600."""
+        """The directory has the mode 0700, also one that was there, and the files 0600. That of the option is as it was."""
         self.folder.mkdir(mode=0o755)
+        (self.folder / "ca.example_dir").mkdir(mode=0o755)
         self.files.prepare()
         self.files.key(lambda: b"key")
         self.files.save(b"certificate")
@@ -28,7 +29,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(
             modes, {"ca.example_dir": 0o700, "account.pem": 0o600, "certificate.pem": 0o600}
         )
-        self.assertEqual(stat.S_IMODE(self.folder.stat().st_mode), 0o700)
+        self.assertEqual(stat.S_IMODE(self.folder.stat().st_mode), 0o755)
 
     def test_account_key_is_made_once(self) -> None:
         """The key of the account stays the same."""
@@ -46,14 +47,36 @@ class FileTests(SynchronousTestCase):
     def test_directory_that_cannot_be_used(self) -> None:
         """A directory that cannot be made or written, or belongs to another user, is an error with the option."""
         self.folder.write_text("a file")
-        self.assertRaisesRegex(ConfigError, "File exists; name a.*--acme-state", self.files.prepare)
+        self.assertRaisesRegex(
+            ConfigError, "is not a directory; name a.*--acme-state", self.files.prepare
+        )
         self.folder.unlink()
         self.patch(os, "access", lambda *_, **__: False)
-        self.assertRaisesRegex(ConfigError, "cannot be written; name a", self.files.prepare)
+        self.assertRaisesRegex(ConfigError, "cannot write in .*; name a", self.files.prepare)
+
+    def test_directory_of_others(self) -> None:
+        """A directory of another user, or in which others can write, is an error; it is not changed."""
+        for path in (self.folder, Path(self.files.directory)):
+            path.mkdir()
+            path.chmod(0o775)
+            text = f"others* .* write in {path}; type chmod go-w"
+            self.assertRaisesRegex(ConfigError, text, self.files.prepare)
+            self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o775)
+            path.chmod(0o755)
+        self.folder.chmod(0o1777)  # as /tmp: nobody else can rename or remove what is there
+        self.files.prepare()
         self.patch(os, "geteuid", lambda: 4711)
         self.assertRaisesRegex(ConfigError, "belongs to another user", self.files.prepare)
 
-    def test_default(self) -> None:
-        """Without an option, the directory is in that of systemd, or beside the mail of the first start."""
-        self.assertEqual(default_folder("/var/lib/a:/var/lib/b", "/home"), "/var/lib/a/acme")
-        self.assertEqual(default_folder("", "/home/x"), "/home/x/acme")
+    def test_directory_that_fails(self) -> None:
+        """An error of the file system is one with the option."""
+
+        def fail(path: str, *_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device", path)
+
+        self.patch(os, "makedirs", fail)
+        self.assertRaisesRegex(ConfigError, "No space left .*--acme-state", self.files.prepare)
+
+    def test_error_is_one_line(self) -> None:
+        """Whatever an authority has sent, the text of the error is one line that a terminal can show."""
+        self.assertEqual(str(AcmeError("a\r\n\x1b[2J\u202eb\x85c")), "a ?[2J?b c")

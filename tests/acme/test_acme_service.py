@@ -17,6 +17,7 @@ from imapshield.acme.acme_service import AcmeService
 from imapshield.certificates import Certificates
 from imapshield.config import ConfigError, Settings
 from imapshield.endpoints import listen_endpoint
+from tests.certificates import self_signed
 
 
 class Reactor(MemoryReactorClock):
@@ -91,6 +92,19 @@ class ServiceTests(SynchronousTestCase):
         self.successResultOf(Deferred.fromCoroutine(service.close()))
         self.assertFalse(os.path.exists(self.folder))
         self.assertIsNone(self.certificates.main)
+
+    def test_damaged_certificate(self) -> None:
+        """If the certificate is damaged, the error says to move it away: there is no other file to name."""
+        folder = self.folder / "acme" / "ca.example_dir"
+        folder.mkdir(parents=True, mode=0o700)
+        path, (certificate, key) = folder / "certificate.pem", self_signed()
+        for content in (b"", certificate, key, certificate + self_signed()[1]):
+            path.write_bytes(content)
+            error = str(self.assertRaises(ConfigError, self.service, self.settings))
+            self.assertIn("--acme mail.example.org: ", error)
+            self.assertTrue(
+                error.endswith(f"; move {path} away, so that the server obtains another one")
+            )
 
     def test_missing_package(self) -> None:
         """Without the packages, the error says what to install."""
