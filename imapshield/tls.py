@@ -4,8 +4,10 @@ The files are read and checked when the server starts, so that a mistake is one 
 failed handshake later. `certificates` reads them again when they change.
 """
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -267,7 +269,12 @@ def _names(certificate: crypto.X509) -> list[bytes]:
 
 def _read(path: str, option: str) -> bytes:
     try:
-        with open(path, "rb") as file:
+        # To open a FIFO could take for ever, and so would the end of the server, which waits for its threads.
+        with open(
+            path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)
+        ) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
             return file.read()
     except OSError as error:
         where = option if option.endswith(path) else f"{option} ({path})"

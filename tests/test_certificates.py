@@ -119,6 +119,20 @@ class PairTests(CertificateCase):
         self.assertIn("renewed", line)
         self.assertTrue(self.gets(self.source, certificate))
 
+    def test_fifo_in_place_of_a_file_changes_nothing(self) -> None:
+        """While a FIFO has the name of the file, the earlier certificate is used, and the next file is read as usual."""
+        os.unlink(self.paths[0])
+        os.mkfifo(self.paths[0])
+        (line,) = self.pass_time(looks=3)
+        self.assertIn("not a regular file", line)
+        self.assertTrue(self.gets(self.source, self.old[0]))
+        os.unlink(self.paths[0])
+        new = self_signed()
+        self.write("key.pem", new[1])
+        self.write("cert.pem", new[0])
+        self.assertEqual(len(self.pass_time()), 1)
+        self.assertTrue(self.gets(self.source, new[0]))
+
     def test_problem_that_comes_back_is_logged_again(self) -> None:
         """A problem that was solved, and comes back, is in the log again."""
         for _ in range(2):

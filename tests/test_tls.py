@@ -75,6 +75,13 @@ class LoadFileTests(SynchronousTestCase):
         self.refuses(missing, None, "--certificate", missing)
         self.refuses(certificate, missing, "--key", missing)
 
+    def test_fifo_is_an_error(self) -> None:
+        """A FIFO instead of a file is an error at once; to wait for its content could take for ever."""
+        fifo, certificate = os.path.abspath(self.mktemp()), self.file(self.certificate)
+        os.mkfifo(fifo)
+        self.refuses(fifo, None, f"--certificate {fifo}: not a regular file")
+        self.refuses(certificate, fifo, f"--key {fifo}: not a regular file")
+
     def test_file_without_a_private_key_is_an_error(self) -> None:
         """A file without a private key is an error that names the file."""
         certificate = self.file(self.certificate)
