@@ -13,6 +13,30 @@ from imapshield.wire.framing import COMMAND_COST
 
 PAGE = Path(__file__).parent.parent / "docs" / "limits.rst"
 PACKAGE = PAGE.parent.parent / "imapshield"
+LIMIT_NAME = re.compile(r"_?MAX_\w+|CAPACITY|CACHE_SIZE|POINTS|\w*THREADS")
+NO_LIMITS = {
+    "speed": """
+        cred.text_indexing.MAX_PAUSE cred.twisted_mail_mailbox.MAX_STRING_SIZE edge.fair_queue.MAX_REST
+        mailbox.view.MAX_UNAPPLIED_CHANGES maildir.append_copy.MAX_ANNOUNCEMENTS
+        maildir.directory_state.MAX_TRUSTED_SECONDS maildir.in_place_rules.MAX_PREEMPTED
+        maildir.job_queue.MAX_USED_SECONDS maildir.message_fetch.MAX_STRING_SIZE maildir.search_values.MAX_ROW_SIZE
+        maildir.text_index_file.CACHE_SIZE maildir.watch.MAX_REMOVED maildir.worker.MAX_DELAY
+        maildir.worker.MAX_LONG_PAUSE maildir.worker.MAX_SHORT_PAUSE message.ordinary_structure.MAX_SIZE
+        session.uid_collection.MAX_PARTS testing.memory_mailbox.MAX_STRING_SIZE
+        """,
+    "what operators see or write": """
+        acme.renewal.MAX_RETRY admin.monitor.MAX_DELAY config._MAX_VALUE config_check.MAX_USERS
+        control.advisor.MAX_NAMED control.commands.MAX_WHO control.end_history.MAX_ANSWERS control.work_meter.MAX_ROWS
+        edge.ban_command.MAX_OUTPUT observe.counters.MAX_LABELS observe.dialogue.MAX_SHOWN
+        """,
+    "numbers of standards, formats and systems": """
+        control.socket_file.MAX_PATH maildir.index_database._MAX_UIDVALIDITY maildir.message_table.MAX_UID
+        maildir.other_servers.MAX_UIDVALIDITY maildir.text_index.MAX_ROW wire.cursor.MAX_NUMBER64
+        wire.sequence.MAX_NUMBER wire.strings.MAX_QUOTED_SIZE
+        """,
+}
+"""Constants with the name of a limit that protect nothing, by what they are about instead."""
+
 POLITE_VERDICTS = {"Disconnect", "_disconnect_at", "_not_checked"}
 BEGIN = (
     ".. The tables from here are generated from imapshield/limits.py: see tests/test_limits.py.\n\n"
@@ -34,6 +58,11 @@ def tables() -> str:
             f"{rows}"
         )
     return "\n".join(sections)
+
+
+def fixed_limits() -> str:
+    """Return the table of the fixed limits in docs/limits.rst."""
+    return PAGE.read_text().partition("\nFixed limits\n")[2].partition("\nMemory of clients")[0]
 
 
 def _called(function: ast.FunctionDef) -> set[str]:
@@ -79,9 +108,7 @@ class LimitsTests(SynchronousTestCase):
 
     def test_fixed_limits(self) -> None:
         """docs/limits.rst lists fixed limits with the values that they have."""
-        table = (
-            PAGE.read_text().partition("\nFixed limits\n")[2].partition("\nMemory of clients")[0]
-        )
+        table = fixed_limits()
         rows = re.findall(
             r"\* - ``([\w.]+)``\n     - ([\d.]+)\n     - ``([\w/]+)\.py``\n     - [A-Z]", table
         )
@@ -93,6 +120,25 @@ class LimitsTests(SynchronousTestCase):
             self.assertEqual(
                 getattr(limit(), attribute) if attribute else limit, float(value), name
             )
+
+    def test_every_constant_that_is_a_limit_is_listed(self) -> None:
+        """A constant with the name of a limit has a row for its file, is named in one, or is in `NO_LIMITS`."""
+        listed = set(" ".join(NO_LIMITS.values()).split())
+        for row in fixed_limits().split("   * - ")[2:]:
+            names = re.findall(r"``(?:[\w/]+\.py|(\w+)[\w.]*)``", row)
+            module = re.findall(r"``([\w/]+)\.py``", row)[0].replace("/", ".")
+            listed |= {f"{module}.{name}" for name in names}
+        found = {
+            f"{'.'.join(path.relative_to(PACKAGE).with_suffix('').parts)}.{name.id}"
+            for path in PACKAGE.rglob("*.py")
+            for statement in ast.parse(path.read_text()).body
+            if isinstance(statement, (ast.Assign, ast.AnnAssign))
+            for name in ast.walk(statement)
+            if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+            if LIMIT_NAME.fullmatch(name.id)
+        }
+        self.assertEqual(found - listed, set())
+        self.assertEqual(set(" ".join(NO_LIMITS.values()).split()) - found, set())
 
     def test_other_constants_have_a_reason(self) -> None:
         """A constant MAX_… is on the page or has a docstring; constants in a row may share one."""

@@ -41,8 +41,11 @@ The server itself lets fewer checks begin (`limits.max_login_checks`). This boun
 checker, and checks that the server has given up.
 """
 
-CACHE_SIZE = 1000  # users
+CACHE_SIZE = 1000
+"""Users whose correct passwords are known, as keyed hashes."""
+
 CACHE_SECONDS = 300.0
+"""Seconds for which a correct password is known."""
 
 
 @implementer(ICredentialsChecker)

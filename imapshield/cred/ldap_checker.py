@@ -32,6 +32,7 @@ THREADS = 8
 """Checks at the same time, of which each has a connection. The server lets no more begin by default."""
 
 MAX_PENDING = 32
+"""Checks that run or wait; more are refused. Only checks that the server has given up let so many come together."""
 
 TIMEOUT_SECONDS = 10.0
 """For one login: to connect, to begin TLS, to search and to bind."""

@@ -27,6 +27,7 @@ THREADS = 8
 """Checks at the same time: PAM takes two seconds for a wrong password. The server lets no more begin by default."""
 
 MAX_PENDING = 32
+"""Checks that run or wait; more are refused. Only checks that the server has given up let so many come together."""
 
 _REFUSALS = frozenset({6, 7, 8, 10, 11, 12, 13})
 """PAM_PERM_DENIED, PAM_AUTH_ERR, PAM_CRED_INSUFFICIENT, PAM_USER_UNKNOWN, PAM_MAXTRIES, PAM_NEW_AUTHTOK_REQD and

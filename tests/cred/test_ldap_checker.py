@@ -186,7 +186,8 @@ class LdapCheckerTests(SynchronousTestCase):
 
     def test_entry_of_one_user_is_no_outage(self) -> None:
         """What is wrong with one entry is logged once, whoever else logs in, and nothing says that nobody can log in."""
-        good, bad = self.fake.entries, [("uid=alice,dc=x", {})]
+        good: list[Any] = self.fake.entries
+        bad: list[Any] = [("uid=alice,dc=x", {})]
         for entries in (bad, good, bad, good, bad):
             self.fake.entries = entries
             result = self.check()
