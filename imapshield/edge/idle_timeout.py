@@ -25,20 +25,19 @@ class IdleTimeout:
     timeOut: Any
     setTimeout: Callable[[Any], Any]
 
-    def end_idle_time(self) -> None:
-        """Start the timeout again, because the user has sent a line, and note the longest time without one."""
-        before = self.active_at
-        self.restart_timeout()
-        if self.active_at - before > self.reporter.longest_idle:  # noqa: PLR1730 (a call of max takes longer)
-            self.reporter.longest_idle = self.active_at - before
-
-    def restart_timeout(self) -> None:
+    def restart_timeout(self, *, ends_idle: bool = False) -> None:
         """Start the timeout of a user again: `literal_seconds` while bytes of a literal are due, else `idle_seconds`.
 
         The timeout before login covers the whole time until the login, so it is not started again.
+
+        Args:
+            ends_idle: whether the user has sent a line. Then the longest time without one is noted.
         """
         if self.guard.authenticated and not self.closed:
-            self.active_at = self.now()
+            before, self.active_at = self.active_at, self.now()
+            # In here, because another call for each command would cost more.
+            if ends_idle and self.active_at - before > self.reporter.longest_idle:
+                self.reporter.longest_idle = self.active_at - before
             limits = self.limits
             seconds = limits.idle_seconds if self.line_mode else limits.literal_seconds
             if seconds != self.timeOut:

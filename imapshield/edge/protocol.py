@@ -58,7 +58,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         if self.reporter.tap is not None:
             self.reporter.tap.line(line, self.framer.inside, self.guard)
         if self.guard.authenticated:
-            self.end_idle_time()
+            self.restart_timeout(ends_idle=True)
         else:
             self.MAX_LENGTH = self.limits.preauth_line_length  # a long ID has raised it
         if self.guard.consume_expected_line():
