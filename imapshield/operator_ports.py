@@ -47,15 +47,15 @@ class OperatorPorts:
 
     def __init__(self, settings: Settings, reactor: Any) -> None:
         self._settings, self._reactor = settings, reactor
-        self._meter, self._history, self._counters = (
-            WorkMeter(reactor),
-            EndHistory(time.time),
-            Counters(),
-        )
-        self._traces, self.advisor = Traces(reactor.callLater), Advisor(reactor)
+        self._meter, self._history = WorkMeter(reactor), EndHistory(time.time)
+        self._counters, self._traces = Counters(), Traces(reactor.callLater)
+        self.advisor = Advisor(reactor)
         self.observers: list[EventObserver] = [
-            *(self._meter, self._history, self._counters),
-            *(self._traces, self.advisor),
+            self._meter,
+            self._history,
+            self._counters,
+            self._traces,
+            self.advisor,
         ]
         self.handlers: dict[str, Handler] = {}
 
@@ -92,8 +92,13 @@ class OperatorPorts:
         }
         delay, meter = ReactorDelay(reactor), self._meter
         monitor = Monitor(
-            *(self.handlers, self._counters, delay, lambda: meter.total, meter.history),
-            *(reactor, time.time),
+            self.handlers,
+            self._counters,
+            delay,
+            lambda: meter.total,
+            meter.history,
+            reactor,
+            time.time,
         )
         with acting():
             check_admin_auth(settings)

@@ -133,11 +133,15 @@ class _ServerLife:
         """Return what is done, in this order, when all connections have ended."""
         parts = self._parts
         return [
-            *(parts.operator.close, parts.acme.close, parts.certificates.stop),
+            parts.operator.close,
+            parts.acme.close,
+            parts.certificates.stop,
             parts.user_watch.stop,
             lambda: _close_checkers(parts.all_checkers()),
             *([] if parts.ban_command is None else [parts.ban_command.stop]),
-            *(parts.stop_freeing, parts.realm.close, parts.state.stop),
+            parts.stop_freeing,
+            parts.realm.close,
+            parts.state.stop,
             parts.factory.shared.admission.report_refused,
             lambda: parts.log.summarize(everything=True),
         ]

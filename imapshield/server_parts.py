@@ -46,6 +46,25 @@ class ServerParts:
         certificates: those of the endpoints.
         acme: obtains and renews a certificate.
 
+    Attributes:
+        settings: as the argument, and so are `reactor`, `process`, `certificates` and `acme`.
+        first_run: the folder of a server that is started without options.
+        checkers: those of ``--auth``. A reload changes the list in place.
+        realm: opens the accounts.
+        guard: decides about connections; `factory` asks it.
+        log: writes the lines about events.
+        operator: what operators ask: the control socket, the status page, and the observers behind them.
+        factory: serves the clients.
+        proxies: tells which connections begin with a PROXY header, on ordinary ports.
+        only_proxies: the same on ports where all connections do.
+        state_path: the file of ``--state``; None for no file.
+        state: keeps bans and known users in that file.
+        ban_command: the program of ``--ban-command``, or None.
+        control_process: reloads, and tells systemd that the server is alive.
+        user_watch: ends the connections of users who are removed.
+        start_freeing: begins to give memory back to the system.
+        stop_freeing: ends that.
+
     Raises:
         ConfigError: the settings cannot be used.
     """
@@ -101,7 +120,9 @@ class ServerParts:
         settings, reactor, guard = self.settings, self.reactor, self.guard
         self.state_path = _state_path(settings, self.first_run)
         self.state = GuardState(
-            *(self.state_path, guard.bans, guard.failures),
+            self.state_path,
+            guard.bans,
+            guard.failures,
             reactor=reactor,
             now=reactor.seconds,
         )
@@ -129,8 +150,14 @@ class ServerParts:
         """Make what the operator asks: the control socket and the status page; and reloads, also on a signal."""
         acting, load = self.process.user.acting, self.process.load or (lambda: self.settings)
         reloadable = ReloadableServer(
-            *(self.factory, self.realm, self.certificates, self.checkers, self.log),
-            *((self.proxies, self.only_proxies), self.ban_command, self.reactor),
+            factory=self.factory,
+            realm=self.realm,
+            certificates=self.certificates,
+            checkers=self.checkers,
+            log=self.log,
+            proxies=(self.proxies, self.only_proxies),
+            ban_command=self.ban_command,
+            reactor=self.reactor,
             on_checkers=self.keep_decoys,
             on_reload=self.acme.retry,
         )

@@ -25,6 +25,9 @@ from imapshield.process.reload import Apply, Reloader, Renew
 
 _log = Logger(namespace="imapshield")
 
+_USER_OPTIONS = ("auth", "master_users", "exact_user_names", "default_domain", "no_rehash")
+"""What decides together who may log in, and how a name may be written."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReloadableServer:
@@ -66,9 +69,7 @@ class ReloadableServer:
             ("proxy",): self._proxy,
             ("trust",): self._trust,
             ("verbose",): self._verbose,
-            (
-                *("auth", "master_users", "exact_user_names", "default_domain", "no_rehash"),
-            ): self._auth(settings),
+            _USER_OPTIONS: self._auth(settings),
             ("certificate", "key"): self._certificate(settings, run_in_thread),
         }
         renewals = [self._read_users(run_in_thread), self.certificates.reload, self.on_reload]
