@@ -47,6 +47,19 @@ class CheckerChain:
         """Return the name under which logins with `name` are counted (`UserNames.resolve`)."""
         return self.names.resolve(name, self.checkers)
 
+    def master_name(self, names: tuple[bytes, bytes]) -> bytes | None:
+        """Return the name for a login with an authorization identity of SASL; None if nobody may act for another user.
+
+        The two identities may be one name in two forms. Then the password must be that of the authorization identity.
+        Who exists does not matter here, because the answer would tell.
+
+        Args:
+            names: the authentication identity, whose password is given, and the authorization identity.
+        """
+        given, user = names
+        is_same = self.names.candidates(given)[-1] == self.names.candidates(user)[-1]
+        return user if is_same else None
+
     def _attempts(self, name: bytes) -> Iterator[list[tuple[Any, bytes]]]:
         """Yield, for each candidate that is tried, the checkers that are asked and the name for each."""
         names = self.names.candidates(name)

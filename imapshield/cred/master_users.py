@@ -41,12 +41,16 @@ class MasterUserChain(CheckerChain):
         return super().resolve(name) if split is None else b"*" + split[1]
 
     def master_name(self, names: tuple[bytes, bytes]) -> bytes | None:
-        """Return the name for a login with the authorization identity of SASL; None if it would mean somebody else.
+        """Return the name for a login with an authorization identity of SASL; None if it would mean somebody else.
+
+        If both identities are one user, this is a login of that user, who may be a master user, too.
 
         Args:
             names: the master user, whose password is given, and the user.
         """
         master, user = names
+        if super().resolve(master) == super().resolve(user):
+            return user
         name = user + b"*" + master
         # Not `_split`: the answer would tell who is a master user.
         return None if b"*" in master or self._knows(name) else name

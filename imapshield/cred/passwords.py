@@ -33,17 +33,25 @@ else:
 SCRYPT_LN, SCRYPT_R, SCRYPT_P = 15, 8, 1
 MAX_MEMORY = 1 << 30
 """Bytes that verifying one password may take. A mistyped ``ln=30`` in a file must not exhaust the server's memory."""
+MAX_SCRYPT_WORK = 2_621_440
+"""Maximum of ``p * 2**ln * r`` of a scrypt hash: ten times that of our own, a second. A hash that takes hours, which a
+mistyped number makes, would occupy the threads that verify passwords, and nobody could log in."""
 
 # The second choice of RFC 9106 section 4, but with one lane, because argon2 starts a thread for each lane. The thread
 # pool that calls this module already limits how many passwords are hashed at once.
 ARGON2 = {"time_cost": 3, "memory_cost": 64 << 10, "parallelism": 1}
+MAX_ARGON2_WORK = 1_966_080
+"""Maximum of ``t * m`` of an argon2 hash: ten times that of our own, a second, as `MAX_SCRYPT_WORK`."""
+MAX_ARGON2_LANES = 64
+"""Maximum of ``p`` of an argon2 hash, because each lane is a thread. Packages suggest one for each core, or 8."""
 
 DEFAULT_ITERATIONS = 15_000
 """PBKDF2 iterations of a new `ScramSecret`: the rule of thumb of RFC 7677 section 4, which wants at least 4096."""
 FILE_ITERATIONS = 1 << 16
 """PBKDF2 iterations in password files. A phone takes a tenth of a second for them at each login. Cyrus SASL, which
 mbsync and mutt use, refuses a larger number."""
-MAX_ITERATIONS = 10_000_000
+MAX_ITERATIONS = 1_000_000
+"""PBKDF2 iterations that are permitted: half a second, as `MAX_SCRYPT_WORK`."""
 
 _SCRAM = re.compile(
     r"\$scram-sha-256\$i=(\d{1,8})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)", re.ASCII
@@ -168,23 +176,37 @@ def validate(stored: str) -> None:
         return
     if parse_scram(stored) is not None:
         return
+    memory, work, most = _needs(stored)
+    if memory > MAX_MEMORY:
+        raise UnusableHash(f"the hash needs {memory >> 20} MiB; set the password again")
+    if work > most:
+        times = -(-10 * work // most)
+        raise UnusableHash(
+            f"the hash takes {times} times as long as a usual one, and 10 are permitted; set the password again"
+        )
+
+
+def _needs(stored: str) -> tuple[int, int, int]:
+    """Return the bytes of memory that an argon2 or scrypt hash takes, its work, and the maximum of work."""
     if stored.startswith("$argon2"):
         if _argon2 is None:
             raise UnusableHash("argon2-cffi is not installed: pip install 'imapshield[argon2]'")
         try:
-            memory = _argon2.extract_parameters(stored).memory_cost << 10
+            found = _argon2.extract_parameters(stored)
         except _argon2.exceptions.InvalidHashError:
             raise UnusableHash(_DAMAGED) from None
-    elif stored.startswith("$scrypt$"):
+        if found.parallelism > MAX_ARGON2_LANES:
+            raise UnusableHash(
+                f"the hash needs {found.parallelism} threads; set the password again"
+            )
+        return found.memory_cost << 10, found.time_cost * found.memory_cost, MAX_ARGON2_WORK
+    if stored.startswith("$scrypt$"):
         ln, r, p, _, _ = _parse_scrypt(stored)
-        memory = _memory(ln, r, p)
-    else:
-        raise UnusableHash(
-            "not a hash; plain text passwords are not accepted: set the password with "
-            "`imapshield passwd`"
-        )
-    if memory > MAX_MEMORY:
-        raise UnusableHash(f"the hash needs {memory >> 20} MiB; set the password again")
+        return _memory(ln, r, p), p * r << ln, MAX_SCRYPT_WORK
+    raise UnusableHash(
+        "not a hash; plain text passwords are not accepted: set the password with "
+        "`imapshield passwd`"
+    )
 
 
 def cost(stored: str) -> str:

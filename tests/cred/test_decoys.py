@@ -143,6 +143,19 @@ class StabilityTests(SynchronousTestCase):
         changed = [new for old, new in zip(costs[0], after, strict=True) if old != new]
         self.assertLessEqual(set(changed), {"$scrypt$ln=2,r=8,p=1"})
 
+    def test_a_cost_that_is_not_permitted_is_no_cost_of_others(self) -> None:
+        """A hash that takes hours is named as the problem of its line, and no unknown user is verified against it."""
+        usual = passwords.hash_scrypt(b"x", ln=2)
+        with open(self.path, "w") as file:
+            file.write(f"alice:{usual}\nbob:{usual.replace('ln=2,r=8,p=1', 'ln=15,r=8,p=256')}\n")
+        checker = self.start(KEY)
+        checker.load()
+        self.assertIn("line 2: the hash takes 256 times as long", checker.problem)
+        self.assertEqual([*checker._costs], ["$scrypt$ln=2,r=8,p=1"])
+        with mock.patch.object(passwords, "verify", return_value=False) as verify:
+            checker._check("bob", b"x")
+        self.assertEqual(verify.call_args[0][0], usual)
+
     def test_cost_is_the_part_without_salt_and_digest(self) -> None:
         """The cost of a hash is its kind and its parameters."""
         for stored, cost in (

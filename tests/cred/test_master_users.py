@@ -81,6 +81,25 @@ class MasterUserTests(SynchronousTestCase):
             answer = self.plain(self.server, *fields)
             self.assertIn(b"a NO [AUTHENTICATIONFAILED]", answer, fields)
 
+    def test_a_user_who_is_a_master_user_too_acts_for_itself(self) -> None:
+        """Two identities that are one user in two forms are a login of that user, whether or not it is a master user."""
+        names = UserNames(default_domain="ex.org")
+        own = self.file(
+            ("alice@ex.org", b"secret"), ("bob@ex.org", b"word"), ("Bob@ex.org", b"other")
+        )
+        masters = self.file(("alice", b"master"), ("bob@ex.org", b"master"))
+        for chain in (MasterUserChain([own], masters, names), CheckerChain([own], names)):
+            own.load()
+            server = Server(checker=chain, clock=self.reactor)
+            for user in (b"ALICE", b"alice@ex.org", b"Alice@EX.org"):
+                self.assertIn(b"a OK", self.plain(server, user, b"alice", b"secret"), user)
+                self.assertEqual(server.events_of(LoggedIn)[-1].user, "alice@ex.org")
+                self.assertIn(b"a NO [AUTHENT", self.plain(server, user, b"alice", b"wrong"))
+        self.assertNotIn(b"a OK", self.plain(server, b"Bob@ex.org", b"bob@ex.org", b"word"))
+        server = Server(checker=MasterUserChain([own], masters, names), clock=self.reactor)
+        self.assertIn(b"a OK", self.plain(server, b"Bob@ex.org", b"bob@ex.org", b"master"))
+        self.assertEqual(server.events_of(LoggedIn)[-1].user, "Bob@ex.org")
+
     def test_authorization_identity_never_means_somebody_else(self) -> None:
         """Without master users, or if the two names together are a user, two identities are refused."""
         self.users.load()

@@ -107,3 +107,19 @@ class PasswordTests(SynchronousTestCase):
             with self.assertRaisesRegex(UnusableHash, "MiB"):
                 validate(stored)
         self.assertLess(time.monotonic() - start, 1)
+
+    def test_parameter_for_too_much_time_is_refused(self) -> None:
+        """A hash that would occupy a thread for hours is refused: ten times the cost of a new hash are permitted."""
+        argon2 = hash_password(b"secret")
+        for stored, text in (
+            (argon2.replace("t=3", "t=31"), "11 times"),
+            (argon2.replace("t=3", "t=1000000"), "10 are permitted; set the password again"),
+            (argon2.replace("p=1", "p=65"), "65 threads"),
+            (NACL.replace("ln=10,r=8,p=16", "ln=15,r=8,p=256"), "256 times"),
+            (PENCIL.replace("i=4096", "i=1000001"), "1000001 iterations"),
+        ):
+            with self.subTest(stored=stored), self.assertRaisesRegex(UnusableHash, text):
+                validate(stored)
+        validate(argon2.replace("t=3", "t=30"))
+        validate(argon2.replace("m=65536,t=3,p=1", "m=1048576,t=1,p=4"))
+        validate(NACL.replace("ln=10,r=8,p=16", "ln=18,r=8,p=1"))
