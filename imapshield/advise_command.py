@@ -41,6 +41,12 @@ def show_advice(answer: dict[str, Any]) -> Iterable[str]:
     yield from table(heads, rows)
     for each in limits:
         yield from _who(each)
+    for name, number in answer["paused"].items():
+        yield ""
+        yield (
+            f"{name}: reading has paused {counted(number, 'time')}, which is not counted as reached, nor what was"
+            " pending then: the client loses nothing, and needs no other value"
+        )
     options = [each["option"] for each in limits if each["option"]]
     yield ""
     if options:

@@ -95,6 +95,16 @@ def quota_of(checkers: Sequence[Any], user: str) -> tuple[int | None, int | None
     return None, None
 
 
+def quota_setting(checkers: Sequence[Any], user: str, limit: str) -> str:
+    """Return which line of a password file has a quota of a user; "" if none has, so that `limit` applies."""
+    for checker in checkers:
+        if isinstance(checker, PasswordFile) and user in checker.entries:
+            octets, messages = checker.entries[user].quota
+            own = octets if limit == "quota_bytes" else messages
+            return "" if own is None else f"the line of {user} in {checker.path}"
+    return ""
+
+
 def make_checker(reactor: Any, text: str) -> Any:
     """Return the checker of one ``--auth``.
 

@@ -98,7 +98,7 @@ class PageLoggedIn(Event):
 
 @dataclass(frozen=True, slots=True)
 class LoginFailed(Event):
-    """A login failed, because the user does not exist or the password or token is wrong.
+    """A login failed: the user does not exist or is disabled, or the password or token is wrong.
 
     Attributes:
         user: the name that the client gave, shortened and made printable.
@@ -106,12 +106,14 @@ class LoginFailed(Event):
         repeated: whether this address has failed with the same user and password in the last day. A device with an
             old password does; somebody who guesses does not.
         delay: the seconds by which the answer to the client is delayed.
+        is_disabled: whether the user is disabled, so that no password is correct.
     """
 
     user: str
     mechanism: str
     repeated: bool = False
     delay: float = 0.0
+    is_disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,12 @@ class LimitTriggered(ActivityEvent):
 
     @property
     def setting(self) -> str:
-        """The option that changes the limit; several with commas if all must be changed; "none" for a constant."""
+        """The option that changes the limit; several with commas if all must be changed; "none" for a constant.
+
+        A quota that is in the line of a user in a password file is changed there: then this names both, with spaces.
+        """
+        if " " in self.binding:
+            return self.binding
         return ",".join(map(setting_of, (self.binding or self.limit).split(",")))
 
 

@@ -51,7 +51,8 @@ class LimitReached:
         observed: the value that has reached it.
         binding: the limit that must be changed to change `value`; empty if it is `limit` itself. A share of
             connections, for example, is smaller than configured if there are too few connections or open files. Several
-            names with commas if all of them must be changed, because the others are exceeded, too.
+            names with commas if all of them must be changed, because the others are exceeded, too. If no option
+            changes it: what does, with a space, such as ``the line of bob in /etc/imapshield/users``.
     """
 
     limit: str

@@ -193,6 +193,9 @@ def _percent(share: float) -> str:
 
 
 def _show_why(answer: dict[str, Any]) -> Iterable[str]:
+    if "unknown" in answer:
+        network = answer["networks"][0]["network"]
+        yield f"nothing known of {answer['unknown']}; of its network {network}:"
     if answer.get("networks") == []:
         yield "no connection without a login has ended"
     for end in answer.get("ends") or answer["networks"]:

@@ -11,7 +11,14 @@ from twisted.cred.portal import Portal
 from twisted.internet.task import LoopingCall
 
 from imapshield.acme.acme_service import AcmeService
-from imapshield.auth_option import make_chain, make_checker, mechanisms, quota_of, set_rehashing
+from imapshield.auth_option import (
+    make_chain,
+    make_checker,
+    mechanisms,
+    quota_of,
+    quota_setting,
+    set_rehashing,
+)
 from imapshield.certificates import Certificates
 from imapshield.config import ConfigError, Settings
 from imapshield.cred.checkers import PasswordFile
@@ -94,6 +101,7 @@ class ServerParts:
         self._chain = make_chain(reactor, self.checkers, settings)
         self.realm = _realm(settings, settings.mail_root or self.first_run.mail, reactor)
         self.realm.quota_of = partial(quota_of, self.checkers)
+        self.realm.quota_setting = partial(quota_setting, self.checkers)
 
     def _make_connections(self) -> None:
         """Make the guard, the observers of events, and the factories of connections."""

@@ -165,7 +165,9 @@ RULES = {
     "control.request_lines": Rule(never=IO_MODULES),
     "control.socket_file": Rule(("control.request_lines",)),
     "control.client": Rule(("control.request_lines",)),
-    "control": Rule(("__init__", *BASE, "edge", "guard", "observe"), ("twisted",)),
+    "control": Rule(
+        ("__init__", *BASE, "command_output", "edge", "guard", "observe"), ("twisted",)
+    ),
     "operator_ports": Rule(
         (
             *("admin", "certificates", "config", "control", "edge.factory", "events", "observe"),

@@ -9,6 +9,7 @@ Rules
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from hashlib import blake2b
@@ -62,6 +63,7 @@ class Advisor:
         self._since = self._now()
         self._peaks = LimitPeaks(self._hash_of, self._time())
         self._undecided: dict[int, list[events.LimitTriggered]] = {}
+        self._paused: Counter[str] = Counter()
         # Connections without a login from addresses where users log in.
         self._guests: set[int] = set()
 
@@ -129,7 +131,11 @@ class Advisor:
             note(limit, value, event.user, detail, now)
 
     def _limit(self, event: events.LimitTriggered) -> None:
-        if event.action == "paused" or event.limit not in _NAMES:
+        if event.action == "paused":
+            self._paused[event.limit] += 1
+            return
+        # A quota of one user says nothing about the limit.
+        if event.limit not in _NAMES or " " in event.binding:
             return
         if event.user or not event.connection or len(self._undecided) >= MAX_UNDECIDED:
             self._decided(event, event.user)
@@ -227,6 +233,7 @@ class Advisor:
             "enough": is_enough(self._peaks, seconds),
             "enough_seconds": ENOUGH_SECONDS,
             "enough_logins": ENOUGH_LOGINS,
+            "paused": dict(self._paused),
             "limits": [_described(each) for each in advise(self._limits, self._peaks, seconds)],
         }
         if request.arguments.get("forget"):

@@ -8,6 +8,7 @@ from heapq import nlargest
 from typing import Any
 
 from imapshield import __version__
+from imapshield.command_output import counted, plain
 from imapshield.control.end_history import as_network, is_in
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.edge.admission import OPERATOR, Admission
@@ -130,7 +131,11 @@ class BanCommands:
         target, trusted = ban_target(network), self._admission.guard.trusted
         seconds = request.number("seconds", 0) or None
         if trusted.holds(target):
-            raise ControlError(f"{network}: --trust exempts it from bans; change --trust first")
+            which = "--trust with other networks, or --trust none"
+            raise ControlError(
+                f"{network}: a ban has no effect on networks of --trust, also with --force; to ban it, start the server"
+                f" with {which}, or change the file of --config and type `imapshield reload`"
+            )
         if not request.arguments.get("force"):
             self._refuse_slip(target)
         ban = self._admission.ban_by_operator(network, seconds)
@@ -149,7 +154,7 @@ class BanCommands:
         Raises:
             ControlError: the network is very wide, or has this machine or a trusted network.
         """
-        text, version, prefix = describe(target), *target[:2]
+        shown, version, prefix = plain(describe(target)), *target[:2]
         reason = ""
         if prefix < WIDEST[version]:
             reason = f"it is wider than /{WIDEST[version]}"
@@ -161,8 +166,9 @@ class BanCommands:
             servers = [s for s in self._factory.connections if is_in(s.reporter.peer, target)]
             users = len({s.reporter.user for s in servers if s.reporter.user})
             raise ControlError(
-                f"{text}: {reason}, and {len(servers)} connections of {users} users are from there;"
-                f" to ban it all the same: `imapshield ban {text} --force`"
+                f"{shown}: {reason}, and {counted(len(servers), 'connection')} of {counted(users, 'user')}"
+                f" {'is' if len(servers) == 1 else 'are'} from there;"
+                f" to ban it all the same: `imapshield ban {shown} --force`"
             )
 
     async def unban(self, request: Request) -> list[str]:

@@ -144,8 +144,11 @@ class EndHistory:
         self.add(End(cause, "refused", event.peer, detail=f"last as {event.user}"))
         name = event.user.lower()
         places = self._places.get(name)
-        table, where = self._unknown, "a name without a login"
-        if places is not None:
+        table, where = self._unknown, "a name with which nobody has logged in since the start"
+        if event.is_disabled:
+            # A line of the password file, so strangers cannot fill the table.
+            table, where = self._attempts, "a disabled user"
+        elif places is not None:
             is_own = networks_of(event.peer)[2:3] in [(place,) for place in places[1]]
             table = self._attempts
             where = "where the user logs in" if is_own else "where the user has not logged in"
@@ -243,12 +246,12 @@ class EndHistory:
         """Return the ends of connections from an address or network, with a login or without, the last one first."""
         tables = self._users, self._addresses
         ends = (end for table in tables for end in table.values())
-        found = _ordered(end for end in ends if is_in(end.peer, network))
-        return found or [
-            end
-            for end in _ordered(self._networks.values())
-            if is_inside(network, networks_of(end.peer)[2])
-        ]
+        return _ordered(end for end in ends if is_in(end.peer, network))
+
+    def around(self, network: Network) -> list[End]:
+        """Return the ends without a login of the wider network, IPv4 /21 or IPv6 /48, that an address is in."""
+        ends = _ordered(self._networks.values())
+        return [end for end in ends if is_inside(network, networks_of(end.peer)[2])]
 
     def of_reference(self, reference: str) -> End | None:
         """Return the internal error that was answered with a reference; None if it is unknown."""
@@ -269,7 +272,8 @@ class EndHistory:
     async def why(self, request: Request) -> dict[str, Any]:
         """Answer the command `why`: the argument `who` is a user, an address, a network, a connection or a reference.
 
-        Without it, the answer is about the networks with the most ends.
+        Without it, the answer is about the networks with the most ends. Of an address of which nothing is known, which
+        is then ``unknown``, it is about the network around it.
         """
         if not request.arguments.get("who"):
             frequent = self.summary()[:MAX_ANSWERS]
@@ -282,6 +286,13 @@ class EndHistory:
             ends = self.of_network(network)
         if not ends and who.isdecimal():
             ends = self.of_connection(int(who))
+        if not ends and network is not None and (around := self.around(network)[:MAX_ANSWERS]):
+            # Other addresses have ended so, perhaps: the answer must not look like one about this address.
+            of = _network(around[0])
+            return {
+                "unknown": who,
+                "networks": [_described(end) | {"network": of} for end in around],
+            }
         if not ends:
             raise ControlError(
                 f"{who}: no user, address, connection or reference of which an end is known;"

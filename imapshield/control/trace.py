@@ -7,6 +7,7 @@ Rules
   operator who does not read; what exceeds that is counted and left out.
 """
 
+import re
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from imapshield import events
+from imapshield.command_output import counted
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.guard.connection_guard import ConnectionGuard
@@ -134,11 +136,15 @@ class Traces:
         trace = _Trace(request.text("who"))
         if len(self._traces) >= MAX_TRACES:
             raise ControlError(f"{MAX_TRACES} traces are running; end one of them")
+        # Numbers are not used again, so no later connection can have this one. A user may have a number as name.
+        if not self.matching(trace.who) and re.fullmatch(r"[1-9][0-9]*", trace.who):
+            raise ControlError(f"{trace.who}: no connection; `imapshield who` lists them")
         self._traces.append(trace)
         end = self._call_later(seconds, lambda: self._end(trace))
         try:
             self._attach(trace)
-            yield f"-- {trace.who}: {len(trace.attached)} connections now, and those to come, for {seconds:.0f} s"
+            now = counted(len(trace.attached), "connection")
+            yield f"-- {trace.who}: {now} now, and those to come, for {seconds:.0f} s"
             while not trace.ended:
                 while trace.lines:
                     yield trace.lines.popleft()

@@ -60,6 +60,12 @@ class CheckerChain:
         is_same = self.names.candidates(given)[-1] == self.names.candidates(user)[-1]
         return user if is_same else None
 
+    def is_disabled(self, name: bytes) -> bool:
+        """Return whether a password file has a disabled user of this name, for the log."""
+        resolved = self.resolve(name)
+        asked = [checker for checker in self.checkers if hasattr(checker, "is_disabled")]
+        return any(checker.is_disabled(resolved) for checker in asked)
+
     def _attempts(self, name: bytes) -> Iterator[list[tuple[Any, bytes]]]:
         """Yield, for each candidate that is tried, the checkers that are asked and the name for each."""
         names = self.names.candidates(name)

@@ -125,6 +125,11 @@ class PasswordFile:
         """Return whether the file had a user of exactly this name when it was read last, who may be disabled."""
         return user.decode("utf-8", "surrogateescape") in self.entries
 
+    def is_disabled(self, user: bytes) -> bool:
+        """Return whether the line of a user said so when the file was read last."""
+        entry = self.entries.get(user.decode("utf-8", "surrogateescape"))
+        return entry is not None and entry.is_disabled
+
     def can_log_in(self, user: str) -> bool:
         """Return whether the file had a usable line of exactly this name when it was read last."""
         return user in self._hashes

@@ -123,6 +123,8 @@ class MaildirRealm:
         quota: as above. It may be changed.
         quota_of: returns the maximum number of bytes and of messages of one user. None means that of `quota`, 0 no
             limit. It is called in threads.
+        quota_setting: returns what changes ``quota_bytes`` or ``quota_messages`` for a user, as
+            `limits.LimitReached.binding`. It is called in threads.
     """
 
     _log = Logger()
@@ -171,6 +173,7 @@ class MaildirRealm:
         )
         self.quota = quota
         self.quota_of: Callable[[str], QuotaLimits] = lambda _: (None, None)
+        self.quota_setting: Callable[[str, str], str] = lambda _user, _limit: ""
         self._namespace = Namespace.as_shown(prefix, separator)
         self._accounts: dict[str, StoreAccount] = {}
         self._idle: OrderedDict[str, StoreAccount] = OrderedDict()
@@ -320,6 +323,7 @@ class MaildirRealm:
             now=time.time,
             log_warning=log_warning,
             quota=lambda: self._quota(user),
+            quota_setting=lambda limit: self.quota_setting(user, limit),
             base=self.mail_root.base,
             index_directory=index,
             follow_symlinks=self._follow_symlinks,

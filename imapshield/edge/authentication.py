@@ -346,13 +346,13 @@ class Authentication:
         Raises:
             Disconnected: the address is banned now, or the client has left.
         """
-        owner = self._owner
-        admission, number = owner.shared.admission, owner.reporter.number
-        failed, ban = admission.login_failed(owner.counted, counted, secret, number)
+        owner, number = self._owner, self._owner.reporter.number
+        failed, ban = owner.shared.admission.login_failed(owner.counted, counted, secret, number)
         if failed.is_guess:
             self._guess = None
         delay = 0.0 if ban is not None else failed.delay
-        owner.reporter.login_failed(user, mechanism, failed.repeated, delay)
+        is_disabled = bool(self._ask_checker("is_disabled", user))
+        owner.reporter.login_failed(user, mechanism, failed.repeated, delay, is_disabled)
         owner.guard.login_failed()
         if failed.banned_for is not None and ban is None:
             owner.reporter.limit_triggered("none", failed.banned_for)

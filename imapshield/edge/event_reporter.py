@@ -109,9 +109,11 @@ class EventReporter:
         values_of = self.user, peaks, self.client_id
         self._publish(events.PeaksMeasured(self.number, self.peer, *values_of))
 
-    def login_failed(self, user: bytes, mechanism: str, repeated: bool, delay: float) -> None:
+    def login_failed(
+        self, user: bytes, mechanism: str, repeated: bool, delay: float, is_disabled: bool
+    ) -> None:
         """Report a failed login. `user` is the name that the client gave; see `events.LoginFailed` for the rest."""
-        fields = events.printable(user, 64), mechanism, repeated, delay
+        fields = events.printable(user, 64), mechanism, repeated, delay, is_disabled
         self._publish(events.LoginFailed(self.number, self.peer, *fields))
 
     def login_refused(

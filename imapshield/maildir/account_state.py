@@ -57,6 +57,7 @@ class AccountState:
         log_warning: Callable[[str], None],
         *,
         quota: QuotaLimits | Callable[[], QuotaLimits] = (None, None),
+        quota_setting: Callable[[str], str] = lambda _: "",
         base: str | None = None,
         index_directory: str | None = None,
         follow_symlinks: bool = False,
@@ -94,6 +95,7 @@ class AccountState:
         self.volumes: frozenset[int] = frozenset()
         self.is_running = False
         self._quota = quota if callable(quota) else lambda: quota
+        self._quota_setting = quota_setting
         self._logged_full_disk = 0.0
         self._is_index_inside = self._index_path == path
         self._index_fd = -1
@@ -258,4 +260,6 @@ class AccountState:
         ):
             total = used + (0 if counted else added)
             if added > 0 and limit is not None and total > limit:
-                raise QuotaExceeded(reached=LimitReached(name, limit, total))
+                raise QuotaExceeded(
+                    reached=LimitReached(name, limit, total, binding=self._quota_setting(name))
+                )

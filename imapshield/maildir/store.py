@@ -139,6 +139,7 @@ class MaildirStore:
         now: returns seconds since the epoch; file times are compared with it.
         log_warning: called with one line for the operator: what failed, the path, and what to do.
         quota: the maximum of bytes and of messages of the account, or returns it; None is no limit.
+        quota_setting: returns what changes ``quota_bytes`` or ``quota_messages``, as `limits.LimitReached.binding`.
         base: a directory above `root` that the owner of the mail cannot replace; by default the parent directory. Below
             it, symbolic links are not followed, except those of root and of the server's own user.
         index_directory: the directory of the index, which is created if it does not exist; by default `root`.
@@ -159,6 +160,7 @@ class MaildirStore:
         now: Callable[[], float],
         log_warning: Callable[[str], None],
         quota: QuotaLimits | Callable[[], QuotaLimits] = (None, None),
+        quota_setting: Callable[[str], str] = lambda _: "",
         base: str | None = None,
         index_directory: str | None = None,
         follow_symlinks: bool = False,
@@ -173,6 +175,7 @@ class MaildirStore:
             now,
             log_warning,
             quota=quota,
+            quota_setting=quota_setting,
             base=base,
             index_directory=index_directory,
             follow_symlinks=follow_symlinks,

@@ -33,6 +33,9 @@ _LIMIT = (
 )
 _PAUSED = "paused by {limit}={value_text} peer={peer}" + _LIMIT
 _SHARED_LIMIT = "limit {limit}={value_text} hit holder={holder_text} client={peer}" + _LIMIT
+_BANNED_BY_OPERATOR = (
+    "banned peer={peer} network={network} seconds={seconds:.12g} shared={shared} limit={limit}"
+)
 # fail2ban and other programs parse these lines: their wording and keys are part of the interface.
 _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
     events.ConnectionOpened: (_INFO, "connected peer={peer} connection={connection}"),
@@ -52,7 +55,7 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
         _WARN,
         (
             "login failed peer={peer} connection={connection} mechanism={mechanism} repeated={repeated} "
-            "delay={delay:g} user={user_json}"
+            "delay={delay:g} {disabled_text}user={user_json}"
         ),
     ),
     events.LoginRefused: (
@@ -166,7 +169,9 @@ class LogObserver:
             elif event.holder or event.limit in SHARED_LIMITS:
                 text = _SHARED_LIMIT
         elif isinstance(event, events.AddressBanned):
+            text = _BANNED_BY_OPERATOR if event.limit == "operator" else text
             quoted |= _values(event) | {"last_text": event.last or "none"}
+        quoted["disabled_text"] = "disabled=True " * getattr(event, "is_disabled", False)
         self.log.emit(level, text, event=type(event).__name__, **quoted, **fields)
 
     def summarize(self, *, everything: bool = False) -> None:
@@ -191,7 +196,7 @@ def _limit_fields(event: events.LimitTriggered) -> dict[str, str]:
 
 def _values(event: events.LimitTriggered | events.AddressBanned) -> dict[str, str]:
     return {
-        "setting": event.setting,
+        "setting": json.dumps(event.setting) if " " in event.setting else event.setting,
         "value_text": f"{event.value:.12g}",
         "observed_text": f"{round(event.observed, 3):.12g}",
     }

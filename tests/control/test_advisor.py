@@ -134,6 +134,26 @@ class AdvisorTests(SynchronousTestCase):
         self.assertEqual(len(self.advisor._undecided), 3)
         self.assertEqual(self.limit("backlog")["strangers"], 7)
 
+    def test_pauses_after_a_login_are_told_apart(self) -> None:
+        """A client that flow control lets wait has reached no limit, and the answer says that this is not counted."""
+        self.serve()
+        client = self.server.login()
+        self.advisor(events.LimitTriggered(1, HERE, "backlog", 100, 100, "paused", user="alice"))
+        client(b"a NOOP")
+        self.assertEqual(self.limit("backlog")["reached"], 0)
+        self.assertIn("backlog: reading has paused 1 time, which is not counted", self.text())
+
+    def test_quota_of_one_user(self) -> None:
+        """A quota in the line of a user changes no advice about the limit."""
+        self.serve()
+        binding = "the line of alice in /etc/imapshield/users"
+        self.advisor(
+            events.LimitTriggered(
+                1, HERE, "quota_bytes", 9, 10, "refused", user="alice", binding=binding
+            )
+        )
+        self.assertNotIn("quota_bytes", [each["limit"] for each in self.answer()["limits"]])
+
     def test_forget(self) -> None:
         """An operator can begin again, such as after a change."""
         self.serve(report_only=True)

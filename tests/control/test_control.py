@@ -170,6 +170,10 @@ class CommandTests(SynchronousTestCase):
         """A ban that would have no effect, or of what is no network, is an error that says why."""
         self.assertIn("--trust", self.refusal("ban", network="127.0.0.0/16"))
         self.assertIn("not an address", self.refusal("ban", network="host"))
+        refusal = self.refusal("ban", network="127.0.0.9", force=True)
+        self.assertIn("also with --force", refusal)
+        self.assertIn("--trust none, or", refusal)
+        self.assertIn("`imapshield reload`", refusal)
 
     def test_ban_that_looks_like_a_slip(self) -> None:
         """A very wide network, or one with this machine or a trusted one in it, needs `force`, and spares these."""

@@ -13,6 +13,7 @@ from imapshield import events
 from imapshield.control import end_history
 from imapshield.control.end_history import End, EndHistory
 from imapshield.control.request_lines import ControlError, Request
+from imapshield.operator_commands import _show_why
 from imapshield.testing.in_process import Server
 
 
@@ -121,8 +122,19 @@ class EndHistoryTests(SynchronousTestCase):
         self.assertEqual(self.why()[0]["network"], "192.0.0.0/21")
         self.assertEqual(len(self.why("198.51.100.1")), 1)
         self.assertEqual(len(self.why("alice")), 1)
-        # An address without an entry of its own is answered with that of its network.
-        self.assertEqual(self.why("192.0.7.249")[0]["count"], 2000)
+
+    def test_an_address_of_which_nothing_is_known(self) -> None:
+        """The answer is about its network, and says so: nobody bans an innocent host for what its neighbours did."""
+        for number in range(40):
+            self.history.add(End("backlog", "reset", f"192.0.2.{number}"))
+        answer = self.successResultOf(
+            Deferred.fromCoroutine(self.history.why(Request("why", {"who": "192.0.7.249"})))
+        )
+        self.assertEqual((answer["unknown"], answer["networks"][0]["count"]), ("192.0.7.249", 40))
+        lines = list(_show_why(answer))
+        self.assertEqual(lines[0], "nothing known of 192.0.7.249; of its network 192.0.0.0/21:")
+        self.assertIn("network 192.0.0.0/21, last 192.0.2.39", lines[2])
+        self.assertNotIn("unknown", self.why("192.0.2.7")[0])
 
     def test_flood_from_everywhere_does_not_erase_users(self) -> None:
         """However many addresses come, the table of addresses is bounded and that of users keeps its entries."""
@@ -157,8 +169,18 @@ class EndHistoryTests(SynchronousTestCase):
             },
         )
         (unknown,) = self.why("name4999")
-        self.assertEqual(unknown["detail"], "as name4999, a name without a login")
+        self.assertEqual(
+            unknown["detail"], "as name4999, a name with which nobody has logged in since the start"
+        )
         self.assertEqual(len(self.history._unknown), 20)
+
+    def test_failed_login_of_a_disabled_user(self) -> None:
+        """`why` says that the user is disabled, so that nobody looks for a wrong password."""
+        for _ in range(2):
+            event = events.LoginFailed(0, "192.0.2.9", "Bob", "LOGIN", is_disabled=True)
+            self.history(event)
+        (end,) = self.why("bob")
+        self.assertEqual((end["detail"], end["count"]), ("as Bob, a disabled user", 2))
 
     def test_networks_of_a_user_are_bounded(self) -> None:
         """Of a user who travels, the networks of the last logins are kept."""

@@ -148,6 +148,14 @@ class TraceTests(SynchronousTestCase):
                     self.clock.advance(1)
                     self.successResultOf(done)
 
+    def test_a_number_without_a_connection(self) -> None:
+        """No later connection gets the number of an old one, so that is an error at once; a number is counted well."""
+        number = self.server.login().protocol.reporter.number
+        error = self.failureResultOf(self.begin(str(number + 9)), ControlError).value
+        self.assertEqual(str(error), f"{number + 9}: no connection; `imapshield who` lists them")
+        self.begin(str(number))
+        self.assertIn(f"-- {number}: 1 connection now", "\n".join(self.shown))
+
     def test_traces_are_bounded(self) -> None:
         """One trace too many is refused, and an ended one makes room."""
         self.patch(trace, "MAX_TRACES", 1)

@@ -6,7 +6,8 @@ from functools import partial
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.auth_option import quota_of
+from imapshield import events
+from imapshield.auth_option import quota_of, quota_setting
 from imapshield.cred import passwords, users
 from imapshield.cred.checker_chain import CheckerChain
 from imapshield.cred.checkers import PasswordFile
@@ -26,7 +27,14 @@ class UserQuotaTests(SynchronousTestCase):
             mail, reactor=reactor, pool=FakePool(), has_text_index=False, quota=(10240, 3)
         )
         self.realm.quota_of = partial(quota_of, [object(), self.checker])
-        self.server = Server(realm=self.realm, checker=CheckerChain([self.checker]), clock=reactor)
+        self.realm.quota_setting = partial(quota_setting, [object(), self.checker])
+        self.events: list[events.Event] = []
+        self.server = Server(
+            realm=self.realm,
+            checker=CheckerChain([self.checker]),
+            clock=reactor,
+            observers=[self.events.append],
+        )
         self.addCleanup(lambda: Deferred.fromCoroutine(self.realm.close()))
 
     def login(self, fields: str) -> Client:
@@ -52,6 +60,21 @@ class UserQuotaTests(SynchronousTestCase):
         self.assertIn(b"OK", client.append(b"x" * 2000))
         self.assertIn(b"NO [OVERQUOTA]", client.append(b"x" * 2000))
 
+    def test_the_log_names_the_line_that_changes_a_quota(self) -> None:
+        """A quota of the file is not changed by an option; one of the limits is, also for a user in the file."""
+        for field, name in ((":quota=1K", "quota_bytes"), (":quota_messages=1", "quota_messages")):
+            self.login(field).append(b"x" * 20)
+            self.events.clear()
+            self.login(field).append(b"x" * 2000)
+            (event,) = [each for each in self.events if isinstance(each, events.LimitTriggered)]
+            self.assertEqual(event.limit, name)
+            self.assertEqual(event.setting, f"the line of alice in {self.checker.path}")
+        self.events.clear()
+        self.login("").append(b"x" * 20000)
+        (event,) = [each for each in self.events if isinstance(each, events.LimitTriggered)]
+        self.assertEqual(event.setting, "--limit=quota_bytes=N")
+
     def test_users_of_other_checkers_have_the_limits(self) -> None:
         """A user who is in no password file has the quota of the limits."""
         self.assertEqual(quota_of([self.checker], "bob"), (None, None))
+        self.assertEqual(quota_setting([self.checker], "bob", "quota_bytes"), "")

@@ -132,6 +132,18 @@ class LogObserverTests(SynchronousTestCase):
         matches = [match and match["host"] for match in map(pattern.search, lines)]
         self.assertEqual(matches, [PEER, PEER, *[None] * 14])
 
+    def test_ban_by_an_operator(self) -> None:
+        """An operator's ban has no values and no option, so its line names none."""
+        self.observer(events.AddressBanned(0, PEER, f"{PEER}/32", "operator", 0, 0, 600))
+        expected = f"banned peer={PEER} network={PEER}/32 seconds=600 shared=False limit=operator"
+        self.assertEqual(self.lines()[-1], expected)
+
+    def test_what_changes_a_quota_of_one_user(self) -> None:
+        """What is no option has spaces, and is quoted, so that the line can still be parsed."""
+        values = "quota_bytes", 9, 10, "refused"
+        self.observer(events.LimitTriggered(1, PEER, *values, binding='the line of "x" in /u'))
+        self.assertIn(r'change-with="the line of \"x\" in /u" network=', self.lines()[-1])
+
     def test_bans(self) -> None:
         """The line of a ban names limit, value, observed value and option, and what ended it or was refused."""
         values = "max_limit_violations", 10, 10, 1209600.0, "backlog", True
