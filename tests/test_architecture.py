@@ -127,10 +127,10 @@ RULES = {
     "setup.options": Rule(("setup.setup_command",)),
     "setup": Rule(
         (
-            *("__init__", "certificates", "check_command", "config", "cred", "first_run"),
-            *("process.server_user", "replace_file", "user_commands"),
+            *("__init__", "certificates", "check_command", "config", "cred", "endpoints"),
+            *("first_run", "process.server_user", "replace_file", "user_commands"),
         ),
-        ("OpenSSL",),
+        ("OpenSSL", "twisted"),
     ),
     "check_command": Rule(("check_findings", "command_output", "tap"), ("twisted",)),
     "check_findings": Rule(never=IO_MODULES),

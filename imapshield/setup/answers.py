@@ -4,13 +4,17 @@ import ipaddress
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from imapshield.certificates import PairFiles
+from twisted.internet.task import Clock
+
+from imapshield.certificates import Certificates, PairFiles
 from imapshield.config import ConfigError
 from imapshield.cred import users
 from imapshield.cred.password_rules import weakness
 from imapshield.cred.realm import MailRoot
+from imapshield.endpoints import listen_endpoint
 
 NO_CERTIFICATE = "none"
 STARTS = ("systemd", "hand")
@@ -18,6 +22,8 @@ STARTS = ("systemd", "hand")
 _HOST = re.compile(
     r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
 )
+_PORT = re.compile(r"(?:^|:)(?:port=)?([0-9]+)(?=:|$)")
+_MAX_PORT = 65535
 _LETS_ENCRYPT = "/etc/letsencrypt/live"
 
 
@@ -52,9 +58,16 @@ class Answers:
     server_user: str
 
 
+def printable(text: str) -> str:
+    """Check that a text can be written into the configuration and shown: no line end, and no byte that is not UTF-8."""
+    if not text.isprintable():
+        raise WrongAnswer(f"{text!a}: has a character that cannot be printed; type another name")
+    return text
+
+
 def mail_root(text: str) -> str:
     """Check the directory or pattern of the Maildirs, and return it as an absolute path."""
-    path = os.path.expanduser(text)
+    path = printable(os.path.expanduser(text))
     if not os.path.isabs(path):
         raise WrongAnswer(f"{text}: is not a path; type one that begins with /, such as /srv/mail")
     path = os.path.normpath(path)
@@ -118,12 +131,12 @@ def certificate(text: str, key: str | None, host_name: str) -> tuple[str | None,
         if key is not None:
             raise WrongAnswer("a key needs a certificate; type its file, too")
         return None, None
-    path = os.path.abspath(os.path.expanduser(text))
+    path = printable(os.path.abspath(os.path.expanduser(text)))
     path = os.path.join(path, "fullchain.pem") if os.path.isdir(path) else path
     beside = os.path.join(os.path.dirname(path), "privkey.pem")
     if key is None and os.path.basename(path) == "fullchain.pem" and os.path.exists(beside):
         key = beside
-    key = key and os.path.abspath(os.path.expanduser(key))
+    key = key and printable(os.path.abspath(os.path.expanduser(key)))
     try:
         (loaded,) = PairFiles(path, key).load(())
     except ConfigError as error:
@@ -139,6 +152,24 @@ def certificate(text: str, key: str | None, host_name: str) -> tuple[str | None,
             " type another file, or begin again with that name of the host"
         )
     return path, key
+
+
+def listen(texts: Sequence[str], certificate: str | None, key: str | None) -> tuple[str, ...]:
+    """Check the endpoints. Sockets of systemd need not exist yet."""
+    certificates = Certificates(Clock())
+    if certificate is not None:
+        certificates.main = certificates.add(PairFiles(certificate, key))
+    for text in map(printable, texts):
+        if certificate is None and text.removeprefix("haproxy:").startswith("imaps"):
+            raise WrongAnswer(f"--listen {text} needs a certificate; add --certificate PEM")
+        if any(int(port) > _MAX_PORT for port in _PORT.findall(text)):
+            raise WrongAnswer(f"--listen {text}: a port is at most {_MAX_PORT}")
+        try:
+            listen_endpoint(Clock(), text, certificates)
+        except ConfigError as error:
+            if "systemd:" not in text or "LISTEN_FDS" in os.environ:
+                raise WrongAnswer(str(error)) from None
+    return tuple(texts)
 
 
 def user(text: str, root: str) -> str:

@@ -128,12 +128,16 @@ def can_read(user: str, paths: Sequence[str]) -> bool:
         return all(os.access(path, os.R_OK, effective_ids=True) for path in paths)
 
 
+def program_files() -> Sequence[str]:
+    """Return paths of twistd, of Python and of this package, which the server needs."""
+    package = os.path.dirname(os.path.abspath(imapshield.__file__))
+    return program("twistd"), os.path.realpath(sys.executable), package
+
+
 def unusable_program(user: str) -> str:
     """Return what of this installation a user cannot read, such as a Python below /root; "" if all can be used."""
-    package = os.path.dirname(os.path.abspath(imapshield.__file__))
-    needed = (program("twistd"), os.path.realpath(sys.executable), package)
     with acting_as(user).acting():
-        for path in needed:
+        for path in program_files():
             if not os.access(path, os.R_OK | os.X_OK, effective_ids=True):
                 return path
     return ""

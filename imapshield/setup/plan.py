@@ -68,9 +68,15 @@ def make_plan(answers: Answers, installation: Installation) -> list[Step]:
     )
     if answers.start == "systemd":
         steps.append(Directory(installation.units, 0o755, reader))
+        certificates = [path for path in copied_certificate(answers, installation) if path]
         root = Owner(reader.user, "root" if installation.is_system else group)
         steps.append(
-            File(installation.unit, unit_file(answers, installation).encode(), 0o644, root)
+            File(
+                installation.unit,
+                unit_file(answers, installation, certificates).encode(),
+                0o644,
+                root,
+            )
         )
     return steps
 

@@ -44,6 +44,8 @@ def run(options: argparse.Namespace) -> int:
     installation = Installation.from_environ(os.environ, options.config, options.data)
     try:
         with _signals_interrupt():
+            for path in (installation.config, installation.state, installation.units):
+                checks.printable(path)
             answers = _Questions(options, installation).ask()
             steps = [step for step in make_plan(answers, installation) if step.describe()]
             if options.dry_run:
@@ -112,6 +114,10 @@ class _Questions:
             " ".join(map(shlex.quote, filter(None, (known, old.get("key"))))),
             lambda text: self._certificate(text, host),
         )
+        # The earlier endpoints do not fit if TLS comes or goes.
+        has_same_tls = (certificate is None) == ("certificate" not in old)
+        listen = options.listen or (old.get("listen", ()) if has_same_tls else ())
+        listen = checks.listen(listen, certificate, key)
         user = self._answer(
             "user",
             "4/5 Name of the first user",
@@ -125,9 +131,6 @@ class _Questions:
             "systemd" if os.path.isdir(_SYSTEMD_RUNS) else "hand",
             checks.start,
         )
-        # The earlier endpoints do not fit if TLS comes or goes.
-        has_same_tls = (certificate is None) == ("certificate" not in old)
-        listen = tuple(options.listen or (old.get("listen", ()) if has_same_tls else ()))
         return Answers(
             mail_root=mail_root,
             host=host,
@@ -148,14 +151,14 @@ class _Questions:
             if not text:
                 raise WrongAnswer(f"{option} is missing; add it, or omit --yes to be asked")
             try:
-                return check(text)
+                return check(checks.printable(text))
             except WrongAnswer as error:
                 raise WrongAnswer(f"{option} {error}") from None
         while True:
             print(question)
             text = input(f"    [{default}]: " if default else "    : ").strip() or default
             try:
-                return check(text)
+                return check(checks.printable(text))
             except WrongAnswer as error:
                 print(f"    {error}\n")
 

@@ -11,6 +11,7 @@ from imapshield.config import load_settings
 from imapshield.cred import passwords, users
 from imapshield.replace_file import replace_file_in
 from imapshield.setup import directory_entry, setup_command
+from imapshield.setup.installation import Installation
 from tests.setup.setup_case import ME, PASSWORD, SetupCase
 
 
@@ -121,14 +122,46 @@ class SetupTests(SetupCase):
             (("--yes", "--server-user", "x"), PASSWORD, "only root can choose it"),
             (("--yes", "--password-file", "/no/such"), "", "/no/such: No such file"),
             (("--yes", "--mail-root", "/dev/null/x"), PASSWORD, "/dev/null: is not a directory"),
+            (
+                ("--yes", "--mail-root", "/m\udcff"),
+                PASSWORD,
+                "--mail-root '/m\\udcff': has a character",
+            ),
+            (("--yes", "--mail-root", "/m\nx"), PASSWORD, "--mail-root '/m\\nx': has a character"),
+            (
+                ("--yes", "--certificate", "/c\n"),
+                PASSWORD,
+                "--certificate '/c\\n': has a character",
+            ),
+            (("--yes", "--listen", "tcp:0\n"), PASSWORD, "'tcp:0\\n': has a character"),
+            (("--yes", "--listen", "143"), PASSWORD, "--listen 143: did you mean tcp:143?"),
+            (("--yes", "--listen", "tcp:x"), PASSWORD, "tcp:x: the port is not a number; use for"),
+            (("--yes", "--listen", "tcp:70000"), PASSWORD, "tcp:70000: a port is at most 65535"),
+            (("--yes", "--listen", "imaps:993"), PASSWORD, "imaps:993 needs a certificate; add"),
         ):
             with self.subTest(arguments=arguments, stdin=stdin):
                 status, out, err = self.run_setup(*arguments, stdin=stdin)
                 self.assertEqual((status, out, err.count("\n")), (1, "", 1))
                 self.assertIn(words, err)
+        pem = self.certificate()
+        key = "--yes", "--host", "mail.example.org", "--certificate", pem, "--key", "/k\udcff"
+        self.assertIn("'/k\\udcff': has a character that cannot", self.run_setup(*key)[2])
+        os.unlink(pem)
+        for name in "/c\udcff", "/c\n":
+            self.installation = Installation(False, f"{name}/config.toml", "/s", "/u")
+            self.assertIn("has a character that cannot", self.run_setup("--yes")[2])
+        self.installation = Installation(False, self.config, self.path("state"), "/u")
         self.patch(setup_command, "_own_user", lambda: "")
         self.assertIn("--user is missing; add it", self.run_setup("--yes")[2])
         self.assertEqual(self.tree(), before)
+
+    def test_sockets_of_systemd(self) -> None:
+        """An endpoint that systemd will pass to the server need not exist yet."""
+        status, out, _ = self.run_setup(
+            "--yes", "--dry-run", "--listen", "systemd:domain=INET6:index=0"
+        )
+        self.assertEqual(status, 0)
+        self.assertIn('| listen = ["systemd:domain=INET6:index=0"]', out)
 
     def test_second_run_changes_nothing(self) -> None:
         """A second run has the answers of the first as its defaults, keeps the password, and changes nothing."""

@@ -49,7 +49,6 @@ class SystemTests(SetupCase):
         self.assertIn(f"create {self.path('mail')}/ (700, imapshield:imapshield)", out)
         self.assertIn("| AmbientCapabilities=CAP_NET_BIND_SERVICE\n", out)
         self.assertIn(f"| ReadWritePaths={self.path('mail')}\n", out)
-        self.assertIn("| ProtectHome=yes\n", out)
 
     def test_mail_that_belongs_to_its_users(self) -> None:
         """Mail in the home directories is served by root, without the lines that would keep root from it."""
