@@ -5,7 +5,9 @@ import re
 import socket
 from typing import Any
 
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import serverFromString, wrapServerTLS
+from twisted.python.failure import Failure
 
 from imapshield.certificates import Certificates, DirectoryFiles, PairFiles
 from imapshield.config import DEFAULT_LISTEN, ConfigError
@@ -88,6 +90,25 @@ def plain_endpoint(reactor: Any, description: str) -> Any:
     if description.isdecimal():
         description = _tcp([description])
     return serverFromString(reactor, description)
+
+
+def listen_now(endpoint: Any, factory: Any) -> Any:
+    """Return the port on which an endpoint listens.
+
+    Raises:
+        Exception: whatever the endpoint says; plugins may raise anything. `ConfigError` if it does not listen at once:
+            the start could not say that it has failed, and the port would be open before it is guarded.
+    """
+    found: list[Any] = []
+    listening = maybeDeferred(endpoint.listen, factory).addBoth(found.append)
+    if not found:
+        listening.addCallback(lambda _: getattr(found[0], "stopListening", lambda: None)())
+        raise ConfigError("this kind of endpoint does not listen at once, so it cannot be used")
+    port = found[0]
+    if isinstance(port, Failure):
+        error: Any = port.value
+        raise error
+    return port
 
 
 def uses_tls(description: str) -> bool:

@@ -15,9 +15,8 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
-from twisted.python.failure import Failure
 
-from imapshield.endpoints import port_text
+from imapshield.endpoints import listen_now, port_text
 
 SUMMARY_SECONDS = 10.0
 """Seconds between the periodic calls, which log how many lines were suppressed."""
@@ -111,15 +110,12 @@ class ShieldService(Service):
         self.on_open_files(self._raise_open_file_limit())
         ports = self._ports = []
         for text, endpoint in self.endpoints:
-            failures: list[Failure] = []
-            listening = maybeDeferred(endpoint.listen, self.factory)
-            listening.addCallbacks(
-                lambda port, text=text: ports.append((text, port)), failures.append
-            )
-            if failures:
+            try:
+                ports.append((text, listen_now(endpoint, self.factory)))
+            except Exception as error:
                 while ports:
                     ports.pop()[1].stopListening()
-                raise CannotServe(f"cannot listen on {text}: {listen_advice(failures[0].value)}")
+                raise CannotServe(f"cannot listen on {text}: {listen_advice(error)}") from None
         for text, port in ports:
             self.on_port(text, port)
         if self.on_listening is not None:

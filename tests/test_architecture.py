@@ -150,7 +150,7 @@ RULES = {
     "acme.acme_files": Rule(("config", "replace_file", "unwritable")),
     "acme.acme_client": Rule((), ("acme", "cryptography", "josepy", "requests"), IO_MODULES),
     "acme": Rule(
-        ("admin.web_site", "certificates", "config", "endpoints", "service", "state_file", "tls"),
+        ("certificates", "config", "endpoints", "service", "state_file", "tls", "web_site"),
         ("twisted",),
     ),
     "admin.web_sessions": Rule(("guard",), never=IO_MODULES),
@@ -158,10 +158,11 @@ RULES = {
     "admin": Rule(
         (
             *("auth_option", "certificates", "config", "control.request_lines", "cred.checkers"),
-            *("cred.users", "endpoints", "guard", "observe"),
+            *("cred.users", "endpoints", "guard", "observe", "web_site"),
         ),
         ("twisted",),
     ),
+    "web_site": Rule((), ("twisted",)),
     "control.request_lines": Rule(never=IO_MODULES),
     "control.socket_file": Rule(("control.request_lines",)),
     "control.client": Rule(("control.request_lines",)),

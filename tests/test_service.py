@@ -15,6 +15,8 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.config import ConfigError
+from imapshield.endpoints import listen_now
 from imapshield.observe.json_log import JsonLogObserver
 from imapshield.service import GC_THRESHOLDS, CannotServe, ShieldService
 
@@ -134,6 +136,41 @@ class OpenFileLimitTests(SynchronousTestCase):
         """If the limit cannot be raised, the present one is reported."""
         for error in (ValueError(), PermissionError()):
             self.assertEqual(self.start((100, 4096), error=error)[1], 100)
+
+
+class LateEndpoint(FakeEndpoint):
+    """An endpoint that listens later, as those of some plugins do."""
+
+    def __init__(self) -> None:
+        super().__init__(FakePort())
+        self.listening: Deferred[Any] = Deferred()
+
+    def listen(self, factory: object) -> Deferred[FakePort]:
+        return self.listening
+
+
+class LateEndpointTests(SynchronousTestCase):
+    """The gate is put before ports that listen; an endpoint that comes later would be without it."""
+
+    def test_start_fails(self) -> None:
+        """An endpoint that does not listen at once is an error, and the others are closed."""
+        self.patch(sys, "__stderr__", io.StringIO())
+        early, late = FakePort(), LateEndpoint()
+        endpoints = [("a:", FakeEndpoint(early)), ("b:", late)]
+        service = ShieldService(endpoints, None, [], int, Clock())
+        error = self.assertRaises(CannotServe, service.privilegedStartService)
+        self.assertIn("cannot listen on b:: this kind of endpoint does not listen", str(error))
+        self.assertTrue(early.stopped)
+
+    def test_late_port_is_closed(self) -> None:
+        """A port that listens after all is closed, and a late failure is no unhandled error."""
+        late, port = LateEndpoint(), FakePort()
+        self.assertRaises(ConfigError, listen_now, late, None)
+        late.listening.callback(port)
+        self.assertTrue(port.stopped)
+        late = LateEndpoint()
+        self.assertRaises(ConfigError, listen_now, late, None)
+        late.listening.errback(OSError())
 
 
 class AddressTests(SynchronousTestCase):

@@ -5,18 +5,17 @@ The challenge TLS-ALPN-01 would need no port besides those for TLS, but authorit
 ``/.well-known/acme-challenge/`` on to another port.
 
 The port is opened at the start, because only root may open it, and stays so. It accepts connections only while an order
-needs it: in the weeks between, it costs nothing, whoever connects.
+needs it: in the weeks between, connections cost nothing.
 """
 
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
-from twisted.python.failure import Failure
 
-from imapshield.admin.web_site import AdminRequest, Answer, BoundedSite, Handler
 from imapshield.config import ConfigError
-from imapshield.endpoints import plain_endpoint
+from imapshield.endpoints import listen_now, plain_endpoint
 from imapshield.service import CannotServe, listen_advice
+from imapshield.web_site import Answer, BoundedSite, Handler, WebRequest
 
 
 class ChallengePort:
@@ -34,7 +33,7 @@ class ChallengePort:
         self._option = f"--acme-http {description}"
         self._endpoint = challenge_endpoint(description, reactor)
         self._handlers: dict[tuple[str, str], Handler] = {}
-        self._site = BoundedSite(self._handlers, reactor)
+        self._site = BoundedSite(self._handlers, reactor, "--acme-http")
         self._port: Any = None
 
     def open(self) -> None:
@@ -43,19 +42,17 @@ class ChallengePort:
         Raises:
             CannotServe: that is not possible.
         """
-        failures: list[Failure] = []
-        ports: list[Any] = []
-        maybeDeferred(self._endpoint.listen, self._site).addCallbacks(ports.append, failures.append)
-        if failures:
-            reason = listen_advice(failures[0].value, "--acme-http")
-            raise CannotServe(f"cannot listen on {self._option}: {reason}")
-        self._port = ports[0]
+        try:
+            self._port = listen_now(self._endpoint, self._site)
+        except Exception as error:
+            reason = listen_advice(error, "--acme-http")
+            raise CannotServe(f"cannot listen on {self._option}: {reason}") from None
         self._port.stopReading()
 
     def publish(self, path: str, content: str) -> None:
         """Answer requests for a path from now on. May be called in any thread."""
 
-        async def answer(_: AdminRequest) -> Answer:
+        async def answer(_: WebRequest) -> Answer:
             return Answer(body=content.encode("ascii"), content_type="application/octet-stream")
 
         self._handlers["GET", path] = answer

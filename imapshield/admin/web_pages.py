@@ -14,10 +14,10 @@ from imapshield.admin.metrics import is_available as has_metrics
 from imapshield.admin.monitor import Monitor
 from imapshield.admin.web_login import Attempts, LoginReports, Refusal, WebLogin
 from imapshield.admin.web_sessions import MAX_SECONDS, Session, WebSessions
-from imapshield.admin.web_site import AdminRequest, Answer, Handler
 from imapshield.control.request_lines import ControlError
 from imapshield.observe.chart_history import RANGES
 from imapshield.observe.talker_history import MEASURES, SUBJECTS
+from imapshield.web_site import Answer, Handler, WebRequest
 
 _JSON = "application/json"
 _HTML = "text/html; charset=utf-8"
@@ -41,7 +41,7 @@ def open_pages(monitor: Monitor) -> dict[tuple[str, str], Handler]:
 def _metrics(monitor: Monitor) -> Handler:
     metrics = Metrics(monitor) if has_metrics else None
 
-    async def answer(request: AdminRequest) -> Answer:  # noqa: ARG001
+    async def answer(request: WebRequest) -> Answer:  # noqa: ARG001
         if metrics is None:
             return Answer(501, _NO_METRICS)
         return Answer(200, *await metrics.text())
@@ -50,7 +50,7 @@ def _metrics(monitor: Monitor) -> Handler:
 
 
 def _health(monitor: Monitor) -> Handler:
-    async def answer(request: AdminRequest) -> Answer:  # noqa: ARG001
+    async def answer(request: WebRequest) -> Answer:  # noqa: ARG001
         problem = monitor.problem()
         return Answer(503 if problem else 200, f"{problem or 'ok'}\n".encode())
 
@@ -98,19 +98,19 @@ class StatusPages:
     def _file(self, name: str) -> Handler:
         answer = Answer(200, self._static[name], _STATIC[name])
 
-        async def send(request: AdminRequest) -> Answer:  # noqa: ARG001
+        async def send(request: WebRequest) -> Answer:  # noqa: ARG001
             return answer
 
         return send
 
-    def _session(self, request: AdminRequest) -> Session | None:
+    def _session(self, request: WebRequest) -> Session | None:
         session = self._sessions.find(_cookie(request), self._now())
         if session is not None and not self._login.may_stay(session.user):
             self._sessions.end(_cookie(request))
             return None
         return session
 
-    async def _index(self, request: AdminRequest) -> Answer:
+    async def _index(self, request: WebRequest) -> Answer:
         session = self._session(request)
         if session is None:
             return _redirect("/login")
@@ -123,12 +123,12 @@ class StatusPages:
             text = text.replace(f"{{{key}}}", html.escape(value, quote=True))
         return Answer(200, text.encode(), _HTML)
 
-    async def _login_page(self, request: AdminRequest) -> Answer:
+    async def _login_page(self, request: WebRequest) -> Answer:
         if self._session(request) is not None:
             return _redirect("/")
         return self._login_form(request)
 
-    def _login_form(self, request: AdminRequest, refusal: Refusal = Refusal(200, "")) -> Answer:  # noqa: B008
+    def _login_form(self, request: WebRequest, refusal: Refusal = Refusal(200, "")) -> Answer:  # noqa: B008
         # A cookie without a session, so that the form has a token, too.
         cookie = _cookie(request) or secrets.token_urlsafe(32)
         kind = "by-token" if self._login.by_token else "by-name"
@@ -141,13 +141,13 @@ class StatusPages:
         cookies = (_set_cookie(request, cookie, MAX_SECONDS),)
         return Answer(status, page.body, _HTML, _retry_after(refusal), cookies)
 
-    def _is_own_form(self, request: AdminRequest) -> bool:
+    def _is_own_form(self, request: WebRequest) -> bool:
         """Whether a form was sent by one of our own pages."""
         return _is_same_origin(request) and self._sessions.is_form_token(
             _cookie(request), request.argument("form_token") or request.header("x-form-token")
         )
 
-    async def _log_in(self, request: AdminRequest) -> Answer:
+    async def _log_in(self, request: WebRequest) -> Answer:
         if not _is_same_origin(request):
             text = (
                 "The address in your browser is not that of this server. A proxy must pass on Host."
@@ -169,19 +169,19 @@ class StatusPages:
             cookies=(_set_cookie(request, cookie, MAX_SECONDS),),
         )  # fmt: skip
 
-    async def _log_out(self, request: AdminRequest) -> Answer:
+    async def _log_out(self, request: WebRequest) -> Answer:
         if not self._is_own_form(request):
             return Answer(403, b"not sent by the status page\n")
         self._sessions.end(_cookie(request))
         answer = _redirect("/login")
         return Answer(303, headers=answer.headers, cookies=(_set_cookie(request, "", 0),))
 
-    async def _state(self, request: AdminRequest) -> Answer:
+    async def _state(self, request: WebRequest) -> Answer:
         if self._session(request) is None:
             return _LOGGED_OUT
         return Answer(200, await self._monitor.state(), _JSON)
 
-    async def _history(self, request: AdminRequest) -> Answer:
+    async def _history(self, request: WebRequest) -> Answer:
         if self._session(request) is None:
             return _LOGGED_OUT
         name = request.argument("range")
@@ -189,7 +189,7 @@ class StatusPages:
             return _problem(400, f"range must be one of {', '.join(RANGES)}")
         return Answer(200, await self._monitor.history(name), _JSON)
 
-    async def _talkers(self, request: AdminRequest) -> Answer:
+    async def _talkers(self, request: WebRequest) -> Answer:
         if self._session(request) is None:
             return _LOGGED_OUT
         subject, measure = request.argument("subject"), request.argument("measure")
@@ -201,7 +201,7 @@ class StatusPages:
     def _action(self, name: str) -> Handler:
         """Return the handler of a command that changes something."""
 
-        async def act(request: AdminRequest) -> Answer:
+        async def act(request: WebRequest) -> Answer:
             if self._session(request) is None:
                 return _LOGGED_OUT
             if not self._is_own_form(request):
@@ -224,14 +224,14 @@ class StatusPages:
 
         return act
 
-    async def _metrics_page(self, request: AdminRequest) -> Answer:
+    async def _metrics_page(self, request: WebRequest) -> Answer:
         if self._session(request) is None:
             refused = await self._basic_refusal(request)
             if refused is not None:
                 return refused
         return await self._metrics(request)
 
-    async def _basic_refusal(self, request: AdminRequest) -> Answer | None:
+    async def _basic_refusal(self, request: WebRequest) -> Answer | None:
         """Return why a request is not authenticated by HTTP Basic; None if it is."""
         user, password = (
             raw.decode("utf-8", "replace") for raw in (request.getUser(), request.getPassword())
@@ -250,19 +250,19 @@ class StatusPages:
         return Answer(refusal.status, f"{refusal.text}\n".encode(), headers=headers)
 
 
-def _cookie(request: AdminRequest) -> str:
+def _cookie(request: WebRequest) -> str:
     cookie = (request.getCookie(_COOKIE.encode()) or b"").decode("ascii", "replace")
     return cookie if _COOKIE_VALUE.fullmatch(cookie) else ""
 
 
-def _set_cookie(request: AdminRequest, value: str, seconds: float) -> str:
+def _set_cookie(request: WebRequest, value: str, seconds: float) -> str:
     """Return the header that sets the cookie. A proxy in front says whether the browser uses TLS."""
     is_secure = request.isSecure() or request.header("x-forwarded-proto") == "https"
     secure = "; Secure" if is_secure else ""
     return f"{_COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds:.0f}{secure}"
 
 
-def _is_same_origin(request: AdminRequest) -> bool:
+def _is_same_origin(request: WebRequest) -> bool:
     """Whether a browser says that the request comes from our own page; other programs say nothing.
 
     Only the host is compared: behind a proxy with TLS, the scheme differs. Other sites cannot set these headers.

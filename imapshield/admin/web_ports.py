@@ -14,18 +14,17 @@ from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from imapshield.admin.metrics import is_available as has_metrics
 from imapshield.admin.monitor import Monitor
 from imapshield.admin.web_login import FileLogin, LoginReports, TokenLogin
 from imapshield.admin.web_pages import StatusPages, open_pages
-from imapshield.admin.web_site import BoundedSite
 from imapshield.auth_option import readable
 from imapshield.certificates import Certificates
 from imapshield.config import ConfigError, Settings
 from imapshield.control.request_lines import ControlError, Request
-from imapshield.endpoints import port_text, server_endpoint
+from imapshield.endpoints import listen_now, port_text, server_endpoint
+from imapshield.web_site import BoundedSite
 
 EXAMPLE = "tcp:8143:interface=127.0.0.1"
 
@@ -100,12 +99,11 @@ class WebPorts:
             path = check_admin_auth(settings)
             self._login = FileLogin(path, reactor) if path else TokenLogin()
             pages = StatusPages(monitor, self._login, reports, reactor.seconds)
-            self._sites.append(
-                (f"--admin {settings.admin}", endpoint, BoundedSite(pages.handlers(), reactor))
-            )
+            site = BoundedSite(pages.handlers(), reactor, "the status page")
+            self._sites.append((f"--admin {settings.admin}", endpoint, site))
         endpoint = metrics_endpoint(settings, certificates, reactor)
         if endpoint is not None:
-            site = BoundedSite(open_pages(monitor), reactor)
+            site = BoundedSite(open_pages(monitor), reactor, "the metrics")
             self._sites.append((f"--metrics {settings.metrics}", endpoint, site))
 
     def open(self) -> None:
@@ -115,15 +113,17 @@ class WebPorts:
             ConfigError: that is not possible.
         """
         for text, endpoint, site in self._sites:
-            failures: list[Failure] = []
-            listening = maybeDeferred(endpoint.listen, site)
-            listening.addCallbacks(self._ports.append, failures.append)
-            if failures:
-                reason = str(failures[0].value).rstrip(".")
-                raise ConfigError(f"{text}: cannot listen: {reason}; choose another address")
-            where = port_text(self._ports[-1].getHost())
+            try:
+                port = listen_now(endpoint, site)
+            except Exception as error:
+                reason = str(error).rstrip(".")
+                raise ConfigError(
+                    f"{text}: cannot listen: {reason}; choose another address"
+                ) from None
+            self._ports.append(port)
+            where = port_text(port.getHost())
             if text.startswith("--admin "):
-                self._url = _url(text, self._ports[-1].getHost())
+                self._url = _url(text, port.getHost())
             _log.info("web: {option} at {where}", option=text, where=where)
 
     def start(self) -> None:

@@ -164,9 +164,8 @@ class ReloadableServer:
         self, running: Settings, run_in_thread: Callable[[Callable[[], Any]], Deferred[Any]]
     ) -> Callable[[Settings], Any]:
         async def prepare(new: Settings) -> Apply | None:
-            if (
-                new.acme != running.acme
-            ):  # STARTTLS and the renewal belong to what the start has chosen
+            # The renewal, and what STARTTLS uses, are those of the start.
+            if new.acme != running.acme:
                 return None
             if new.certificate is None:
                 return lambda: setattr(self.factory, "context_factory", None)

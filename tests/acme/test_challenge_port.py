@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import socket
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.testing import MemoryReactorClock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -61,6 +62,17 @@ class PortTests(TestCase):
             self.patch(sys, "__stderr__", io.StringIO())
             error = self.assertRaises(CannotServe, port.open)
         self.assertIn("choose another with --acme-http", str(error))
+
+
+class LatePortTests(SynchronousTestCase):
+    def test_endpoint_that_listens_later(self) -> None:
+        """An endpoint that does not listen at once is an error that names the option."""
+        self.patch(sys, "__stderr__", io.StringIO())
+        port = ChallengePort("8080", MemoryReactorClock())
+        late: Any = SimpleNamespace(listen=lambda _: Deferred())
+        port._endpoint = late
+        error = self.assertRaises(CannotServe, port.open)
+        self.assertIn("cannot listen on --acme-http 8080: this kind of endpoint", str(error))
 
 
 class EndpointTests(SynchronousTestCase):

@@ -1,6 +1,8 @@
 """The web server gives short, clear answers to whatever a client sends, and nobody can fill it."""
 
-from imapshield.admin.web_site import MAX_BODY, MAX_CLIENTS, TIMEOUT, Answer, BoundedSite
+from twisted.logger import capturedLogs, formatEvent
+
+from imapshield.web_site import MAX_BODY, MAX_CLIENTS, TIMEOUT, Answer, BoundedSite
 from tests.admin.web_case import WebCase
 
 
@@ -57,7 +59,12 @@ class WrongRequestTests(WebCase):
         async def fail(request: object) -> Answer:
             raise ZeroDivisionError("secret")
 
-        reply = self.request("GET", "/x", site=BoundedSite({("GET", "/x"): fail}, self.clock))
+        site = BoundedSite({("GET", "/x"): fail}, self.clock, "my site")
+        with capturedLogs() as logged:
+            reply = self.request("GET", "/x", site=site)
+        self.assertEqual(
+            [formatEvent(event) for event in logged], ["error while answering a request of my site"]
+        )
         self.assertEqual(reply.status, 500)
         self.assertNotIn(b"secret", reply.body)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

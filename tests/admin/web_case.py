@@ -10,13 +10,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.admin.monitor import Monitor
 from imapshield.admin.web_login import Unavailable
 from imapshield.admin.web_pages import StatusPages, open_pages
-from imapshield.admin.web_site import BoundedSite
 from imapshield.control.commands import BanCommands, ConnectionCommands
 from imapshield.control.page_logins import PageLogins
 from imapshield.control.work_meter import WorkMeter
 from imapshield.observe.counters import Counters
 from imapshield.observe.reactor_delay import ReactorDelay
 from imapshield.testing.in_process import Server
+from imapshield.web_site import BoundedSite
 
 
 class FakeLogin:
@@ -94,8 +94,8 @@ class WebCase(SynchronousTestCase):
         self.login = FakeLogin()
         logins = PageLogins(self.server.factory, now)
         pages = StatusPages(self.monitor, self.login, logins, now)
-        self.site = BoundedSite(pages.handlers(), self.clock)
-        self.open_site = BoundedSite(open_pages(self.monitor), self.clock)
+        self.site = BoundedSite(pages.handlers(), self.clock, "the status page")
+        self.open_site = BoundedSite(open_pages(self.monitor), self.clock, "the metrics")
         self.cookie = ""
 
     def connect(self, peer: str = "192.0.2.1", *, site: BoundedSite | None = None) -> Any:

@@ -56,10 +56,10 @@ class Answer:
     cookies: tuple[str, ...] = ()
 
 
-Handler = Callable[["AdminRequest"], Awaitable[Answer]]
+Handler = Callable[["WebRequest"], Awaitable[Answer]]
 
 
-class AdminRequest(Request):
+class WebRequest(Request):
     """A request whose body is bounded."""
 
     too_large = False
@@ -111,13 +111,14 @@ class _Dispatcher(Resource):
 
     Args:
         handlers: by method and path.
+        name: what the log calls the site.
     """
 
     isLeaf = True
 
-    def __init__(self, handlers: dict[tuple[str, str], Handler]) -> None:
+    def __init__(self, handlers: dict[tuple[str, str], Handler], name: str) -> None:
         super().__init__()
-        self._handlers = handlers
+        self._handlers, self._name = handlers, name
 
     def render(self, request: Any) -> int:
         """Answer a request, later."""
@@ -134,15 +135,15 @@ class _Dispatcher(Resource):
         answered.addCallback(self._send, request).addErrback(self._failed, request)
         return NOT_DONE_YET
 
-    async def _answer(self, handler: Handler, request: AdminRequest) -> Answer:
+    async def _answer(self, handler: Handler, request: WebRequest) -> Answer:
         return await handler(request)
 
-    def _failed(self, failure: Failure, request: AdminRequest) -> None:
+    def _failed(self, failure: Failure, request: WebRequest) -> None:
         if not failure.check(CancelledError):
-            _log.failure("error in the status page", failure)
+            _log.failure("error while answering a request of {site}", failure, site=self._name)
             self._send(Answer(500, b"internal error; the log of the server has it\n"), request)
 
-    def _send(self, answer: Answer, request: AdminRequest) -> None:
+    def _send(self, answer: Answer, request: WebRequest) -> None:
         request.setResponseCode(answer.status)
         headers = {**_HEADERS, "Content-Type": answer.content_type, **answer.headers}
         headers["Content-Length"] = str(len(answer.body))
@@ -182,14 +183,15 @@ class BoundedSite(WrappingFactory):
     Args:
         handlers: by method and path.
         reactor: the reactor, whose time bounds idle connections.
+        name: what the log calls the site.
     """
 
     noisy = False
     protocol = _Client
 
-    def __init__(self, handlers: dict[tuple[str, str], Handler], reactor: Any) -> None:
+    def __init__(self, handlers: dict[tuple[str, str], Handler], reactor: Any, name: str) -> None:
         site = _Site(
-            _Dispatcher(handlers), requestFactory=AdminRequest, timeout=TIMEOUT, reactor=reactor
+            _Dispatcher(handlers, name), requestFactory=WebRequest, timeout=TIMEOUT, reactor=reactor
         )
         super().__init__(site)
 
