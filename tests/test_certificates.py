@@ -45,10 +45,10 @@ class CertificateCase(SynchronousTestCase):
         path.write_bytes(b"".join(pems))
         return str(path)
 
-    def pass_time(self, looks: int = 1) -> list[str]:
-        """Let the server look at its files `looks` times, and return what it logs."""
+    def pass_time(self, checks: int = 1) -> list[str]:
+        """Let the server check its files `checks` times, and return what it logs."""
         with capturedLogs() as logged:
-            for _ in range(looks):
+            for _ in range(checks):
                 self.clock.advance(RELOAD_SECONDS)
         return [formatEvent(event) for event in logged]
 
@@ -110,7 +110,7 @@ class PairTests(CertificateCase):
         certificate, key = self_signed()
         self.write("key.pem", key)
         self.assertEqual(self.pass_time(), [])
-        (line,) = self.pass_time(looks=5)
+        (line,) = self.pass_time(checks=5)
         self.assertIn("the private key does not match", line)
         self.assertIn("the earlier certificate stays in use", line)
         self.assertTrue(self.gets(self.source, self.old[0]))
@@ -123,7 +123,7 @@ class PairTests(CertificateCase):
         """While a FIFO has the name of the file, the earlier certificate is used, and the next file is read as usual."""
         os.unlink(self.paths[0])
         os.mkfifo(self.paths[0])
-        (line,) = self.pass_time(looks=3)
+        (line,) = self.pass_time(checks=3)
         self.assertIn("not a regular file", line)
         self.assertTrue(self.gets(self.source, self.old[0]))
         os.unlink(self.paths[0])
@@ -137,9 +137,9 @@ class PairTests(CertificateCase):
         """A problem that was solved, and comes back, is in the log again."""
         for _ in range(2):
             os.rename(self.paths[0], self.paths[0] + ".away")
-            self.assertEqual(len(self.pass_time(looks=3)), 1)
+            self.assertEqual(len(self.pass_time(checks=3)), 1)
             os.rename(self.paths[0] + ".away", self.paths[0])
-            self.assertEqual(self.pass_time(looks=3), [])
+            self.assertEqual(self.pass_time(checks=3), [])
 
     def test_reload_on_request(self) -> None:
         """A reload on request uses renewed files at once, and reports a problem each time."""
@@ -186,7 +186,7 @@ class PairTests(CertificateCase):
 
         self.patch(certificates, "load_file", load)
         self.write("key.pem", self.old[1])
-        (line,) = self.pass_time(looks=5)
+        (line,) = self.pass_time(checks=5)
         self.assertRegex(line, r"^--certificate .*: cannot be used \(.*strange.*\); the earlier")
 
     def test_reading_that_was_overtaken(self) -> None:
@@ -302,23 +302,23 @@ class DirectoryTests(CertificateCase):
         """Connections with unknown names read no files in between."""
         self.add("a", "a.example")
         server = self.load()
-        looks: list[str] = []
+        read: list[str] = []
 
         def walk(folder: str, **_: Any) -> list[Any]:
-            looks.append(folder)
+            read.append(folder)
             return []
 
         self.patch(os, "walk", walk)
         for _ in range(10):
             handshake(server.serverConnectionForTLS(None), name=b"unknown.example")
-        self.assertEqual(looks, [])
+        self.assertEqual(read, [])
 
     def test_damaged_renewal_leaves_the_old_certificate(self) -> None:
         """If the files are damaged later, the old certificate stays, and the log has a line."""
         old = self.add("a", "a.example")
         server = self.load()
         (self.folder / "a" / "privkey.pem").write_bytes(b"")
-        (line,) = self.pass_time(looks=5)
+        (line,) = self.pass_time(checks=5)
         self.assertIn("no certificate with its private key", line)
         self.assertTrue(self.gets(server, old, b"a.example"))
 
