@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from imapshield.acme.acme_service import acme_files, acme_pair
@@ -19,6 +19,7 @@ from imapshield.cred.users import BadUserName
 from imapshield.edge.ban_command import parse_command
 from imapshield.endpoints import is_proxied, listen_endpoint, uses_tls
 from imapshield.first_run import FirstRunFolder
+from imapshield.live_server import live_server
 from imapshield.port_check import PortCheck
 from imapshield.process.server_user import ServerUser
 from imapshield.start_checks import check_mail_directories
@@ -42,7 +43,8 @@ def check(settings: Settings, user: ServerUser, reactor: Any) -> tuple[int, list
         The exit status, 0 if all is well, 1 if there are warnings, 2 if there are errors; and the lines to print.
     """
     certificates, checkers = Certificates(reactor), list[Any]()
-    ports = PortCheck()
+    path = settings.control if settings.control != "none" else None
+    ports = PortCheck(cache(lambda: live_server(path).get("endpoints", ())))
     findings: list[Finding] = []
     for part in (
         lambda: _certificate(settings, certificates),

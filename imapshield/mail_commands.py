@@ -20,6 +20,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 
 from imapshield.errors import StoreBusy, StoreError
+from imapshield.live_server import warn_if_served
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.export_uids import ExportedMailbox, export
 from imapshield.maildir.index_check import accept_moved, check_index, indexed_names
@@ -33,8 +34,7 @@ PROGRESS_SECONDS = 2.0
 """A line of progress is printed after each such time, so that a short run prints none."""
 
 MAX_PASSES = 10
-"""How often ``check-mail --repair`` inspects a Maildir: more often than one file can be damaged. An owner who goes on
-damaging files must not keep the command busy."""
+"""How often ``check-mail --repair`` inspects a Maildir, so that an owner who goes on damaging files ends, too."""
 
 _MISSING = (FileNotFoundError, NotADirectoryError)
 _ADVICE = {
@@ -110,6 +110,7 @@ def _export(options: argparse.Namespace) -> int:
             "is nothing to export; if the server runs with --index-root, give the directory of the "
             "user's index with --index"
         )
+    warn_if_served(root)
     warnings: list[str] = []
     progress = Progress("mailboxes")
     # An index outside the Maildir may belong to the server. Then this process acts as the server does.
@@ -175,9 +176,8 @@ def _check(options: argparse.Namespace) -> int:
         )
     indexes = [index_directory(options.where, options.index, maildir) for maildir in maildirs]
     if options.index and not any(map(_has_index, indexes)):
-        raise MailCommandError(
-            f"{options.index}: there is no index; give the value of --index-root"
-        )
+        text = f"{options.index}: there is no index; give the value of --index-root"
+        raise MailCommandError(text)
     progress = Progress("files")
     count = failed = 0
     for number, (maildir, index) in enumerate(zip(maildirs, indexes, strict=True)):

@@ -17,13 +17,14 @@ from imapshield.control.commands import BanCommands, ConnectionCommands
 from imapshield.control.end_history import EndHistory
 from imapshield.control.page_logins import PageLogins
 from imapshield.control.port import ControlPort
-from imapshield.control.request_lines import ControlError
+from imapshield.control.request_lines import ControlError, Request
 from imapshield.control.server import ControlFactory, Handler
 from imapshield.control.socket_file import server_path
 from imapshield.control.trace import Traces
 from imapshield.control.work_meter import WorkMeter
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.events import EventObserver
+from imapshield.first_run import FirstRunFolder
 from imapshield.observe.counters import Counters
 from imapshield.observe.reactor_delay import ReactorDelay
 from imapshield.service import CannotServe
@@ -71,14 +72,14 @@ class OperatorPorts:
         Args:
             factory: the server.
             certificates: those of its endpoints.
-            folder: has the control socket by default.
+            folder: has the control socket and the mail by default.
             acting: returns a context in which the process has the rights of the server's user.
 
         Raises:
             ConfigError: an option cannot be used.
         """
         settings, reactor = self._settings, self._reactor
-        self._factory = factory
+        self._factory, self._first_mail = factory, FirstRunFolder(folder).mail
         connections = ConnectionCommands(factory, reactor.seconds)
         self._traces.matching = connections.matching
         bans = BanCommands(factory, reactor.seconds)
@@ -86,6 +87,7 @@ class OperatorPorts:
         self.handlers |= {
             **{name: getattr(connections, name) for name in ("status", "who", "kick")},
             **{name: getattr(bans, name) for name in ("bans", "ban", "unban")},
+            "options": self._options,
             "talkers": self._meter.talkers,
             "why": self._history.why,
             "advise": self.advisor.advise,
@@ -108,6 +110,16 @@ class OperatorPorts:
         path = settings.control or server_path(os.environ, folder)
         control = ControlFactory(self.handlers, {"trace": self._traces.trace})
         self._control = ControlPort(None if path == "none" else path, control, reactor)
+
+    async def _options(self, request: Request) -> dict[str, Any]:  # noqa: ARG002
+        """Answer the command ``options``: where the server listens, as options, and the pattern of its mail."""
+        settings = self._settings
+        endpoints = [f"--listen {text}" for text in settings.listen]
+        others = ("admin", settings.admin), ("metrics", settings.metrics)
+        endpoints += [f"--{name} {text}" for name, text in others if text is not None]
+        endpoints += [f"--acme-http {settings.acme_http}"] * bool(settings.acme)
+        mail_root = settings.mail_root or self._first_mail
+        return {"endpoints": endpoints, "mail_root": os.path.abspath(mail_root)}
 
     @property
     def control_path(self) -> str | None:

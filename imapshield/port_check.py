@@ -3,16 +3,24 @@
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from imapshield.check_findings import ERROR, WARNING, Finding
+from imapshield.check_findings import ERROR, OK, WARNING, Finding
+
+_IN_USE = "another program uses this address, or a server with other options"
 
 
 class PortCheck:
-    """Checks endpoints, and remembers their ports: two options cannot have the same one."""
+    """Checks endpoints, and remembers their ports: two options cannot have the same one.
 
-    def __init__(self) -> None:
+    Args:
+        running: returns the options with the endpoints of the running server, such as ``--listen tcp:1143``. It is
+            called if one is in use.
+    """
+
+    def __init__(self, running: Callable[[], Collection[str]] = tuple) -> None:
+        self._running = running
         self._seen: list[tuple[str, int, str]] = []  # interface, port, option
 
     def check(self, option: str, endpoint: Any) -> Iterator[Finding]:
@@ -27,7 +35,10 @@ class PortCheck:
         port, interface = getattr(below, "_port", None), getattr(below, "_interface", "")
         path = getattr(below, "_address", None)
         if isinstance(path, str):
-            yield from _unix(option, path)
+            if os.path.exists(path) and option in self._running():
+                yield OK, f"{option}: the server is running, and has it"
+            else:
+                yield from _unix(option, path)
         elif isinstance(port, int) and isinstance(interface, str):
             other = next(
                 (o for i, p, o in self._seen if port and p == port and _meet(i, interface)), ""
@@ -37,7 +48,10 @@ class PortCheck:
                 yield ERROR, f"{option}: has the port of {other}; choose another"
                 return
             for severity, text in _tcp(interface, port):
-                yield severity, f"{option}: {text}"
+                if text == _IN_USE and option in self._running():
+                    yield OK, f"{option}: the server is running, and has it"
+                else:
+                    yield severity, f"{option}: {text}"
 
 
 def _meet(one: str, other: str) -> bool:
@@ -57,7 +71,7 @@ def _tcp(interface: str, port: int) -> Iterator[Finding]:
             probe.bind((interface, port))
     except OSError as error:
         texts = {
-            errno.EADDRINUSE: "another program uses this address, or the server runs already",
+            errno.EADDRINUSE: _IN_USE,
             errno.EACCES: "permission denied; start as root with twistd --uid, or with systemd",
             errno.EADDRNOTAVAIL: "this machine does not have this address; omit interface=",
         }
@@ -73,7 +87,7 @@ def _unix(option: str, path: str) -> Iterator[Finding]:
     elif os.path.exists(path):
         yield (
             WARNING,
-            f"{option}: {path} exists; another program may use it, or the server runs already",
+            f"{option}: {path} exists; another program may use it, or a server with other options",
         )
     elif not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
         yield (

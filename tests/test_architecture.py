@@ -134,13 +134,16 @@ RULES = {
     ),
     "check_command": Rule(("check_findings", "command_output", "tap"), ("twisted",)),
     "check_findings": Rule(never=IO_MODULES),
+    "live_server": Rule(
+        ("control.client", "control.request_lines", "control.socket_file", "first_run")
+    ),
     "port_check": Rule(("check_findings",)),
     "certificate_check": Rule(("certificates", "check_findings", "tls"), ("OpenSSL",)),
     "config_check": Rule(
         (
             *("auth_option", "certificates", "config", "cred", "edge.ban_command", "endpoints"),
             *("admin.web_ports", "first_run", "process.server_user", "start_checks"),
-            *("acme", "certificate_check", "check_findings", "port_check"),
+            *("acme", "certificate_check", "check_findings", "live_server", "port_check"),
         )
     ),
     "user_commands": Rule(
@@ -172,7 +175,7 @@ RULES = {
     "operator_ports": Rule(
         (
             *("admin", "certificates", "config", "control", "edge.factory", "events", "observe"),
-            "service",
+            *("first_run", "service"),
         ),
         ("twisted",),
     ),
@@ -188,7 +191,7 @@ RULES = {
     "unwritable": Rule(()),
     "state_file": Rule(("guard",)),
     "guard_state": Rule(("guard", "state_file"), ("twisted",)),
-    "mail_commands": Rule((*BASE, "maildir")),
+    "mail_commands": Rule((*BASE, "live_server", "maildir")),
     "__main__": Rule(("cli",)),
     "__init__": Rule(("limits", "cred.realm", "edge.factory", "edge.protocol")),
     "service": Rule(("endpoints",), ("twisted",)),

@@ -131,10 +131,10 @@ class BanCommands:
         target, trusted = ban_target(network), self._admission.guard.trusted
         seconds = request.number("seconds", 0) or None
         if trusted.holds(target):
-            which = "--trust with other networks, or --trust none"
             raise ControlError(
-                f"{network}: a ban has no effect on networks of --trust, also with --force; to ban it, start the server"
-                f" with {which}, or change the file of --config and type `imapshield reload`"
+                f"{network}: a ban has no effect on networks of --trust, also with --force; to ban it, restart the"
+                " server with other networks, or with --trust none, or change that in the file of --config, and type"
+                " `imapshield reload`"
             )
         if not request.arguments.get("force"):
             self._refuse_slip(target)
