@@ -44,8 +44,7 @@ def run(options: argparse.Namespace) -> int:
     installation = Installation.from_environ(os.environ, options.config, options.data)
     try:
         with _signals_interrupt():
-            for path in (installation.config, installation.state, installation.units):
-                checks.printable(path)
+            _check_paths(installation)
             answers = _Questions(options, installation).ask()
             steps = [step for step in make_plan(answers, installation) if step.describe()]
             if options.dry_run:
@@ -65,6 +64,14 @@ def run(options: argparse.Namespace) -> int:
     print("\nDone:" if done else "\nNothing is to be changed.")
     print("".join(f"    {text}\n" for text in done), end="")
     return _report(answers, installation)
+
+
+def _check_paths(installation: Installation) -> None:
+    for option, path in ("--config", installation.config), ("--data", installation.state):
+        try:
+            checks.printable(path)
+        except WrongAnswer as error:
+            raise WrongAnswer(f"{option} {error}") from None
 
 
 @contextmanager

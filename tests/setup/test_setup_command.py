@@ -149,7 +149,9 @@ class SetupTests(SetupCase):
         os.unlink(pem)
         for name in "/c\udcff", "/c\n":
             self.installation = Installation(False, f"{name}/config.toml", "/s", "/u")
-            self.assertIn("has a character that cannot", self.run_setup("--yes")[2])
+            self.assertIn(f"--config {f'{name}/config.toml'!a}: has", self.run_setup("--yes")[2])
+        self.installation = Installation(False, self.config, "/s\n", "/u")
+        self.assertIn("--data '/s\\n': has a character", self.run_setup("--yes")[2])
         self.installation = Installation(False, self.config, self.path("state"), "/u")
         self.patch(setup_command, "_own_user", lambda: "")
         self.assertIn("--user is missing; add it", self.run_setup("--yes")[2])
