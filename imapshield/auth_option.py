@@ -24,6 +24,7 @@ from imapshield.cred.sasl import challengers
 from imapshield.cred.user_names import UserNames
 from imapshield.cred.users import BadUserName
 from imapshield.credentials import credential_path
+from imapshield.extras import install_command
 
 
 def mechanisms(checkers: Sequence[Any], names: UserNames) -> dict[bytes, Callable[[], Any]]:
@@ -164,16 +165,14 @@ def _pam(reactor: Any, argument: str) -> PamChecker:
     if "/" in service or not service.isprintable():
         raise ConfigError(f"--auth pam:{service}: name a file of /etc/pam.d, as in --auth pam:imap")
     if not pam_checker.is_available():
-        raise ConfigError("--auth pam: pamela is not installed: pip install 'imapshield[pam]'")
+        raise ConfigError(f"--auth pam: pamela is not installed: {install_command('pam')}")
     return PamChecker(service, reactor=reactor)
 
 
 def _ldap(reactor: Any, argument: str) -> LdapChecker:
     path = _ldap_file(argument)
     if not ldap_checker.is_available():
-        raise ConfigError(
-            "--auth ldap: python-ldap is not installed: pip install 'imapshield[ldap]'"
-        )
+        raise ConfigError(f"--auth ldap: python-ldap is not installed: {install_command('ldap')}")
     return LdapChecker(path, reactor=reactor)
 
 

@@ -67,9 +67,22 @@ RULES = {
     "maildir.in_place_rules": Rule(never=IO_MODULES),
     "maildir.worker": Rule((*BASE, "wire", "message", "mailbox"), ("twisted", "zope")),
     "maildir.watch": Rule((*BASE, "wire", "message", "mailbox"), ("twisted", "zope")),
-    "maildir.compression": Rule(("message",), ("backports", "compression"), IO_MODULES),
+    "maildir.compression": Rule(
+        (
+            "extras",
+            "message",
+        ),
+        ("backports", "compression"),
+        IO_MODULES,
+    ),
     "maildir": Rule((*BASE, "wire", "message", "mailbox"), ("zope",)),
-    "cred.passwords": Rule(("cred.foreign_hashes",), ("argon2",)),
+    "cred.passwords": Rule(
+        (
+            "extras",
+            "cred.foreign_hashes",
+        ),
+        ("argon2",),
+    ),
     "cred.foreign_hashes": Rule(()),
     "cred.password_rules": Rule(never=IO_MODULES),
     "cred.pam_checker": Rule(
@@ -134,6 +147,7 @@ RULES = {
     ),
     "check_command": Rule(("check_findings", "command_output", "tap"), ("twisted",)),
     "check_findings": Rule(never=IO_MODULES),
+    "extras": Rule(()),
     "live_server": Rule(
         ("control.client", "control.request_lines", "control.socket_file", "first_run")
     ),
@@ -153,13 +167,23 @@ RULES = {
     "acme.acme_files": Rule(("config", "replace_file", "unwritable")),
     "acme.acme_client": Rule((), ("acme", "cryptography", "josepy", "requests"), IO_MODULES),
     "acme": Rule(
-        ("certificates", "config", "endpoints", "service", "state_file", "tls", "web_site"),
+        (
+            "extras",
+            "certificates",
+            "config",
+            "endpoints",
+            "service",
+            "state_file",
+            "tls",
+            "web_site",
+        ),
         ("twisted",),
     ),
     "admin.web_sessions": Rule(("guard",), never=IO_MODULES),
     "admin.metrics": Rule(("observe.reactor_delay",), ("prometheus_client",)),
     "admin": Rule(
         (
+            "extras",
             *("auth_option", "certificates", "config", "control.request_lines", "cred.checkers"),
             *("cred.users", "endpoints", "guard", "observe", "web_site"),
         ),
@@ -199,7 +223,7 @@ RULES = {
     "tls": Rule(("config",), ("twisted", "OpenSSL", "service_identity")),
     "credentials": Rule(("config",)),
     "certificates": Rule(("config", "credentials", "tls"), ("twisted", "zope", "OpenSSL")),
-    "auth_option": Rule(("config", "credentials", "cred"), ("twisted",)),
+    "auth_option": Rule(("extras", "config", "credentials", "cred"), ("twisted",)),
     "process.server_user": Rule(()),
     "process.signals": Rule(()),
     "process": Rule(

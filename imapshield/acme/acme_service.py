@@ -12,6 +12,7 @@ from imapshield.acme.challenge_port import ChallengePort
 from imapshield.acme.renewal import Renewal, run_in_daemon_thread
 from imapshield.certificates import Certificates, PairFiles
 from imapshield.config import ConfigError, Settings
+from imapshield.extras import install_command
 from imapshield.state_file import default_path
 
 
@@ -22,9 +23,7 @@ def acme_files(settings: Settings, environ: Mapping[str, str], first_run_folder:
         ConfigError: a package is missing.
     """
     if find_spec("acme") is None or find_spec("josepy") is None:
-        raise ConfigError(
-            "--acme needs packages: pip install 'imapshield[acme]', or '.[acme]' in a checkout"
-        )
+        raise ConfigError(f"--acme needs packages: {install_command('acme')}")
     folder = settings.acme_state or default_path(environ, first_run_folder, "acme")
     return AcmeFiles(os.path.abspath(folder), settings.acme_server)
 

@@ -15,6 +15,7 @@ from imapshield.admin.monitor import Monitor
 from imapshield.admin.web_login import Attempts, LoginReports, Refusal, WebLogin
 from imapshield.admin.web_sessions import MAX_SECONDS, Session, WebSessions
 from imapshield.control.request_lines import ControlError
+from imapshield.extras import install_command
 from imapshield.observe.chart_history import RANGES
 from imapshield.observe.talker_history import MEASURES, SUBJECTS
 from imapshield.web_site import Answer, Handler, WebRequest
@@ -30,7 +31,7 @@ _STATIC = {
 }
 _COOKIE = "imapshield"
 _COOKIE_VALUE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-_NO_METRICS = b"install the package: pip install 'imapshield[metrics]'\n"
+_NO_METRICS = f"install the package: {install_command('metrics')}\n".encode()
 
 
 def open_pages(monitor: Monitor) -> dict[tuple[str, str], Handler]:

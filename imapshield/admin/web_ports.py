@@ -24,6 +24,7 @@ from imapshield.certificates import Certificates
 from imapshield.config import ConfigError, Settings
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.endpoints import listen_now, port_text, server_endpoint
+from imapshield.extras import install_command
 from imapshield.web_site import BoundedSite
 
 EXAMPLE = "tcp:8143:interface=127.0.0.1"
@@ -61,9 +62,7 @@ def metrics_endpoint(settings: Settings, certificates: Certificates, reactor: An
     if settings.metrics is None:
         return None
     if not has_metrics:
-        raise ConfigError(
-            "--metrics needs a package: pip install 'imapshield[metrics]', or '.[metrics]' in a checkout"
-        )
+        raise ConfigError(f"--metrics needs a package: {install_command('metrics')}")
     return _endpoint(reactor, "metrics", settings.metrics, certificates)
 
 

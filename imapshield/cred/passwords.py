@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import NamedTuple, Self
 
 from imapshield.cred import foreign_hashes
+from imapshield.extras import install_command
 
 try:
     import argon2
@@ -190,7 +191,7 @@ def _needs(stored: str) -> tuple[int, int, int]:
     """Return the bytes of memory that an argon2 or scrypt hash takes, its work, and the maximum of work."""
     if stored.startswith("$argon2"):
         if _argon2 is None:
-            raise UnusableHash("argon2-cffi is not installed: pip install 'imapshield[argon2]'")
+            raise UnusableHash(f"argon2-cffi is not installed: {install_command('argon2')}")
         try:
             found = _argon2.extract_parameters(stored)
         except _argon2.exceptions.InvalidHashError:

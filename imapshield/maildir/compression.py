@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Protocol
 
+from imapshield.extras import install_command
 from imapshield.maildir.files import MAX_MESSAGE_SIZE
 from imapshield.message.chunks import CHUNK_SIZE
 
@@ -88,7 +89,7 @@ def _xz() -> _Decompressor:
 
 def _zstandard() -> _Decompressor:
     if _zstd is None:
-        raise _unreadable("it is compressed with zstd; run: pip install 'imapshield[zstd]'")
+        raise _unreadable(f"it is compressed with zstd; run: {install_command('zstd')}")
     decompressor: _Decompressor = _zstd.ZstdDecompressor()
     return decompressor
 
