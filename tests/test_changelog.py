@@ -31,6 +31,13 @@ class FragmentTests(SynchronousTestCase):
                     f"{name}: sentences without a bullet",
                 )
 
+    def test_first_release_corrects_nothing(self) -> None:
+        """The part of 0.1.0 is a short list of what there is: nobody had what was there before."""
+        text = read("CHANGELOG.rst").partition("0.1.0 (")[2]
+        self.assertLess(len(text.splitlines()), 100)
+        for word in ("so far", "no longer", "until now", "before,", "any more", "development v"):
+            self.assertNotIn(f" {word} ", text.lower().replace("\n", " ").replace("; ", " "))
+
     def test_readme_names_all_kinds(self) -> None:
         """The file that explains the names has the kinds of pyproject.toml."""
         kinds = [
