@@ -140,8 +140,10 @@ class LogObserverTests(SynchronousTestCase):
 
     def test_what_changes_a_quota_of_one_user(self) -> None:
         """What is no option has spaces, and is quoted, so that the line can still be parsed."""
-        values = "quota_bytes", 9, 10, "refused"
-        self.observer(events.LimitTriggered(1, PEER, *values, binding='the line of "x" in /u'))
+        binding = 'the line of "x" in /u'
+        self.observer(
+            events.LimitTriggered(1, PEER, "quota_bytes", 9, 10, "refused", binding=binding)
+        )
         self.assertIn(r'change-with="the line of \"x\" in /u" network=', self.lines()[-1])
 
     def test_bans(self) -> None:
