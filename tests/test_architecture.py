@@ -189,7 +189,7 @@ RULES = {
         ),
         ("twisted",),
     ),
-    "web_site": Rule((), ("twisted",)),
+    "web_site": Rule(("guard.networks", "guard.rates"), ("twisted",)),
     "control.request_lines": Rule(never=IO_MODULES),
     "control.socket_file": Rule(("control.request_lines",)),
     "control.client": Rule(("control.request_lines",)),

@@ -39,6 +39,11 @@ def open_pages(monitor: Monitor) -> dict[tuple[str, str], Handler]:
     return {("GET", "/metrics"): _metrics(monitor), ("GET", "/health"): _health(monitor)}
 
 
+def is_for_programs(request: WebRequest) -> bool:
+    """Return whether a request is for one of these pages, which Prometheus and the like ask for."""
+    return request.path in (b"/metrics", b"/health")
+
+
 def _metrics(monitor: Monitor) -> Handler:
     metrics = Metrics(monitor) if has_metrics else None
 
@@ -95,6 +100,13 @@ class StatusPages:
             ("GET", "/health"): _health(self._monitor),
             **{("GET", f"/{name}"): self._file(name) for name in _STATIC},
         }
+
+    def has_no_rate(self, request: WebRequest) -> bool:
+        """Return whether a request is always answered: of somebody who has logged in, or of a program that watches.
+
+        Those cost little, and ``/metrics`` has a rate of passwords.
+        """
+        return is_for_programs(request) or self._session(request) is not None
 
     def _file(self, name: str) -> Handler:
         answer = Answer(200, self._static[name], _STATIC[name])
@@ -272,7 +284,10 @@ def _is_same_origin(request: WebRequest) -> bool:
         return False
     origin = request.header("origin")
     hosts = {request.header("host"), request.header("x-forwarded-host")} - {""}
-    return not origin or urlsplit(origin).netloc in hosts
+    try:
+        return not origin or urlsplit(origin).netloc in hosts
+    except ValueError:  # such as "http://["
+        return False
 
 
 def _retry_after(refusal: Refusal) -> dict[str, str]:

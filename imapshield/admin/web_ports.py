@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from imapshield.admin.metrics import is_available as has_metrics
 from imapshield.admin.monitor import Monitor
 from imapshield.admin.web_login import FileLogin, LoginReports, TokenLogin
-from imapshield.admin.web_pages import StatusPages, open_pages
+from imapshield.admin.web_pages import StatusPages, is_for_programs, open_pages
 from imapshield.auth_option import readable
 from imapshield.certificates import Certificates
 from imapshield.config import ConfigError, Settings
@@ -98,11 +98,11 @@ class WebPorts:
             path = check_admin_auth(settings)
             self._login = FileLogin(path, reactor) if path else TokenLogin()
             pages = StatusPages(monitor, self._login, reports, reactor.seconds)
-            site = BoundedSite(pages.handlers(), reactor, "the status page")
+            site = BoundedSite(pages.handlers(), reactor, "the status page", pages.has_no_rate)
             self._sites.append((f"--admin {settings.admin}", endpoint, site))
         endpoint = metrics_endpoint(settings, certificates, reactor)
         if endpoint is not None:
-            site = BoundedSite(open_pages(monitor), reactor, "the metrics")
+            site = BoundedSite(open_pages(monitor), reactor, "the metrics", is_for_programs)
             self._sites.append((f"--metrics {settings.metrics}", endpoint, site))
 
     def open(self) -> None:

@@ -1,8 +1,19 @@
 """The web server gives short, clear answers to whatever a client sends, and nobody can fill it."""
 
+from types import SimpleNamespace
+
 from twisted.logger import capturedLogs, formatEvent
 
-from imapshield.web_site import MAX_BODY, MAX_CLIENTS, TIMEOUT, Answer, BoundedSite
+from imapshield.web_site import (
+    ACCEPTS_PER_TURN,
+    ERRORS,
+    MAX_BODY,
+    MAX_CLIENTS,
+    REQUESTS,
+    TIMEOUT,
+    Answer,
+    BoundedSite,
+)
 from tests.admin.web_case import WebCase
 
 
@@ -51,7 +62,24 @@ class WrongRequestTests(WebCase):
         """Forms of other kinds are refused like forms without fields."""
         for kind in ("multipart/form-data; boundary=x", "multipart/form-data", "application/json"):
             raw = f"POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: 5\r\n\r\n--x\r\n"
-            self.assertIn(self.send(raw.encode()).status, (400, 403))
+            self.assertEqual(self.send(raw.encode()).status, 403)
+
+    def test_headers_that_cannot_be_parsed(self) -> None:
+        """A header with an impossible value is refused, and makes no line in the log."""
+        login = b"POST /login HTTP/1.1\r\nHost: x\r\n"
+        self.assertEqual(
+            self.send(login + b"Content-Length: %s\r\n\r\n" % (b"9" * 5000)).status, 400
+        )
+        for header in (
+            b"Origin: http://[",
+            b"Host: \xff",
+            b"X-Form-Token: \xff",
+            b"Cookie: a=\xff",
+        ):
+            self.assertEqual(self.send(login + header + b"\r\n\r\n").status, 403)
+        scrape = b"GET /metrics HTTP/1.1\r\nOrigin: http://[\r\nAuthorization: Basic eDp5\r\n\r\n"
+        self.assertEqual(self.send(scrape).status, 403)
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_error_of_a_page(self) -> None:
         """An error is in the log, and the answer says no more than that."""
@@ -69,14 +97,80 @@ class WrongRequestTests(WebCase):
         self.assertNotIn(b"secret", reply.body)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_errors_in_the_log_are_few(self) -> None:
+        """A client that can cause errors, in a page or in the web server, does not fill the disk."""
+
+        async def fail(request: object) -> Answer:
+            raise ZeroDivisionError
+
+        def fail_early(request: object) -> bool:
+            raise KeyError
+
+        pages = BoundedSite({("GET", "/x"): fail}, self.clock, "pages")
+        early = BoundedSite({}, self.clock, "early", fail_early)
+        for _ in range(ERRORS + 5):
+            self.request("GET", "/x", site=pages)
+            protocol = self.connect(site=early)
+            protocol.dataReceived(b"GET / HTTP/1.1\r\n\r\n")
+            self.assertTrue(protocol.transport.aborted)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), ERRORS)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), ERRORS)
+
 
 class BoundTests(WebCase):
     def test_slow_client_is_disconnected(self) -> None:
-        """A client that sends nothing for a while is disconnected."""
-        protocol = self.connect()
-        protocol.dataReceived(b"GET / HT")
-        self.clock.advance(TIMEOUT + 1)
-        self.assertTrue(protocol.transport.disconnecting)
+        """A client that sends nothing for a while is disconnected, also while it does not read the answer."""
+        for data in (b"", b"GET / HT", b"GET /app.js HTTP/1.1\r\n\r\n"):
+            protocol = self.connect()
+            protocol.dataReceived(data)
+            self.assertFalse(protocol.transport.aborted)
+            self.clock.advance(TIMEOUT + 1)
+            self.assertTrue(protocol.transport.aborted)
+
+    def test_connection_has_one_request(self) -> None:
+        """Of many requests that come at once, the first is answered, and the connection is closed."""
+        for request in (b"GET /login HTTP/1.1\r\n\r\n", b"GET /x HTTP/1.1\r\n\r\n"):
+            protocol = self.connect()
+            protocol.dataReceived(request * 1000)
+            protocol.dataReceived(request * 1000)
+            answer = protocol.transport.value()
+            self.assertEqual(answer.count(b"HTTP/1.1"), 1)
+            self.assertIn(b"\r\nConnection: close\r\n", answer)
+            self.assertTrue(protocol.transport.disconnecting)
+
+    def test_requests_of_an_address_have_a_rate(self) -> None:
+        """A stranger who asks too often is told so in a few bytes; others are not concerned."""
+        for _ in range(REQUESTS):
+            self.assertEqual(self.request("GET", "/x").status, 404)
+        reply = self.request("GET", "/x")
+        self.assertEqual((reply.status, reply.headers["retry-after"]), (429, "1"))
+        self.assertEqual(self.request("GET", "/x", peer="198.51.100.1").status, 404)
+        self.clock.advance(1)
+        self.assertEqual(self.request("GET", "/x").status, 404)
+
+    def test_rate_concerns_neither_operators_nor_prometheus(self) -> None:
+        """Behind the address of a flood, sessions go on, and programs that watch get their answers."""
+        self.log_in()
+        cookie, self.cookie = self.cookie, ""
+        for _ in range(REQUESTS + 5):
+            self.request("GET", "/x")
+        self.assertEqual(self.request("GET", "/login").status, 429)
+        self.assertEqual(self.request("GET", "/health").status, 200)
+        self.assertEqual(self.request("GET", "/metrics").status, 401)
+        for _ in range(REQUESTS + 5):
+            self.assertEqual(self.request("GET", "/metrics", site=self.open_site).status, 200)
+        self.cookie = cookie
+        for _ in range(REQUESTS + 5):
+            self.assertEqual(self.request("GET", "/api/state").status, 200)
+
+    def test_few_connections_are_accepted_in_a_turn(self) -> None:
+        """Twisted's port accepts more and more in a turn while clients come; that is undone."""
+        port = SimpleNamespace(numberAccepts=100)
+        for _ in range(2):
+            self.connect(port=port)
+        port.numberAccepts += 20
+        self.clock.advance(0)
+        self.assertEqual(port.numberAccepts, ACCEPTS_PER_TURN)
 
     def test_connections_are_bounded(self) -> None:
         """Whoever holds all connections locks nobody out: the oldest is closed."""
@@ -85,5 +179,15 @@ class BoundTests(WebCase):
         self.assertEqual(self.request("GET", "/health").status, 200)
         self.assertTrue(held[0].transport.aborted)
         self.assertFalse(held[1].transport.aborted)
+        self.connect("192.0.2.66")
+        self.assertTrue(held[1].transport.aborted)
+        self.assertFalse(held[2].transport.aborted)
         self.site.close()
         self.assertTrue(all(each.transport.aborted for each in held))
+
+    def test_flood_closes_its_own_connections(self) -> None:
+        """Of too many connections, one of the address that has most is closed, not that of an operator."""
+        own = self.connect("198.51.100.1")
+        for _ in range(3 * MAX_CLIENTS):
+            self.connect("192.0.2.66")
+        self.assertFalse(own.transport.aborted)

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.admin.monitor import Monitor
 from imapshield.admin.web_login import Unavailable
-from imapshield.admin.web_pages import StatusPages, open_pages
+from imapshield.admin.web_pages import StatusPages, is_for_programs, open_pages
 from imapshield.control.commands import BanCommands, ConnectionCommands
 from imapshield.control.page_logins import PageLogins
 from imapshield.control.work_meter import WorkMeter
@@ -47,6 +47,7 @@ class Transport(StringTransport):
     """A connection of a browser."""
 
     aborted = False
+    server: Any = None
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -94,14 +95,19 @@ class WebCase(SynchronousTestCase):
         self.login = FakeLogin()
         logins = PageLogins(self.server.factory, now)
         pages = StatusPages(self.monitor, self.login, logins, now)
-        self.site = BoundedSite(pages.handlers(), self.clock, "the status page")
-        self.open_site = BoundedSite(open_pages(self.monitor), self.clock, "the metrics")
+        self.site = BoundedSite(pages.handlers(), self.clock, "the status page", pages.has_no_rate)
+        self.open_site = BoundedSite(
+            open_pages(self.monitor), self.clock, "the metrics", is_for_programs
+        )
         self.cookie = ""
 
-    def connect(self, peer: str = "192.0.2.1", *, site: BoundedSite | None = None) -> Any:
+    def connect(
+        self, peer: str = "192.0.2.1", *, site: BoundedSite | None = None, port: Any = None
+    ) -> Any:
         """Return the server's side of a new connection, with its transport."""
         protocol: Any = (site or self.site).buildProtocol(IPv4Address("TCP", peer, 4))
         transport = Transport(peerAddress=IPv4Address("TCP", peer, 4))
+        transport.server = port
         protocol.makeConnection(transport)
         return protocol
 
