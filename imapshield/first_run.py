@@ -61,7 +61,9 @@ class FirstRunFolder:
         Raises:
             OSError: the directory cannot be written.
         """
-        os.makedirs(self.mail, mode=0o700, exist_ok=True)
+        os.makedirs(os.path.dirname(self.folder), exist_ok=True)
+        for directory in (self.folder, self.mail):  # the mode does not apply to parents
+            os.makedirs(directory, mode=0o700, exist_ok=True)
         maildir = os.path.join(self.mail, USER)
         if samples and not os.path.exists(self.users) and not os.path.exists(maildir):
             deliver_samples(maildir, datetime.now(UTC))
@@ -135,9 +137,13 @@ Try it:
 
 def deliver_samples(maildir: str, now: datetime) -> None:
     """Create the Maildir `maildir` with its folder Archive, and deliver the sample messages into them."""
-    inbox = Maildir(maildir)
-    for folder, message in sample_messages(now):
-        (inbox.add_folder(folder) if folder else inbox).add(message.as_bytes())
+    umask = os.umask(0o077)  # nobody else may read mail, whatever the umask of the shell is
+    try:
+        inbox = Maildir(maildir)
+        for folder, message in sample_messages(now):
+            (inbox.add_folder(folder) if folder else inbox).add(message.as_bytes())
+    finally:
+        os.umask(umask)
 
 
 def sample_messages(now: datetime) -> list[tuple[str, EmailMessage]]:

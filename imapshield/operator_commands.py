@@ -177,8 +177,9 @@ def _show_talkers(answer: dict[str, Any]) -> Iterable[str]:
     for subject, rows in answer["tables"].items():
         if rows:
             yield ""
+            networks = f"{subject} (IPv4 /26, IPv6 /56)"
             heads = (
-                subject,
+                networks if subject == "network" else subject,
                 *(f">{measure}" for measure in _MEASURES),
             )
             shares = [
@@ -196,6 +197,8 @@ def _show_why(answer: dict[str, Any]) -> Iterable[str]:
     if "unknown" in answer:
         network = answer["networks"][0]["network"]
         yield f"nothing known of {answer['unknown']}; of its network {network}:"
+    elif answer.get("networks"):
+        yield "ends without a login, by network (IPv4 /21, IPv6 /48); `imapshield why ADDRESS` is about one address"
     if answer.get("networks") == []:
         yield "no connection without a login has ended"
     for end in answer.get("ends") or answer["networks"]:

@@ -180,7 +180,9 @@ def listen_advice(error: BaseException | None, option: str = "--listen") -> str:
     cause = error.socketError if isinstance(error, CannotListenError) else error
     code = getattr(cause, "errno", None)
     if code == errno.EADDRINUSE:
-        return f"another program uses this address; stop it, or choose another with {option}"
+        example = "such as --listen tcp:2143:interface=127.0.0.1"
+        example = example if option == "--listen" else f"with {option}"
+        return f"another program uses this address; stop it, or choose another {example}"
     if code == errno.EACCES:
         return "permission denied; for a port below 1024 start as root with twistd --uid, or use another port"
     if code == errno.ENOENT:

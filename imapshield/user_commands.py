@@ -17,6 +17,9 @@ from imapshield.cred import passwords, users
 from imapshield.cred.password_rules import weakness
 from imapshield.cred.user_import import read_import
 
+MAX_MISTAKES = 3
+"""How often ``passwd`` asks for a password on a terminal."""
+
 
 class CommandError(Exception):
     """The command cannot be run. The text says why, and what to do."""
@@ -26,7 +29,7 @@ def add_commands(commands: Any) -> None:
     """Add the subcommands to those of the console script."""
     table: tuple[tuple[str, Callable[[argparse.Namespace], object], str], ...] = (
         ("passwd", _passwd, "add a user or change a password, which is typed or read from a pipe"),
-        ("users", _users, "list the users, and what is wrong with the file"),
+        ("users", _users, "list the users with their quotas, and what is wrong with the file"),
         ("remove", _remove, "remove a user, which ends the user's connections; the mail is kept"),
         ("disable", _disable, "let a user not log in, until `enable`; ends the user's connections"),
         ("enable", _enable, "let a disabled user log in again, with the same password"),
@@ -56,12 +59,7 @@ def add_commands(commands: Any) -> None:
 def _passwd(options: argparse.Namespace) -> None:
     users.name_in_file(options.user)
     _check_folder(options.file)
-    password = _read_password()
-    if not password:
-        raise CommandError("the password is empty; nothing was changed")
-    reason = "" if options.weak else weakness(password, options.user)
-    if reason:
-        raise CommandError(f"{reason}, or use --weak; nothing was changed")
+    password = _read_password(lambda typed: "" if options.weak else weakness(typed, options.user))
     hash_password = passwords.hash_scram if options.scram else passwords.hash_password
     try:
         stored = hash_password(password)
@@ -96,7 +94,9 @@ def _users(options: argparse.Namespace) -> None:
     entries, problems = _read(options.file)
     for user, entry in entries.items():
         if entry.stored or entry.is_disabled:
-            print(f"{user}  disabled" if entry.is_disabled else user)
+            names = ("quota", "quota_messages")
+            quotas = [f"{n}={value}" for n, value in zip(names, entry.quota, strict=True) if value]
+            print("  ".join([user, *["disabled"] * entry.is_disabled, *quotas]))
     for problem in problems:
         _note(f"{options.file}: {problem}")
     without = users.without_scram(users.usable(entries))
@@ -113,12 +113,17 @@ def _remove(options: argparse.Namespace) -> None:
 
 
 def _disable(options: argparse.Namespace) -> None:
+    before = _read(options.file)[0].get(options.user)
     if not users.set_disabled(options.file, options.user, is_disabled=True):
         raise _no_user(options)
-    print(f"disabled {options.user}")
+    if before is not None and before.is_disabled:
+        print(f"{options.user} was disabled already")
+    else:
+        print(f"disabled {options.user}")
 
 
 def _enable(options: argparse.Namespace) -> None:
+    before = _read(options.file)[0].get(options.user)
     if not users.set_disabled(options.file, options.user, is_disabled=False):
         raise _no_user(options)
     entries, _ = _read(options.file)
@@ -131,7 +136,10 @@ def _enable(options: argparse.Namespace) -> None:
         raise CommandError(
             f"{options.user} cannot log in: {reason}; `imapshield passwd {file} {user}` sets a password"
         )
-    print(f"enabled {options.user}")
+    if before is not None and not before.is_disabled:
+        print(f"{options.user} was enabled already")
+    else:
+        print(f"enabled {options.user}")
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -201,10 +209,32 @@ def _offers_scram(path: str) -> bool:
     return bool(hashes) and all(passwords.parse_scram(each) for each in hashes.values())
 
 
-def _read_password() -> bytes:
+def _read_password(weakness_of: Callable[[bytes], str]) -> bytes:
+    """Return a password from a pipe or the terminal, where a mistake is asked again.
+
+    Raises:
+        CommandError: it is empty or weak, or the mistakes were too many.
+    """
     if not sys.stdin.isatty():
-        return sys.stdin.buffer.readline().rstrip(b"\r\n")
-    password = getpass.getpass("New password: ")
-    if getpass.getpass("Retype new password: ") != password:
-        raise CommandError("passwords do not match; nothing was changed")
-    return password.encode("utf-8", "surrogateescape")
+        password = sys.stdin.buffer.readline().rstrip(b"\r\n")
+        problem = _problem(password, weakness_of)
+    for left in reversed(range(MAX_MISTAKES if sys.stdin.isatty() else 0)):
+        typed = getpass.getpass("New password: ")
+        password = typed.encode("utf-8", "surrogateescape")
+        problem = _problem(password, weakness_of)
+        if not problem and getpass.getpass("Retype new password: ") != typed:
+            problem = "passwords do not match"
+        if not problem or not password:
+            break
+        if left:
+            _note(f"{problem}; try again")
+    if problem:
+        raise CommandError(f"{problem}; nothing was changed")
+    return password
+
+
+def _problem(password: bytes, weakness_of: Callable[[bytes], str]) -> str:
+    if not password:
+        return "the password is empty"
+    reason = weakness_of(password)
+    return reason and f"{reason}, or use --weak"

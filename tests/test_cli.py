@@ -129,12 +129,25 @@ class CommandTests(CommandCase):
         self.assertTrue(self.verifies("alice", b"secret"))
 
     def test_passwords_that_differ_change_nothing(self) -> None:
-        """If the two typed passwords differ, nothing changes."""
-        status, _, err = self.command("passwd", self.path, "alice", typed=["a", "b"])
+        """If the two typed passwords differ, they are asked again, at most three times, and then nothing changes."""
+        typed = ["sesame2", "b"] * 3
+        status, _, err = self.command("passwd", self.path, "alice", typed=typed)
+        text = "imapshield: passwords do not match"
         self.assertEqual(
-            (status, err), (1, "imapshield: passwords do not match; nothing was changed\n")
+            (status, err.splitlines()),
+            (1, [f"{text}; try again"] * 2 + [f"{text}; nothing was changed"]),
         )
         self.assertFalse(os.path.exists(self.path))
+
+    def test_mistakes_at_a_terminal_are_asked_again(self) -> None:
+        """A weak password is refused before it is typed twice, and a mistake does not end the command."""
+        typed = ["abc", "sesame2", "sesame3", "sesame2", "sesame2"]
+        status, out, err = self.command("passwd", self.path, "alice", typed=typed)
+        self.assertEqual((status, out), (0, "added alice\n"))
+        first, second = err.splitlines()
+        self.assertRegex(first, "fewer than 6 characters.*; try again")
+        self.assertRegex(second, "passwords do not match; try again")
+        self.assertTrue(self.verifies("alice", b"sesame2"))
 
     def test_missing_password_is_an_error_of_one_line(self) -> None:
         """An empty password, end of input and an interrupt are errors of one line, and nothing changes."""

@@ -40,14 +40,19 @@ class FirstRunFolderTests(SynchronousTestCase):
             )
 
     def test_first_start_creates_mail_and_a_user(self) -> None:
-        """The first start creates mail and a user with a unique password; the second start changes nothing."""
+        """The first start creates mail that nobody else can read, and a user with a unique password."""
+        self.addCleanup(os.umask, os.umask(0o022))
         password = self.start()
         with open(self.first_run.users, "rb") as file:
             hashes, problems = users.parse(file.read())
         self.assertTrue(passwords.verify(hashes["demo"].stored, password.encode()))
         self.assertEqual((problems, list(hashes)), ([], ["demo"]))
         self.assertEqual(len(os.listdir(os.path.join(self.first_run.mail, "demo", "new"))), 3)
-        self.assertEqual(stat.S_IMODE(os.stat(self.first_run.mail).st_mode), 0o700)
+        for folder, _, names in os.walk(self.first_run.folder):
+            self.assertEqual(stat.S_IMODE(os.stat(folder).st_mode), 0o700, folder)
+            for name in names:
+                mode = stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode)
+                self.assertEqual(mode, 0o600, name)
         self.assertEqual(self.start(), "")
         self.first_run = FirstRunFolder(os.path.abspath(self.mktemp()))
         self.assertNotIn(self.start(), ("", password))

@@ -128,6 +128,10 @@ class OperatorCommandTests(SynchronousTestCase):
         self.assertIn("user bob from 192.0.2.7", text)
         self.answers["why"] = {"networks": [END | {"network": "192.0.0.0/21"}]}
         self.assertIn("network 192.0.0.0/21, last 192.0.2.7", self.run_command("why")[1])
+        self.assertIn("by network (IPv4 /21, IPv6 /48)", self.run_command("why")[1])
+        network = {"tables": {"network": [{"key": "192.0.2.0/26", **SHARES}]}}
+        self.answers["talkers"] = TALKERS | network
+        self.assertIn("network (IPv4 /26, IPv6 /56)", self.run_command("top", "--once")[1])
         self.answers["why"] = {"networks": []}
         self.assertIn("has ended", self.run_command("why")[1])
 

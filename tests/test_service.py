@@ -195,7 +195,7 @@ class CannotServeTests(SynchronousTestCase):
     def test_each_error_of_listening_comes_with_advice(self) -> None:
         """Each error of listening is reported with advice, on one line."""
         for error, advice in (
-            (CannotListenError("", 1, OSError(98, "x")), "another program"),
+            (CannotListenError("", 1, OSError(98, "x")), "such as --listen tcp:2143:interface="),
             (CannotListenError("", 1, OSError(13, "x")), "twistd --uid"),
             (CannotListenError("", 1, OSError(99, "x")), "interface="),
             (OSError(98, "x"), "another program"),

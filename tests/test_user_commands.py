@@ -33,16 +33,29 @@ class UserCommandTests(CommandCase):
         """A disabled user is marked in the list, stays disabled with a new password, and is enabled with the old one."""
         self.add("alice", "bob")
         stored = self.entry("alice").stored
-        for _ in range(2):
-            self.assertEqual(self.command("disable", self.path, "alice")[1], "disabled alice\n")
+        for text in ("disabled alice\n", "alice was disabled already\n"):
+            self.assertEqual(self.command("disable", self.path, "alice")[1], text)
         self.assertEqual(self.command("users", self.path)[1], "alice  disabled\nbob\n")
-        self.assertEqual(self.command("enable", self.path, "alice")[1], "enabled alice\n")
+        for text in ("enabled alice\n", "alice was enabled already\n"):
+            self.assertEqual(self.command("enable", self.path, "alice")[1], text)
         self.assertEqual(self.entry("alice").stored, stored)
         self.command("disable", self.path, "alice")
         status, out, err = self.command("passwd", self.path, "alice", stdin=b"sesame2")
         self.assertEqual((status, out), (0, "changed alice\n"))
         self.assertIn(f"alice is disabled; `imapshield enable {self.path} alice`", err)
         self.assertTrue(self.entry("alice").is_disabled)
+
+    def test_users_have_their_quotas(self) -> None:
+        """The list has the quotas that lines of the file set."""
+        for name, rest in (
+            ("alice", "::::::userdb_quota_rule=*:bytes=1M"),
+            ("bob", ":quota_messages=7"),
+        ):
+            stored = passwords.hash_password(b"secret")
+            users.add_lines(self.path, {name: f"{stored}{rest}".encode()})
+        self.command("disable", self.path, "bob")
+        expected = "alice  quota=1048576\nbob  disabled  quota_messages=7\n"
+        self.assertEqual(self.command("users", self.path)[1], expected)
 
     def test_what_cannot_be_enabled_is_an_error(self) -> None:
         """An unknown user, a user without a password, and one with nologin cannot be enabled."""
