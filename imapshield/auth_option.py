@@ -25,6 +25,7 @@ from imapshield.cred.user_names import UserNames
 from imapshield.cred.users import BadUserName
 from imapshield.credentials import credential_path
 from imapshield.extras import install_command
+from imapshield.regular_file import open_regular
 
 
 def mechanisms(checkers: Sequence[Any], names: UserNames) -> dict[bytes, Callable[[], Any]]:
@@ -235,6 +236,14 @@ def check_auth_file(text: str) -> None:
         _ldap_file(path)
 
 
+def check_auth_files(settings: Settings) -> None:
+    """Check the files of ``--auth`` and ``--master-users``, as `check_auth_file`. May block."""
+    for text in settings.auth:
+        check_auth_file(text)
+    if settings.master_users is not None:
+        readable(settings.master_users.removeprefix("file:"), "--master-users")
+
+
 def readable(path: str, option: str) -> str:
     """Return the path of a password file, which may be a credential, if it can be read.
 
@@ -245,7 +254,7 @@ def readable(path: str, option: str) -> str:
         raise ConfigError(f"{option} file: needs a path, as in {option} file:/etc/imapshield/users")
     path = credential_path(path, f"{option} file:")
     try:
-        open(path, "rb").close()
+        open_regular(path).close()
     except OSError as error:
         if error.errno == errno.EISDIR:
             advice = f"name a file in it, such as {option} file:{os.path.join(path, 'users')}"

@@ -17,6 +17,7 @@ from typing import Any
 from imapshield.acme import acme_names
 from imapshield.guard.networks import THIS_MACHINE, parse_network
 from imapshield.limits import REPORTABLE, Limits
+from imapshield.regular_file import open_regular
 
 DEFAULT_LISTEN = "tcp:1143:interface=127.0.0.1"
 
@@ -255,7 +256,7 @@ def read_toml(path: str) -> dict[str, Any]:
         ConfigError: the file cannot be read, is not TOML, or has an unknown option or a value of the wrong type.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             text = file.read().decode()
         options = tomllib.loads(text)
     except OSError as error:

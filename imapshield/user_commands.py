@@ -16,6 +16,7 @@ from typing import Any
 from imapshield.cred import passwords, users
 from imapshield.cred.password_rules import weakness
 from imapshield.cred.user_import import read_import
+from imapshield.regular_file import open_regular
 
 MAX_MISTAKES = 3
 """How often ``passwd`` asks for a password on a terminal."""
@@ -99,7 +100,9 @@ def _users(options: argparse.Namespace) -> None:
             print("  ".join([user, *["disabled"] * entry.is_disabled, *quotas]))
     for problem in problems:
         _note(f"{options.file}: {problem}")
-    without = users.without_scram(users.usable(entries))
+    hashes = users.usable(entries)
+    without = [user for user in hashes if passwords.parse_scram(hashes[user]) is None]
+    without = without if len(without) < len(hashes) else []
     if without:
         advice = f"`imapshield passwd --scram {options.file} {without[0]}` stores one"
         more = f" (and {len(without) - 1} more)" if len(without) > 1 else ""
@@ -200,7 +203,7 @@ def _check_folder(path: str) -> None:
 
 
 def _read(path: str) -> tuple[dict[str, users.UserEntry], list[str]]:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return users.parse(file.read())
 
 

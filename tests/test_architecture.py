@@ -92,16 +92,18 @@ RULES = {
         ("cred.checker_threads", "cred.ldap_settings", "cred.unavailable"),
         ("ldap", "twisted", "zope"),
     ),
-    "cred.ldap_settings": Rule(()),
+    "cred.ldap_settings": Rule(("regular_file",)),
     "cred.user_import": Rule(("cred.foreign_hashes", "cred.passwords", "cred.users")),
-    "cred.users": Rule(("cred.foreign_hashes", "cred.passwords", "replace_file")),
+    "cred.users": Rule(("cred.foreign_hashes", "cred.locked_lines", "cred.passwords")),
+    "cred.locked_lines": Rule(("regular_file", "replace_file")),
+    "cred.user_table": Rule(("cred.decoys", "cred.passwords", "cred.users")),
     "cred.decoys": Rule((), never=IO_MODULES),
     "cred.twisted_mail_account": Rule(
         (*BASE, "mailbox", "wire", "cred.twisted_mail_mailbox"), ("twisted", "zope")
     ),
     "cred.twisted_mail_mailbox": Rule((*BASE, "mailbox", "wire"), ("twisted", "zope")),
     "cred.unused_stores": Rule(("free_memory", "mailbox"), ("twisted",)),
-    "cred": Rule((*BASE, "mailbox", "maildir"), ("twisted", "zope")),
+    "cred": Rule((*BASE, "mailbox", "maildir", "regular_file"), ("twisted", "zope")),
     "observe.dialogue": Rule(("wire.traits",), never=IO_MODULES),
     "observe.counters": Rule(("events",), never=IO_MODULES),
     "observe.chart_history": Rule(never=IO_MODULES),
@@ -161,7 +163,7 @@ RULES = {
         )
     ),
     "user_commands": Rule(
-        ("cred.password_rules", "cred.passwords", "cred.user_import", "cred.users")
+        ("cred.password_rules", "cred.passwords", "regular_file", "cred.user_import", "cred.users")
     ),
     "acme.acme_names": Rule(never=IO_MODULES),
     "acme.acme_files": Rule(("config", "replace_file", "unwritable")),
@@ -211,6 +213,7 @@ RULES = {
     ),
     "command_output": Rule(()),
     "advise_command": Rule(("command_output", "observe.limit_advice")),
+    "regular_file": Rule(()),
     "replace_file": Rule(()),
     "unwritable": Rule(()),
     "state_file": Rule(("guard",)),
@@ -219,11 +222,13 @@ RULES = {
     "__main__": Rule(("cli",)),
     "__init__": Rule(("limits", "cred.realm", "edge.factory", "edge.protocol")),
     "service": Rule(("endpoints",), ("twisted",)),
-    "config": Rule(("limits", "acme.acme_names", "guard.networks"), never=IO_MODULES),
-    "tls": Rule(("config",), ("twisted", "OpenSSL", "service_identity")),
+    "config": Rule(
+        ("limits", "acme.acme_names", "guard.networks", "regular_file"), never=IO_MODULES
+    ),
+    "tls": Rule(("config", "regular_file"), ("twisted", "OpenSSL", "service_identity")),
     "credentials": Rule(("config",)),
     "certificates": Rule(("config", "credentials", "tls"), ("twisted", "zope", "OpenSSL")),
-    "auth_option": Rule(("extras", "config", "credentials", "cred"), ("twisted",)),
+    "auth_option": Rule(("extras", "config", "credentials", "cred", "regular_file"), ("twisted",)),
     "process.server_user": Rule(()),
     "process.signals": Rule(()),
     "process": Rule(

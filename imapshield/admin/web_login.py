@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from twisted.cred.credentials import UsernamePassword
 from twisted.cred.error import LoginFailed, UnauthorizedLogin
-from twisted.internet.threads import deferToThread
 
 from imapshield.admin.web_sessions import LoginRate
 from imapshield.cred.checkers import PasswordFile
@@ -127,20 +126,13 @@ class FileLogin:
     Args:
         path: the file.
         reactor: the reactor.
-        run_in_thread: calls a function in a thread.
     """
 
     by_token = False
 
-    def __init__(
-        self,
-        path: str,
-        reactor: Any,
-        run_in_thread: Callable[[Callable[[], None]], object] = deferToThread,
-    ) -> None:
+    def __init__(self, path: str, reactor: Any) -> None:
         self._checker = PasswordFile(path, reactor=reactor, max_pending=MAX_PENDING)
         self._now, self._next_look = reactor.seconds, 0.0
-        self._run_in_thread = run_in_thread
 
     async def check(self, user: str, password: str) -> bool:
         """Return whether the user has this password; it is verified in a thread."""
@@ -160,7 +152,7 @@ class FileLogin:
         """Return whether the file had this user when it was read last, which is done now and then."""
         if self._now() >= self._next_look:
             self._next_look = self._now() + LOOK_SECONDS
-            self._run_in_thread(self._checker.load)  # the disk may be slow
+            self._checker.refresh()
         return self._checker.can_log_in(user_name(user.encode()))
 
     def close(self) -> None:

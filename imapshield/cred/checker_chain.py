@@ -1,6 +1,7 @@
 """`CheckerChain`: tries several checkers, and several ways to write a user name, in a fixed order."""
 
 from collections.abc import Iterator, Sequence
+from inspect import isawaitable
 from itertools import chain
 from typing import Any
 
@@ -96,7 +97,7 @@ class CheckerChain:
         for attempt in self._attempts(credentials.username):
             for checker, name in attempt:
                 try:
-                    return await maybeDeferred(checker.requestAvatarId, _renamed(credentials, name))
+                    return await check_refreshed(checker, _renamed(credentials, name))
                 except UnauthorizedLogin:
                     continue
                 except LoginFailed as error:
@@ -120,11 +121,8 @@ class CheckerChain:
     def is_cached(self, credentials: Any) -> bool:
         """Return whether the first checker that is asked accepts a password without work (`PasswordFile.is_cached`)."""
         for (first, name), *_ in self._attempts(credentials.username):
-            others = [c for c in self.checkers if c is not first and hasattr(c, "is_stale")]
-            return (
-                hasattr(first, "is_cached")
-                and not any(other.is_stale() for other in others)  # one may have the exact name now
-                and bool(first.is_cached(_renamed(credentials, name)))
+            return hasattr(first, "is_cached") and bool(
+                first.is_cached(_renamed(credentials, name))
             )
         return False
 
@@ -133,6 +131,13 @@ class CheckerChain:
         has_password = IUsernamePassword.providedBy(credentials)
         check = self._check_password if has_password else self._try_all
         return Deferred.fromCoroutine(check(credentials))
+
+
+async def check_refreshed(checker: Any, credentials: Any) -> Any:
+    """Return the avatar id of credentials; fails as ``requestAvatarId``. The users of the checker were just read."""
+    check = getattr(checker, "check_refreshed", checker.requestAvatarId)
+    result = check(credentials)
+    return await result if isawaitable(result) else result
 
 
 def _renamed(credentials: Any, name: bytes) -> Any:

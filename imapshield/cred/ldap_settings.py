@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from imapshield.regular_file import open_regular
+
 USER = "{user}"
 """Stands for the name that the client gave."""
 
@@ -54,7 +56,7 @@ class LdapSettings:
             OSError: it cannot be read.
             ValueError: something is wrong with it. The text says what to write, and has no password.
         """
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read()
         try:

@@ -6,10 +6,10 @@ from typing import Any
 
 from twisted.cred.credentials import IUsernamePassword, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from imapshield.cred.checker_chain import CheckerChain
+from imapshield.cred.checker_chain import CheckerChain, check_refreshed
 from imapshield.cred.user_names import EXACT, UserNames
 
 
@@ -101,7 +101,7 @@ class MasterUserChain(CheckerChain):
             return await super().requestAvatarId(credentials)
         user, master = split
         given = UsernamePassword(master, credentials.password)
-        await maybeDeferred(self._master.requestAvatarId, given)
+        await check_refreshed(self._master, given)
         names = {"user": _json(user), "master": _json(master)}
         if not self._knows(user):
             user = await self._find(credentials.username.rpartition(b"*")[0])

@@ -12,16 +12,12 @@ at once. These have a meaning here:
 * `UNSUPPORTED` fields restrict or redirect logins in ways that this server cannot follow, so it accepts none.
 """
 
-import fcntl
-import os
 import re
-import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from imapshield.cred import foreign_hashes, passwords
-from imapshield.replace_file import replace_file
+from imapshield.cred.locked_lines import rewrite_lines
 
 MAX_NAME_BYTES = 255
 """Maximum length of a user name in bytes, which is that of a file name."""
@@ -75,41 +71,61 @@ def user_name(raw: bytes) -> str:
     return name
 
 
-def parse(text: bytes) -> tuple[dict[str, UserEntry], list[str]]:
+class ParsedLine(NamedTuple):
+    """What `parse` finds in one line: a name, which is "" if it is not permitted, an entry, and what is wrong."""
+
+    name: str
+    entry: UserEntry
+    problem: str
+
+
+def parse(
+    text: bytes, known: dict[bytes, ParsedLine] | None = None
+) -> tuple[dict[str, UserEntry], list[str]]:
     """Parse a password file.
+
+    Args:
+        text: its content.
+        known: what an earlier call has found in its lines, so that only other lines cost time; it becomes what this
+            call has found.
 
     Returns:
         The entry of each user, and a text for each invalid line. If a user has two lines, the first one is used. A user
         with an invalid line is one who cannot log in.
     """
+    known = {} if known is None else known
+    lines: dict[bytes, ParsedLine] = {}
     entries: dict[str, UserEntry] = {}
     problems = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith(b"#"):
             continue
-        raw, _, rest = line.partition(b":")
-        try:
-            name = user_name(raw)
-            if name in entries:
-                raise ValueError(f"{name} has an earlier line, which is used")
-            entries[name] = UserEntry("")
-            entries[name], problem = parse_entry(rest)
-        except ValueError as error:
-            problem = str(error)
+        lines[line] = parsed = known.get(line) or _parse_line(line)
+        name, entry, problem = parsed
+        if name in entries:
+            problem = f"{name} has an earlier line, which is used"
+        elif name:
+            entries[name] = entry
         if problem:
             problems.append(f"line {number}: {problem}")
+    known.clear()
+    known.update(lines)
     return entries, problems
+
+
+def _parse_line(line: bytes) -> ParsedLine:
+    raw, _, rest = line.partition(b":")
+    name = ""
+    try:
+        name = user_name(raw)
+        return ParsedLine(name, *parse_entry(rest))
+    except ValueError as error:
+        return ParsedLine(name, UserEntry(""), str(error))
 
 
 def usable(entries: dict[str, UserEntry]) -> dict[str, str]:
     """Return the hashes of the users who can log in."""
     return {user: entry.stored for user, entry in entries.items() if entry.stored}
-
-
-def without_scram(hashes: Mapping[str, str]) -> list[str]:
-    """Return the users without a SCRAM secret, if others have one: SCRAM is not offered because of them."""
-    without = [user for user, stored in hashes.items() if passwords.parse_scram(stored) is None]
-    return without if len(without) < len(hashes) else []
 
 
 def parse_entry(rest: bytes) -> tuple[UserEntry, str]:
@@ -181,16 +197,10 @@ def name_in_file(user: str) -> bytes:
     return name
 
 
-def set_hash(path: str, user: str, stored: str, *, only_if: str | None = None) -> bool:
+def set_hash(path: str, user: str, stored: str) -> bool:
     """Set the hash of a user. A new user is added at the end of the file, which is created if it does not exist.
 
     A user who is disabled stays disabled.
-
-    Args:
-        path: the file.
-        user: the name.
-        stored: the new hash.
-        only_if: change nothing if the user has another hash than this one, or is not in the file.
 
     Returns:
         Whether the user is new.
@@ -198,27 +208,51 @@ def set_hash(path: str, user: str, stored: str, *, only_if: str | None = None) -
     Raises:
         BadUserName, OSError: nothing was changed.
     """
-    name = name_in_file(user)
     is_new = False
-
-    def changed(old: bytes) -> bytes:
-        text = old.decode("utf-8", "surrogateescape").strip()
-        if foreign_hashes.native(text) != only_if:
-            return old
-        # With the scheme, Dovecot can still read what it could read before.
-        has_scheme = text.startswith("{") and stored.startswith("$argon2id$")
-        return (b"{ARGON2ID}" if has_scheme else b"") + stored.encode()
 
     def edit(lines: list[bytes]) -> list[bytes]:
         nonlocal is_new
-        if only_if is not None:
-            return _edit_hashes(lines, name, changed)[0]
         edited = lines_with_hash(lines, user, stored)
         is_new = len(edited) > len(lines)
         return edited
 
-    _rewrite(path, edit, create=only_if is None)
+    rewrite_lines(path, edit, create=True)
     return is_new
+
+
+def replace_hashes(path: str, hashes: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Replace hashes that are still in the file: user → the hash that the user has, and the new one.
+
+    Returns:
+        The users whose hash was replaced. Other users have another hash now, or are not in the file.
+
+    Raises:
+        OSError: nothing was changed.
+    """
+    wanted = {user.encode("utf-8", "surrogateescape"): user for user in hashes}
+    replaced: list[str] = []
+
+    def edit(lines: list[bytes]) -> list[bytes]:
+        remaining = dict(wanted)
+        return [edited(line, remaining) for line in lines]
+
+    def edited(line: bytes, remaining: dict[bytes, str]) -> bytes:
+        name, _, rest = line.partition(b":")
+        user = remaining.pop(name, None)  # a second line of the user has no meaning
+        if user is None:
+            return line
+        old, new = hashes[user]
+        stored, colon, others = rest.partition(b":")
+        text = stored.decode("utf-8", "surrogateescape").strip()
+        if foreign_hashes.native(text) != old:
+            return line
+        replaced.append(user)
+        # With the scheme, Dovecot can still read what it could read before.
+        scheme = "{ARGON2ID}" if text.startswith("{") and new.startswith("$argon2id$") else ""
+        return name + b":" + f"{scheme}{new}".encode() + colon + others
+
+    rewrite_lines(path, edit, create=False)
+    return replaced
 
 
 def lines_with_hash(lines: list[bytes], user: str, stored: str) -> list[bytes]:
@@ -255,7 +289,7 @@ def set_disabled(path: str, user: str, *, is_disabled: bool) -> bool:
         edited, exists = _edit_hashes(lines, user.encode("utf-8", "surrogateescape"), changed)
         return edited
 
-    _rewrite(path, edit, create=False)
+    rewrite_lines(path, edit, create=False)
     return exists
 
 
@@ -271,7 +305,7 @@ def add_lines(path: str, lines: dict[str, bytes]) -> None:
         kept = [line for line in old if line.startswith(b"#") or line.partition(b":")[0] not in new]
         return [*kept, *(name + b":" + rest for name, rest in new.items())]
 
-    _rewrite(path, edit, create=True)
+    rewrite_lines(path, edit, create=True)
 
 
 def _edit_hashes(
@@ -304,64 +338,4 @@ def remove(path: str, user: str) -> bool:
     def edit(lines: list[bytes]) -> list[bytes]:
         return [line for line in lines if line.startswith(b"#") or line.partition(b":")[0] != name]
 
-    return _rewrite(path, edit, create=False) < 0
-
-
-def _rewrite(path: str, edit: Callable[[list[bytes]], list[bytes]], *, create: bool) -> int:
-    """Replace the lines of the file, and return how many more lines it has.
-
-    The file is replaced atomically: a reader sees the old or the new file, also after a power failure.
-    """
-    path = os.path.realpath(path)
-    folder = os.path.dirname(path)
-    with _locked(folder) as folder_fd:
-        try:
-            with open(path, "rb") as file:
-                old, status = file.read(), os.fstat(file.fileno())
-        except FileNotFoundError:
-            if not create:
-                raise
-            old, status = b"", None
-        lines = old.splitlines()
-        edited = edit(lines)
-        if edited == lines:
-            return 0
-        owner, group, mode = _owner(status, os.fstat(folder_fd))
-
-        def prepare(fd: int) -> None:
-            if (owner, group) != (os.geteuid(), os.getegid()):
-                os.fchown(fd, owner, group)
-            os.fchmod(fd, mode)
-
-        replace_file(path, b"".join(line + b"\n" for line in edited), prepare)
-    return len(edited) - len(lines)
-
-
-def _owner(status: os.stat_result | None, folder: os.stat_result) -> tuple[int, int, int]:
-    """Return the owner, the group and the mode of a file that is written.
-
-    If root writes it, the user of the server must be able to read it. A file that exists keeps what it has. A new one
-    belongs to the owner and the group of its directory. The group may read it if the directory is for its owner and its
-    group alone, as /etc/imapshield is (contrib/tmpfiles.d).
-
-    Args:
-        status: that of the file; None if it is new.
-        folder: that of its directory.
-    """
-    if status is not None:
-        return status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)
-    if os.geteuid() != 0:
-        return os.geteuid(), os.getegid(), 0o600
-    is_shared = folder.st_gid != 0 and folder.st_mode & 0o057 == 0o050
-    return folder.st_uid, folder.st_gid, 0o640 if is_shared else 0o600
-
-
-@contextmanager
-def _locked(folder: str) -> Iterator[int]:
-    """Lock the folder against another ``imapshield passwd``. No lock file is left there after a crash."""
-    folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(folder_fd, fcntl.LOCK_EX)
-        yield folder_fd
-    finally:
-        os.close(folder_fd)
+    return rewrite_lines(path, edit, create=False) < 0

@@ -2,13 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from imapshield.auth_option import make_chain, make_checker, mechanisms, set_rehashing
+from imapshield.auth_option import (
+    check_auth_files,
+    make_chain,
+    make_checker,
+    mechanisms,
+    set_rehashing,
+)
 from imapshield.certificates import Certificates, CertificateSource, pair_files
 from imapshield.config import Settings
 from imapshield.cred.checker_chain import CheckerChain
@@ -69,10 +76,10 @@ class ReloadableServer:
             ("proxy",): self._proxy,
             ("trust",): self._trust,
             ("verbose",): self._verbose,
-            _USER_OPTIONS: self._auth(settings),
+            _USER_OPTIONS: self._auth(settings, run_in_thread),
             ("certificate", "key"): self._certificate(settings, run_in_thread),
         }
-        renewals = [self._read_users(run_in_thread), self.certificates.reload, self.on_reload]
+        renewals: list[Renew] = [self._read_users, self.certificates.reload, self.on_reload]
         return Reloader(settings, load, parts, renewals, reopen_all, run_in_thread)
 
     async def _limits(self, new: Settings) -> Apply:
@@ -116,7 +123,9 @@ class ReloadableServer:
     async def _verbose(self, new: Settings) -> Apply:
         return lambda: setattr(self.log, "verbose", new.verbose)
 
-    def _auth(self, running: Settings) -> Callable[[Settings], Any]:
+    def _auth(
+        self, running: Settings, run_in_thread: Callable[[Callable[[], Any]], Deferred[Any]]
+    ) -> Callable[[Settings], Any]:
         """Return what prepares other checkers. A checker whose option stays is kept, with what it remembers."""
         known = dict(zip(running.auth, self.checkers, strict=False))
         master_users = running.master_users
@@ -124,6 +133,7 @@ class ReloadableServer:
         async def prepare(new: Settings) -> Apply | None:
             if not new.auth or not known:  # from or to the users of the first start
                 return None
+            await run_in_thread(partial(check_auth_files, new))
             made = {text: known.get(text) or make_checker(self.reactor, text) for text in new.auth}
 
             checkers = list(made.values())
@@ -131,6 +141,9 @@ class ReloadableServer:
                 master_checkers(self.factory.portal) if new.master_users == master_users else ()
             )
             chain = make_chain(self.reactor, checkers, new, *masters)
+            for checker in (*checkers, *chain.masters):
+                if isinstance(checker, PasswordFile):
+                    await checker.refresh()
 
             def apply() -> None:
                 nonlocal master_users
@@ -180,15 +193,10 @@ class ReloadableServer:
 
         return prepare
 
-    def _read_users(
-        self, run_in_thread: Callable[[Callable[[], Any]], Deferred[Any]]
-    ) -> Callable[[], Any]:
-        async def renew() -> list[str]:
-            problems = []
-            for checker in (*self.checkers, *master_checkers(self.factory.portal)):
-                if isinstance(checker, PasswordFile):
-                    await run_in_thread(checker.load)
-                    problems += [checker.problem] if checker.problem else []
-            return problems
-
-        return renew
+    async def _read_users(self) -> list[str]:
+        problems = []
+        for checker in (*self.checkers, *master_checkers(self.factory.portal)):
+            if isinstance(checker, PasswordFile):
+                await checker.refresh()
+                problems += [checker.problem] if checker.problem else []
+        return problems

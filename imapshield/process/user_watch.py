@@ -5,7 +5,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThread
 
 from imapshield.cred.checkers import PasswordFile
 from imapshield.cred.master_users import master_checkers
@@ -27,7 +26,6 @@ class UserWatch:
         factory: has the connections.
         checkers: the checkers, whose list may change.
         reactor: the reactor.
-        run_in_thread: calls a function in a thread.
     """
 
     def __init__(
@@ -35,10 +33,8 @@ class UserWatch:
         factory: ShieldedIMAP4Factory,
         checkers: Sequence[Any],
         reactor: Any,
-        run_in_thread: Callable[[Callable[[], Any]], Deferred[Any]] = deferToThread,
     ) -> None:
         self._factory, self._checkers = factory, checkers
-        self._run_in_thread = run_in_thread
         self._loop = LoopingCall(self._look)
         self._loop.clock = reactor
 
@@ -57,10 +53,10 @@ class UserWatch:
     async def _look_at_files(self) -> None:
         for checker in self._files():
             checker.on_gone = self._gone
-            await self._run_in_thread(checker.load)
+            await checker.refresh()
         for checker in master_checkers(self._factory.portal):
             checker.on_gone = self._masters_gone
-            await self._run_in_thread(checker.load)
+            await checker.refresh()
 
     def _files(self) -> list[PasswordFile]:
         return [checker for checker in self._checkers if isinstance(checker, PasswordFile)]

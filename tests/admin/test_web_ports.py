@@ -143,8 +143,7 @@ class FileLoginTests(TestCase):
         """The password is checked against the file. A user who is removed from it may not stay."""
         path = self.mktemp()
         users.set_hash(path, "ops", passwords.hash_scrypt(b"secret", ln=4))
-        looks: list[Any] = []
-        login = FileLogin(path, reactor, looks.append)
+        login = FileLogin(path, reactor)
         self.addCleanup(login.close)
         for user, password, is_right in (
             ("ops", "x", False),
@@ -156,7 +155,7 @@ class FileLoginTests(TestCase):
             self.assertEqual(login.is_cached(user, password), is_right)
         self.assertTrue(login.may_stay("ops"))
         users.remove(path, "ops")
-        looks.pop()()
+        yield login._checker.refresh()
         self.assertFalse(login.may_stay("ops"))
         os.unlink(path)
         failed = yield self.assertFailure(

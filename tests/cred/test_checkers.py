@@ -10,7 +10,7 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IAnonymous, IUsernamePassword, UsernamePassword
 from twisted.cred.error import LoginFailed, UnauthorizedLogin
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -31,8 +31,14 @@ class PasswordFileTests(SynchronousTestCase):
         self.path = self.mktemp()
         users.set_hash(self.path, "alice", ALICE)
         self.reactor = FakeReactor()
-        self.pool = FakePool()
-        self.checker = PasswordFile(self.path, reactor=self.reactor, pool=self.pool, max_pending=3)
+        self.pool, self.reading_pool = FakePool(), FakePool()
+        self.checker = PasswordFile(
+            self.path,
+            reactor=self.reactor,
+            pool=self.pool,
+            reading_pool=self.reading_pool,
+            max_pending=3,
+        )
         self.logged: list[dict[str, Any]] = []
         observer: Any = self.logged.append
         globalLogPublisher.addObserver(observer)
@@ -81,15 +87,68 @@ class PasswordFileTests(SynchronousTestCase):
         self.assertFalse(self.checker.ready)
         stored = passwords.hash_scram(b"secret", iterations=4096)
         users.set_hash(self.path, "alice", stored)
+        self.checker.load()
         self.assertTrue(self.checker.ready)
         self.assertEqual(self.checker.secret(b"alice"), passwords.parse_scram(stored))
         self.accepts(b"alice", b"secret")
         self.refuses(b"alice", b"Secret")
         users.set_hash(self.path, "bob", BOB)
+        self.checker.load()
         self.assertFalse(self.checker.ready)
         self.assertNotEqual(self.checker.secret(b"alice"), passwords.parse_scram(stored))
+        users.remove(self.path, "bob")
+        self.checker.load()
+        self.assertTrue(self.checker.ready)
         os.unlink(self.path)
+        self.checker.load()
         self.assertFalse(self.checker.ready)
+
+    def test_the_first_question_reads_the_file(self) -> None:
+        """Who does not load the file learns after the first question whether SCRAM can be offered."""
+        users.set_hash(self.path, "alice", passwords.hash_scram(b"secret", iterations=4096))
+        self.reading_pool.paused = True
+        self.assertFalse(self.checker.ready)
+        self.reading_pool.run_pending()
+        self.assertTrue(self.checker.ready)
+
+    def test_a_file_that_does_not_answer_stops_nothing(self) -> None:
+        """While a thread waits for the file, logins wait some seconds and then use what was read last."""
+        self.accepts(b"alice", b"secret")
+        self.reading_pool.paused = True
+        users.set_hash(self.path, "alice", BOB)
+        logins = [self.check(b"alice", b"secret") for _ in range(2)]
+        self.assertFalse(self.checker.ready)
+        self.assertTrue(self.checker.has_user(b"alice"))
+        self.assertNoResult(logins[0])
+        self.reactor.advance(checkers.READ_SECONDS)
+        for login in logins:
+            self.assertEqual(self.successResultOf(login), b"alice")
+        self.accepts(b"alice", b"secret")
+        self.assertEqual(len(self.reading_pool.jobs), 1)
+        (warning,) = self.warnings()
+        self.assertIn("not read within 5 seconds", formatEvent(warning))
+        self.reading_pool.paused = False
+        self.reading_pool.run_pending()
+        self.refuses(b"alice", b"secret")
+
+    def test_a_login_that_ends_while_the_file_is_read(self) -> None:
+        """A login that the server gives up says nothing about the file, and later logins wait for it."""
+        self.reading_pool.paused = True
+        first, second = self.check(b"alice", b"secret"), self.check(b"alice", b"secret")
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.assertNoResult(second)
+        self.assertEqual(self.warnings(), [])
+        self.reading_pool.run_pending()
+        self.assertEqual(self.successResultOf(second), b"alice")
+
+    def test_a_fifo_is_an_unreadable_file(self) -> None:
+        """A FIFO in place of the file makes no thread wait: passwords cannot be checked, and the log says why."""
+        os.unlink(self.path)
+        os.mkfifo(self.path)
+        self.refuses(b"alice", b"secret", CheckerUnavailable)
+        (warning,) = self.warnings()
+        self.assertIn("Not a regular file", formatEvent(warning))
 
     def test_users_because_of_whom_scram_is_not_offered_are_logged(self) -> None:
         """If some users have SCRAM secrets, the log names one who has none."""
@@ -116,6 +175,7 @@ class PasswordFileTests(SynchronousTestCase):
         """An unknown user has a constant salt and the iterations of some known user, and no password matches."""
         for name, iterations in (("alice", 4096), ("bob", 5000)):
             users.set_hash(self.path, name, passwords.hash_scram(b"x", iterations=iterations))
+        self.checker.load()
         unknown = [b"nobody%d" % i for i in range(40)] + [b"", b"\xff", b".."]
         secrets = {user: self.checker.secret(user) for user in unknown}
         self.assertEqual({s.iterations for s in secrets.values()}, {4096, 5000})
@@ -242,7 +302,7 @@ class PasswordFileTests(SynchronousTestCase):
         """Closing stops the threads once; pending and later logins fail as "busy"."""
         self.pool.paused = True
         result = self.check(b"alice", b"secret")
-        (shutdown_trigger,) = self.reactor.triggers
+        *_, shutdown_trigger = self.reactor.triggers
         self.checker.close()
         shutdown_trigger()
         self.assertEqual(self.pool.state, "stopped")
@@ -303,76 +363,6 @@ class ClientTextTests(SynchronousTestCase):
             checker: Any = FixedChecker(error)
             answer = Server(checker=checker).connect()(b"a LOGIN alice secret")
             self.assertEqual(answer, b"a NO [UNAVAILABLE] %b\r\n" % text)
-
-
-class RehashTests(SynchronousTestCase):
-    SHA = "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="  # secret
-
-    def setUp(self) -> None:
-        self.patch(passwords, "hash_password", lambda p: passwords.hash_scrypt(p, ln=2))
-        self.path = os.path.abspath(self.mktemp())
-        with open(self.path, "w") as file:
-            file.write(f"alice:{self.SHA}:1000:1000\n")
-        self.pool = FakePool()
-        self.checker = PasswordFile(self.path, reactor=FakeReactor(), pool=self.pool, rehashes=True)
-        self.logged: list[dict[str, Any]] = []
-        observer: Any = self.logged.append
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
-
-    def login(self, password: bytes = b"secret") -> Deferred[Any]:
-        return self.checker.requestAvatarId(UsernamePassword(b"alice", password))
-
-    def line(self) -> str:
-        with open(self.path) as file:
-            return file.read()
-
-    def test_a_login_replaces_the_hash_of_another_server(self) -> None:
-        """After a login the hash is one of ours, with the other fields of the line; the password stays correct."""
-        self.failureResultOf(self.login(b"wrong"), UnauthorizedLogin)
-        self.assertIn(self.SHA, self.line())
-        self.successResultOf(self.login())
-        self.assertRegex(self.line(), r"^alice:\$scrypt\$[^:]+:1000:1000\n$")
-        before = self.line()
-        self.successResultOf(self.login())
-        self.assertEqual(self.line(), before)
-        self.assertIn(f'{self.path}: new hash of "alice"', [formatEvent(e) for e in self.logged])
-
-    def test_a_login_replaces_a_password_in_plain_text(self) -> None:
-        """A password in plain text, as Dovecot may have it in base64, is used once and gone."""
-        with open(self.path, "w") as file:
-            file.write("alice:{PLAIN.b64}c2VjcmV0:1000:1000\n")
-        self.successResultOf(self.login())
-        self.assertRegex(self.line(), r"^alice:\$scrypt\$[^:]+:1000:1000\n$")
-
-    def test_the_setting_turns_it_off(self) -> None:
-        """Without the setting the file stays as it is."""
-        self.checker.rehashes = False
-        self.successResultOf(self.login())
-        self.assertIn(self.SHA, self.line())
-
-    def test_a_line_that_was_changed_meanwhile_stays(self) -> None:
-        """A password that is set between the login and the new hash is not lost."""
-        self.pool.paused = True
-        login = self.login()
-        jobs, self.pool.jobs_run = self.pool.jobs, 0
-        on_result, check, arguments = jobs.popleft()
-        on_result(True, check(*arguments))
-        self.successResultOf(login)
-        users.set_hash(self.path, "alice", BOB)
-        self.pool.run_pending()
-        self.assertEqual(self.line(), f"alice:{BOB}:1000:1000\n")
-
-    def test_a_file_that_cannot_be_written_is_one_line(self) -> None:
-        """If the file cannot be changed, logins work and the log has one line that says what to do."""
-        denied = mock.Mock(side_effect=PermissionError(13, "Permission denied"))
-        self.patch(users, "set_hash", denied)
-        for _ in range(2):
-            self.checker._cache.clear()
-            self.successResultOf(self.login())
-        self.assertEqual(denied.call_count, 1)
-        (warning,) = [e for e in self.logged if e["log_level"] is LogLevel.warn]
-        self.assertIn("Permission denied; make it and its directory writable", formatEvent(warning))
 
 
 class CheckerChainTests(SynchronousTestCase):

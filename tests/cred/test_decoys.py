@@ -59,10 +59,20 @@ class StabilityTests(SynchronousTestCase):
         users.set_hash(self.path, user, stored)
 
     def start(self, key: bytes | None) -> PasswordFile:
-        return PasswordFile(self.path, reactor=FakeReactor(), pool=FakePool(), decoy_key=key)
+        checker = PasswordFile(
+            self.path,
+            reactor=FakeReactor(),
+            pool=FakePool(),
+            reading_pool=FakePool(),
+            decoy_key=key,
+        )
+        checker.load()
+        return checker
 
     def seen(self, checker: PasswordFile | ScramChecker) -> list[tuple[bytes, int]]:
         """Return what anybody can see of the unknown users: their salts and iterations."""
+        if isinstance(checker, PasswordFile):
+            checker.load()
         secrets = [checker.secret(user) for user in UNKNOWN]
         return [(secret.salt, secret.iterations) for secret in secrets]
 
@@ -151,7 +161,7 @@ class StabilityTests(SynchronousTestCase):
         checker = self.start(KEY)
         checker.load()
         self.assertIn("line 2: the hash takes 256 times as long", checker.problem)
-        self.assertEqual([*checker._costs], ["$scrypt$ln=2,r=8,p=1"])
+        self.assertEqual([*checker._table.costs], ["$scrypt$ln=2,r=8,p=1"])
         with mock.patch.object(passwords, "verify", return_value=False) as verify:
             checker._check("bob", b"x")
         self.assertEqual(verify.call_args[0][0], usual)

@@ -35,7 +35,7 @@ class MasterUserTests(SynchronousTestCase):
         path = self.mktemp()
         for user, password in known:
             users.set_hash(path, user, passwords.hash_scrypt(password, ln=2))
-        return PasswordFile(path, reactor=self.reactor, pool=FakePool())
+        return PasswordFile(path, reactor=self.reactor, pool=FakePool(), reading_pool=FakePool())
 
     def login(self, name: bytes, password: bytes) -> str:
         """Return the user of a login, or "" if it is refused."""

@@ -203,7 +203,11 @@ class ScramPasswordFileTests(ScramTests):
         encoded = "$".join(base64.b64encode(part).decode().rstrip("=") for part in parts)
         for name in ("user", "a,b=c"):
             users.set_hash(path, name, f"$scram-sha-256$i=4096${encoded}")
-        return PasswordFile(path, reactor=FakeReactor(), pool=FakePool())
+        checker = PasswordFile(
+            path, reactor=FakeReactor(), pool=FakePool(), reading_pool=FakePool()
+        )
+        checker.load()
+        return checker
 
     def test_scram_secret_verifies_a_plain_password(self) -> None:
         """The same secret verifies a plain password; SCRAM is offered only while all users have SCRAM secrets."""
@@ -211,6 +215,7 @@ class ScramPasswordFileTests(ScramTests):
         self.assertIn(b"a OK", self.client()(b"a LOGIN user pencil"))
         self.assertIn(b"AUTH=SCRAM-SHA-256", self.client().greeting)
         users.set_hash(self.scram.path, "bob", passwords.hash_scrypt(b"x", ln=2))
+        self.scram.load()
         self.assertNotIn(b"AUTH=SCRAM-SHA-256", self.client().greeting)
         self.assertIn(b"NO [CANNOT]", self.exchange(self.client()))
 

@@ -59,7 +59,7 @@ class ChainCase(SynchronousTestCase):
         open(path, "wb").close()
         for user, stored in hashes.items():
             users.set_hash(path, user.replace("_at_", "@"), stored)
-        return PasswordFile(path, reactor=self.reactor, pool=self.pool)
+        return PasswordFile(path, reactor=self.reactor, pool=self.pool, reading_pool=FakePool())
 
     def login(self, chain: CheckerChain, user: str, password: bytes) -> Deferred[Any]:
         return chain.requestAvatarId(UsernamePassword(user.encode(), password))
@@ -118,8 +118,8 @@ class PasswordFileNameTests(ChainCase):
         chain = CheckerChain([first, second], FOLDED)
         self.accepts(chain, "Alice", b"lower", "alice")
         users.set_hash(second.path, "Alice", hashed(b"upper"))
-        self.assertFalse(chain.is_cached(UsernamePassword(b"Alice", b"lower")))
         self.refuses(chain, "Alice", b"lower")
+        self.assertFalse(chain.is_cached(UsernamePassword(b"Alice", b"lower")))
         self.accepts(chain, "Alice", b"upper", "Alice")
 
     def test_one_hash_whatever_the_name(self) -> None:
@@ -141,7 +141,9 @@ class PasswordFileNameTests(ChainCase):
 
     def test_unreadable_file_is_no_wrong_password(self) -> None:
         """If the file is missing, the checker cannot decide, whatever the name."""
-        checker = PasswordFile(self.mktemp(), reactor=self.reactor, pool=self.pool)
+        checker = PasswordFile(
+            self.mktemp(), reactor=self.reactor, pool=self.pool, reading_pool=FakePool()
+        )
         result = self.login(CheckerChain([checker], FOLDED), "Alice", b"secret")
         self.failureResultOf(result, CheckerUnavailable)
 
@@ -181,6 +183,7 @@ class ScramNameTests(ChainCase):
         scram = passwords.parse_scram(stored)
         assert scram is not None
         checker = self.file(alice=stored)
+        checker.load()
         self.assertTrue(checker.ready)
         for source in (checker, ScramChecker({b"alice": scram}.get)):
             exchange = Scram(source, names=FOLDED)
@@ -194,11 +197,11 @@ class ScramNameTests(ChainCase):
     def test_an_exact_name_that_appears_during_the_exchange_gets_no_other_mail(self) -> None:
         """The exchange stays with the user whose secret it began with."""
         checker = self.file(alice=passwords.hash_scram(b"secret", iterations=4096))
-        self.assertTrue(checker.ready)
+        checker.load()
         exchange = Scram(checker, names=FOLDED)
         exchange.setResponse(b"n,,n=Alice,r=nonce")
         users.set_hash(checker.path, "Alice", passwords.hash_scram(b"other", iterations=4096))
-        self.assertTrue(checker.ready)
+        checker.load()
         exchange.proved = True
         chain = CheckerChain([checker], FOLDED)
         self.assertTrue(IScramProof.providedBy(exchange))

@@ -22,7 +22,9 @@ class UserQuotaTests(SynchronousTestCase):
         os.mkdir(mail)
         reactor = FakeReactor()
         self.users = self.mktemp()
-        self.checker = PasswordFile(self.users, reactor=reactor, pool=FakePool())
+        self.checker = PasswordFile(
+            self.users, reactor=reactor, pool=FakePool(), reading_pool=FakePool()
+        )
         self.realm = MaildirRealm(
             mail, reactor=reactor, pool=FakePool(), has_text_index=False, quota=(10240, 3)
         )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.cred import passwords, users
+from imapshield.cred import locked_lines, passwords, users
 from imapshield.cred.passwords import hash_scrypt
 from imapshield.cred.users import BadUserName, parse, remove, set_hash, user_name
 
@@ -112,20 +112,38 @@ class PasswordFileTests(SynchronousTestCase):
             self.assertEqual(self.entry(f"{HASH}::::::{field}").stored, "")
             self.assertIn("is not supported", self.problems[0])
 
-    def test_a_hash_is_replaced_only_if_it_is_the_expected_one(self) -> None:
-        """A hash that was changed meanwhile stays, and a user who was removed stays removed."""
-        self.write(f"alice:{HASH}:x=1\nbob:{OTHER}\n".encode())
-        for user, expected in (("alice", OTHER), ("carol", HASH)):
-            self.assertFalse(set_hash(self.path, user, "new", only_if=expected))
-        self.assertEqual(self.read(), f"alice:{HASH}:x=1\nbob:{OTHER}\n".encode())
-        set_hash(self.path, "alice", "new", only_if=HASH)
-        self.assertEqual(self.read(), f"alice:new:x=1\nbob:{OTHER}\n".encode())
+    def test_hashes_are_replaced_only_if_they_are_the_expected_ones(self) -> None:
+        """A hash that was changed meanwhile stays, a user who was removed stays removed, and all other lines stay."""
+        self.write(f"#alice:{HASH}\nalice:{HASH}:x=1\nbob:{OTHER}\nalice:{OTHER}\n".encode())
+        expected = {"alice": (HASH, "new"), "bob": (HASH, "new"), "carol": (HASH, "new")}
+        self.assertEqual(users.replace_hashes(self.path, expected), ["alice"])
+        text = f"#alice:{HASH}\nalice:new:x=1\nbob:{OTHER}\nalice:{OTHER}\n"
+        self.assertEqual(self.read(), text.encode())
 
     def test_dovecot_can_read_a_replaced_hash(self) -> None:
         """A hash that replaces one with Dovecot's scheme has a scheme, too."""
-        self.write(b"alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
-        set_hash(self.path, "alice", "$argon2id$x", only_if="{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=")
+        sha = "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="
+        self.write(f"alice:{sha}\n".encode())
+        users.replace_hashes(self.path, {"alice": (sha, "$argon2id$x")})
         self.assertEqual(self.read(), b"alice:{ARGON2ID}$argon2id$x\n")
+
+    def test_only_changed_lines_are_parsed_again(self) -> None:
+        """With what an earlier call has found, other lines alone are parsed, and their numbers are those of the text."""
+        known: dict[bytes, users.ParsedLine] = {}
+        text = f"alice:{HASH}\nbob:plain\n".encode()
+        self.assertEqual(parse(text, known), parse(text))
+        changed = f"bob:plain\ncarol:{OTHER}\n".encode()
+        expected = parse(changed)
+        with mock.patch.object(users, "parse_entry", wraps=users.parse_entry) as parsed:
+            self.assertEqual(parse(changed, known), expected)
+        parsed.assert_called_once_with(OTHER.encode())
+        self.assertEqual(len(known), 2)
+
+    def test_a_fifo_is_refused_at_once(self) -> None:
+        """A FIFO in place of the file makes no command wait."""
+        os.mkfifo(self.path)
+        with self.assertRaisesRegex(OSError, "Not a regular file"):
+            set_hash(self.path, "alice", HASH)
 
     def test_parse_reports_the_line_of_a_problem(self) -> None:
         """Comments, empty lines and fields after the hash are ignored; a problem names its line."""
@@ -205,7 +223,7 @@ class PasswordFileTests(SynchronousTestCase):
         uid, gid, mode = folder
         status = os.stat_result((stat.S_IFDIR | mode, 0, 0, 0, uid, gid, 0, 0, 0, 0))
         with mock.patch("os.geteuid", return_value=euid), mock.patch("os.getegid", return_value=5):
-            return users._owner(None, status)
+            return locked_lines._owner(None, status)
 
     def test_new_file_of_root_belongs_to_the_owner_of_its_directory(self) -> None:
         """A file that root creates has the owner and the group of its directory; others keep their own."""
@@ -223,7 +241,7 @@ class PasswordFileTests(SynchronousTestCase):
         """The owner and the mode are those that were chosen, before the file has its name."""
         chosen = os.geteuid(), os.getegid() + 1, 0o640
         with (
-            mock.patch.object(users, "_owner", return_value=chosen),
+            mock.patch.object(locked_lines, "_owner", return_value=chosen),
             mock.patch("os.fchown") as fchown,
         ):
             set_hash(self.path, "alice", HASH)

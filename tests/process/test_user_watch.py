@@ -3,7 +3,6 @@
 import os
 from typing import Any
 
-from twisted.internet.defer import maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.cred import passwords, users
@@ -24,11 +23,11 @@ class UserWatchTests(SynchronousTestCase):
             users.set_hash(self.path, user, passwords.hash_scrypt(b"secret", ln=2))
         users.set_hash(self.other, "bob", passwords.hash_scrypt(b"secret", ln=2))
         files = [
-            PasswordFile(path, reactor=self.reactor, pool=FakePool())
+            PasswordFile(path, reactor=self.reactor, pool=FakePool(), reading_pool=FakePool())
             for path in (self.path, self.other)
         ]
         self.server = Server(checker=CheckerChain([*files]), clock=self.reactor)
-        self.watch = UserWatch(self.server.factory, [*files, object()], self.reactor, maybeDeferred)
+        self.watch = UserWatch(self.server.factory, [*files, object()], self.reactor)
         self.watch.start()
         self.addCleanup(self.watch.stop)
         self.reactor.advance(LOOK_SECONDS)
@@ -57,7 +56,7 @@ class UserWatchTests(SynchronousTestCase):
         path = self.mktemp()
         users.set_hash(path, "Admin", passwords.hash_scrypt(b"master", ln=2))
         users.set_hash(path, "bob", passwords.hash_scrypt(b"master", ln=2))
-        masters = PasswordFile(path, reactor=self.reactor, pool=FakePool())
+        masters = PasswordFile(path, reactor=self.reactor, pool=FakePool(), reading_pool=FakePool())
         portal: Any = self.server.factory.portal
         (files,) = {*portal.checkers.values()}
         portal.registerChecker(MasterUserChain(files.checkers, masters))
