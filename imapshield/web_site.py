@@ -42,6 +42,10 @@ ACCEPTS_PER_TURN = 8
 """Connections that are accepted in one turn of the reactor. With their requests they take about 5 ms, so IMAP clients
 notice no flood of them."""
 
+ACCEPT_QUEUE = 4096
+"""Connections that the kernel accepts before the server does. During a flood they wait for seconds, but for less time
+than Prometheus does; with Twisted's 50, most would be lost. Linux lowers the value to net.core.somaxconn."""
+
 REQUESTS_PER_SECOND, REQUESTS = 10.0, 100
 """Requests of strangers at one address (IPv6: one /64). The page of the login needs four; behind a proxy, all strangers
 together have one address."""
@@ -301,6 +305,11 @@ class BoundedSite(WrappingFactory):
         """Log an error, unless there were many of its type."""
         if not self._errors.take(str(failure.type), self._now()):
             _log.failure("error while answering a request of {site}", failure, site=self._name)
+
+    def bound(self, port: Any) -> None:
+        """Accept few connections in a turn from a port that listens, and let others wait instead of getting lost."""
+        port.numberAccepts = ACCEPTS_PER_TURN
+        port.socket.listen(ACCEPT_QUEUE)
 
     def registerProtocol(self, p: Any) -> None:
         """Count a connection, and close another one if there are too many."""

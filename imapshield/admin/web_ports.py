@@ -120,6 +120,8 @@ class WebPorts:
                     f"{text}: cannot listen: {reason}; choose another address"
                 ) from None
             self._ports.append(port)
+            if hasattr(port, "socket"):  # endpoints of plugins may have other ports
+                site.bound(port)
             where = port_text(port.getHost())
             if text.startswith("--admin "):
                 self._url = _url(text, port.getHost())

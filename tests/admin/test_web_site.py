@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from twisted.logger import capturedLogs, formatEvent
 
 from imapshield.web_site import (
+    ACCEPT_QUEUE,
     ACCEPTS_PER_TURN,
     ERRORS,
     MAX_BODY,
@@ -164,8 +165,11 @@ class BoundTests(WebCase):
             self.assertEqual(self.request("GET", "/api/state").status, 200)
 
     def test_few_connections_are_accepted_in_a_turn(self) -> None:
-        """Twisted's port accepts more and more in a turn while clients come; that is undone."""
-        port = SimpleNamespace(numberAccepts=100)
+        """Others wait in the kernel. Twisted's port accepts more and more in a turn while clients come; that is undone."""
+        lengths: list[int] = []
+        port = SimpleNamespace(numberAccepts=100, socket=SimpleNamespace(listen=lengths.append))
+        self.site.bound(port)
+        self.assertEqual((port.numberAccepts, lengths), (ACCEPTS_PER_TURN, [ACCEPT_QUEUE]))
         for _ in range(2):
             self.connect(port=port)
         port.numberAccepts += 20
