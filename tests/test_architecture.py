@@ -192,7 +192,8 @@ RULES = {
         ("twisted",),
     ),
     "web_site": Rule(("guard.networks", "guard.rates"), ("twisted",)),
-    "control.request_lines": Rule(never=IO_MODULES),
+    "control.arguments": Rule(("observe.talkers",), never=IO_MODULES),
+    "control.request_lines": Rule(("control.arguments",), never=IO_MODULES),
     "control.socket_file": Rule(("control.request_lines",)),
     "control.client": Rule(("control.request_lines",)),
     "control": Rule(

@@ -4,7 +4,7 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.control import end_history, trace
+from imapshield.control import arguments, end_history, trace
 from imapshield.cred import checkers
 from imapshield.guard import bans, login_failures
 from imapshield.limits import Limits
@@ -33,6 +33,6 @@ class StoredDataTests(SynchronousTestCase):
         ):
             self.assertIn(expected, text)
         self.assertEqual(checkers.CACHE_SECONDS, 300)
-        self.assertEqual((trace.DEFAULT_SECONDS, trace.MAX_SECONDS), (600, 86400))
+        self.assertEqual((trace.DEFAULT_SECONDS, arguments.MAX_TRACE_SECONDS), (600, 86400))
         self.assertEqual(Limits().max_ban_seconds, 86400)
         self.assertEqual((login_failures.PAIR_SECONDS, bans.VIOLATION_SECONDS), (86400, 3600))

@@ -236,7 +236,7 @@ class Advisor:
             "paused": dict(self._paused),
             "limits": [_described(each) for each in advise(self._limits, self._peaks, seconds)],
         }
-        if request.arguments.get("forget"):
+        if request.get("forget"):
             self._forget()
             self._next_save = self._now()
         return answer

@@ -9,6 +9,7 @@ from typing import Any
 
 from imapshield import __version__
 from imapshield.command_output import counted, plain
+from imapshield.control.arguments import MAX_LISTED
 from imapshield.control.end_history import as_network, is_in
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.edge.admission import OPERATOR, Admission
@@ -23,9 +24,6 @@ from imapshield.limits import LimitReached
 
 WIDEST = {4: 8, 6: 20}
 """The shortest prefixes of a ban without ``--force``: no operator of a network has more addresses."""
-
-MAX_WHO = 10_000
-"""Connections that `who` lists at most, those with most pending commands first."""
 
 
 class ConnectionCommands:
@@ -61,15 +59,15 @@ class ConnectionCommands:
 
         The argument `number` is how many at most.
         """
-        found = self.matching(request.text("who")) if request.arguments.get("who") else None
-        servers = self._factory.connections if found is None else found
-        number = int(min(max(1, request.number("number", MAX_WHO)), MAX_WHO))
+        who = request.get("who")
+        servers = self.matching(who) if who else self._factory.connections
+        number = request.get("number", MAX_LISTED)
         first = nlargest(number, servers, key=lambda server: server.guard.pending)
         return [_describe(server) for server in first]
 
     async def kick(self, request: Request) -> int:
         """Reset the connections of the argument `who`, and return how many they were."""
-        who = request.text("who")
+        who = request.get("who")
         victims = self.matching(who)
         if not victims:
             raise ControlError(f"{who}: no connection; `imapshield who` lists them")
@@ -109,7 +107,7 @@ class BanCommands:
         """
         now = self._now()
         active = list(self._admission.guard.bans.active(now))
-        number = int(min(max(1, request.number("number", len(active))), len(active) + 1))
+        number = request.get("number", len(active))
         active = nlargest(number, active, key=lambda ban: ban.until)[::-1]
         return [
             {
@@ -129,16 +127,15 @@ class BanCommands:
         """
         network = _given_network(request)
         target, trusted = ban_target(network), self._admission.guard.trusted
-        seconds = request.number("seconds", 0) or None
         if trusted.holds(target):
             raise ControlError(
                 f"{network}: a ban has no effect on networks of --trust, also with --force; to ban it, restart the"
                 " server with other networks, or with --trust none, or change that in the file of --config, and type"
                 " `imapshield reload`"
             )
-        if not request.arguments.get("force"):
+        if not request.get("force"):
             self._refuse_slip(target)
-        ban = self._admission.ban_by_operator(network, seconds)
+        ban = self._admission.ban_by_operator(network, request.get("seconds"))
         victims = [
             server
             for server in self._factory.connections
@@ -178,7 +175,7 @@ class BanCommands:
 
 
 def _given_network(request: Request) -> str:
-    network = request.text("network")
+    network: str = request.get("network")
     if as_network(network) is None:
         raise ControlError(
             f"{network}: not an address or network, such as 192.0.2.7 or 2001:db8::/64"

@@ -275,10 +275,10 @@ class EndHistory:
         Without it, the answer is about the networks with the most ends. Of an address of which nothing is known, which
         is then ``unknown``, it is about the network around it.
         """
-        if not request.arguments.get("who"):
+        who = request.get("who")
+        if not who:
             frequent = self.summary()[:MAX_ANSWERS]
             return {"networks": [_described(end) | {"network": _network(end)} for end in frequent]}
-        who = request.text("who")
         network = as_network(who)
         reference = self.of_reference(who)
         ends = [reference] if reference is not None else self.of_user(who)

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from imapshield.control.arguments import problem_of
+
 MAX_LINE = 65536
 """Bytes of one request. The longest are those of ``ban``, with a reason."""
 
@@ -31,33 +33,24 @@ class Request:
 
     Attributes:
         command: the name of the command.
-        arguments: its arguments by name: strings, numbers and booleans.
+        arguments: its arguments by name, as `ARGUMENTS` has them.
+
+    Raises:
+        ControlError: an argument is unknown, missing or not as it must be.
     """
 
     command: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
-    def text(self, name: str) -> str:
-        """Return an argument that is a text.
+    def __post_init__(self) -> None:
+        problem = problem_of(self.command, self.arguments)
+        if problem:
+            raise ControlError(problem)
 
-        Raises:
-            ControlError: it is missing, or is no text.
-        """
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an argument; `default` if it is missing."""
         value = self.arguments.get(name)
-        if not isinstance(value, str) or not value:
-            raise ControlError(f"{self.command} needs the argument {name}")
-        return value
-
-    def number(self, name: str, default: float) -> float:
-        """Return an argument that is a number; `default` if it is missing.
-
-        Raises:
-            ControlError: it is no number.
-        """
-        value = self.arguments.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ControlError(f"{self.command}: {name} must be a number")
-        return value
+        return default if value is None else value
 
 
 def encode_request(request: Request) -> bytes:
@@ -69,7 +62,7 @@ def parse_request(line: bytes) -> Request:
     """Return the request in a line.
 
     Raises:
-        ControlError: the line is no request.
+        ControlError: the line is no request, or an argument is wrong.
     """
     try:
         message = json.loads(line)
@@ -97,4 +90,5 @@ def encode_error(text: str) -> bytes:
 
 
 def _line(message: object) -> bytes:
-    return json.dumps(message).encode() + b"\n"
+    # NaN and Infinity are not JSON, and many programs refuse them.
+    return json.dumps(message, allow_nan=False).encode() + b"\n"

@@ -21,9 +21,6 @@ from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.observe.dialogue import Dialogue
 
-MAX_SECONDS = 86400.0
-"""The longest time of a trace, so that none is forgotten for ever."""
-
 DEFAULT_SECONDS = 600.0
 """The time of a trace for which no time is given."""
 
@@ -132,16 +129,16 @@ class Traces:
 
     async def trace(self, request: Request) -> AsyncGenerator[object, None]:
         """Yield the lines of the dialogue of `who`, a user, an address, a network or a number, for `seconds`."""
-        seconds = min(request.number("seconds", DEFAULT_SECONDS), MAX_SECONDS)
-        trace = _Trace(request.text("who"))
+        seconds = request.get("seconds", DEFAULT_SECONDS)
+        trace = _Trace(request.get("who"))
         if len(self._traces) >= MAX_TRACES:
             raise ControlError(f"{MAX_TRACES} traces are running; end one of them")
         # Numbers are not used again, so no later connection can have this one. A user may have a number as name.
         if not self.matching(trace.who) and re.fullmatch(r"[1-9][0-9]*", trace.who):
             raise ControlError(f"{trace.who}: no connection; `imapshield who` lists them")
-        self._traces.append(trace)
         end = self._call_later(seconds, lambda: self._end(trace))
         try:
+            self._traces.append(trace)
             self._attach(trace)
             now = counted(len(trace.attached), "connection")
             yield f"-- {trace.who}: {now} now, and those to come, for {seconds:.0f} s"

@@ -14,8 +14,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 
 from imapshield import events
+from imapshield.control.arguments import MAX_ROWS
 from imapshield.control.commands import activity
-from imapshield.control.request_lines import ControlError, Request
+from imapshield.control.request_lines import Request
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.guard.networks import describe, networks_of
 from imapshield.observe.talkers import (
@@ -30,9 +31,6 @@ from imapshield.observe.talkers import (
 
 CONNECTIONS_PER_TURN = 200
 """Connections that are looked at in one turn of the reactor, which takes about 2 ms."""
-
-MAX_ROWS = 1000
-"""Rows of each table of an answer."""
 
 
 class WorkMeter:
@@ -112,13 +110,8 @@ class WorkMeter:
         how many rows each table has. The answer has a table for each of `SUBJECTS`. A row has for each measure the
         share of the total. `headlines` says in words how few have most of it.
         """
-        period = request.arguments.get("period", next(iter(PERIODS)))
-        by = request.arguments.get("by", MEASURES[0])
-        number = int(min(max(1, request.number("number", 10)), MAX_ROWS))
-        if period not in PERIODS:
-            raise ControlError(f"period {period!r}: must be one of {', '.join(PERIODS)}")
-        if by not in MEASURES:
-            raise ControlError(f"by {by!r}: must be one of {', '.join(MEASURES)}")
+        period = request.get("period", next(iter(PERIODS)))
+        by, number = request.get("by", MEASURES[0]), request.get("number", 10)
         now, report = self._now(), self._talkers.report
         everyone = {m: report(period, "address", m, now) for m in MEASURES}
         totals = {measure: each.total for measure, each in everyone.items()}

@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.control.request_lines import ControlError, Request
+from imapshield.control.request_lines import Request
 from imapshield.control.work_meter import WorkMeter
 from imapshield.testing.in_process import Server
 
@@ -59,10 +59,3 @@ class WorkMeterTests(SynchronousTestCase):
         self.assertEqual(answer["headlines"][0], "3 hosts, 91 % of commands")
         self.assertIn("3 hosts, 100 % of resets", answer["headlines"])
         self.assertEqual(answer["totals"]["resets"], 3)
-
-    def test_wrong_arguments(self) -> None:
-        """A period or a measure that does not exist is an error that lists those that do."""
-        for arguments in ({"period": "hour"}, {"by": "x"}):
-            answer = Deferred.fromCoroutine(self.meter.talkers(Request("talkers", arguments)))
-            error = self.failureResultOf(answer, ControlError).value
-            self.assertIn("must be one of", str(error))
