@@ -77,6 +77,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Text | Number | Flag]] = {
     "ban": {"network": _NAMED, "seconds": Number(1, MAX_BAN_SECONDS), "force": Flag()},
     "bans": {"number": _LISTED},
     "kick": {"who": _NAMED},
+    "options": {},
     "reload": {},
     "status": {},
     "talkers": {

@@ -5,7 +5,8 @@ Rules
 * What a literal contains is never shown, in neither direction, only its size.
 * Of LOGIN only the user is shown, and nothing that follows a literal of it. Of AUTHENTICATE only the mechanism.
 * A line that is no known command is hidden: it may be ``LOGIN alice secret`` without a tag, or a SASL response that
-  comes too late. So is its tag in the answer. Before login, the arguments of most commands are hidden.
+  comes too late. So is its tag in the answer. Before login, the arguments of all commands but ID are hidden.
+* Of a line that a running command waits for, only ``DONE`` and ``*`` are shown.
 * The connection knows which lines continue a command, and which of them a command waits for. Nothing is guessed here,
   and a trace that begins in the middle of a login hides its rest.
 * Quoted strings are shown: search keys, names of mailboxes, and the header fields of ENVELOPE.
@@ -30,8 +31,10 @@ _MECHANISM = re.compile(
     re.IGNORECASE,
 )
 _LOGINS = (b"LOGIN", b"AUTHENTICATE")
-_OPEN = (b"CAPABILITY", b"ID", b"LOGOUT", b"NOOP", b"STARTTLS")
-"""Commands whose arguments are shown before login."""
+_ID = re.compile(rb"\(.*|NIL\Z", re.IGNORECASE | re.DOTALL)
+"""What may follow ID: the only arguments that are shown before login, because all others may be a password."""
+
+_EXPECTED = (b"DONE", b"*")
 
 _HIDDEN = "(hidden)"
 
@@ -59,7 +62,7 @@ class Dialogue:
         """
         self._authenticated = user
         if expected:
-            hides = not user and line != b"*"
+            hides = line.upper() not in _EXPECTED
         else:
             if not continues:
                 return f"C: {self._command(line)}"
@@ -73,7 +76,8 @@ class Dialogue:
         if upper == b"UID":
             upper += b" " + arguments.partition(b" ")[0].upper()
         is_known = bool(log_sample(tag, upper)) and tag.upper() not in _LOGINS
-        self._secret = not is_known or not (self._authenticated or upper in _OPEN)
+        is_open = self._authenticated or (upper == b"ID" and bool(_ID.match(arguments)))
+        self._secret = not (is_known and is_open)
         if upper not in _LOGINS and not is_known:
             return f"{_HIDDEN} {len(line)} octets, no known command"
         self._tags.append(tag)

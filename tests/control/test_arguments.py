@@ -120,4 +120,4 @@ class ArgumentTests(SynchronousTestCase):
         """However many traces are refused, or end, the next one begins."""
         for _ in range(20):
             self.assertIn("seconds", self.ask("trace", who="alice", seconds=-1)["error"])
-            self.assertIn("alice: 1 connections now", self.ask("trace", who="alice")["item"])
+            self.assertIn("alice: 1 connection now", self.ask("trace", who="alice")["item"])

@@ -156,6 +156,17 @@ class TraceTests(SynchronousTestCase):
         self.begin(str(number))
         self.assertIn(f"-- {number}: 1 connection now", "\n".join(self.shown))
 
+    def test_login_during_idle_shows_no_password(self) -> None:
+        """A client that sends LOGIN where IDLE waits for DONE is shown without the line, and its reset is."""
+        alice = self.server.login()
+        self.begin("alice", seconds=5)
+        alice.send(b"e IDLE\r\n")
+        alice.send(b"f LOGIN alice secret\r\n")
+        text = "\n".join(self.shown)
+        self.assertIn("C: e IDLE", text)
+        self.assertIn("C: (hidden) 20 octets", text)
+        self.assertNotIn("secret", text)
+
     def test_traces_are_bounded(self) -> None:
         """One trace too many is refused, and an ended one makes room."""
         self.patch(trace, "MAX_TRACES", 1)

@@ -50,6 +50,8 @@ class DialogueTests(SynchronousTestCase):
             ),
             *(b"a  LOGIN alice s3cret", b"a AUTHENTICATE s3cret", b"a AUTHENTICATE PLAINs3cret"),
             *(b"AUTHENTICATE PLAIN s3cret", b"a LIST alice s3cret", b'a LOGIN "alice"s3cret'),
+            *(b"a NOOP s3cret", b"a CAPABILITY s3cret", b"a STARTTLS s3cret", b"a ID s3cret"),
+            *(b"a LOGOUT s3cret", b"a IDLE s3cret", b"a COMPRESS s3cret", b"a ID NILs3cret"),
             *(b"a UID LOGIN alice s3cret", b"\x80 s3cret", b"a", b""),
         ):
             self.assertNotIn("s3cret", self.client(line), line)
@@ -73,6 +75,22 @@ class DialogueTests(SynchronousTestCase):
         fetch = self.client(b"d UID SEARCH SUBJECT {1}", b" ALL", user=True)
         self.assertEqual(fetch, "C: d UID SEARCH SUBJECT {1}\nC:  ALL")
         self.assertEqual(self.client(b"e NOOP"), "C: e NOOP")
+
+    def test_line_in_idle_is_hidden(self) -> None:
+        """Of a line that a command waits for, only the ends of IDLE and of SASL are shown: others may be a LOGIN."""
+        for user in (True, False):
+            for line in (b"f LOGIN alice s3cret", b"s3cret", b"DONE s3cret", b"done"):
+                shown = self.client(b"e IDLE", line, expected=True, user=user)
+                self.assertNotIn("s3cret", shown)
+            self.assertIn("C: done", shown)
+
+    def test_client_names_itself_before_login(self) -> None:
+        """The arguments of ID, which say which program it is, are shown before login, also with literals."""
+        shown = self.client(b'a ID ("name" {4+}', b' "version" "1")')
+        self.assertEqual(shown, 'C: a ID ("name" {4+}\nC:  "version" "1")')
+        self.assertEqual(self.client(b"b id nil"), "C: b id nil")
+        self.assertEqual(self.client(b"c NOOP"), "C: c NOOP")
+        self.assertEqual(self.client(b"d NOOP x"), "C: d NOOP (hidden)")
 
     def test_mail_is_not_shown(self) -> None:
         """Literals are shown by their size only, in both directions and however they are divided."""
