@@ -31,7 +31,7 @@ python_use_unqualified_type_names = True
 maximum_signature_line_length = 100  # longer ones have a line for each parameter
 nitpick_ignore_regex = [
     # Other packages and the standard library, which no inventory describes here.
-    (r"py:.*", r".*\b(twisted|zope|collections|imaplib|pathlib|typing|unittest)\..*"),
+    (r"py:.*", r".*\b(twisted|zope|collections|imaplib|pathlib|ssl|typing|unittest)\..*"),
     (r"py:exc", r"UnauthorizedLogin"),
     # Types in signatures of stable names which are not stable themselves, and so have no entry.
     (r"py:class", r"imapshield\..*|Delta|FetchItem|Listener|SearchKey|SequenceSet"),
