@@ -5,7 +5,8 @@ Rules
 * What a literal contains is never shown, in neither direction, only its size.
 * Of LOGIN only the user is shown, and nothing that follows a literal of it. Of AUTHENTICATE only the mechanism.
 * A line that is no known command is hidden: it may be ``LOGIN alice secret`` without a tag, or a SASL response that
-  comes too late. So is its tag in the answer. Before login, the arguments of all commands but ID are hidden.
+  comes too late. So is its tag in the answer. Before login, the arguments of all other commands but ID are
+  hidden.
 * Of a line that a running command waits for, only ``DONE`` and ``*`` are shown.
 * The connection knows which lines continue a command, and which of them a command waits for. Nothing is guessed here,
   and a trace that begins in the middle of a login hides its rest.
