@@ -232,6 +232,8 @@ class RunningServiceTests(CommandLineTestCase):
             ([*file_only, "--auth", "memory:a:b"], False),
         ):
             service = self.make("--mail-root", self.mail, *arguments)
+            checker: Any = service.factory.portal.checkers[IUsernamePassword]
+            await checker.refresh()
             transport = StringTransport()
             server = service.factory.buildProtocol(None)
             server.makeConnection(transport)
