@@ -122,11 +122,18 @@ class EndHistory:
                 self._limit(event)
         elif isinstance(event, events.ConnectionClosed):
             explained = self._explained.pop(event.connection, None)
-            if explained is None:
+            if explained is not None:
+                end = replace(explained, user=event.user, commands=event.last_commands)
+            else:
                 action = _ACTIONS.get(event.reason, "") if event.cause else ""
-                cause = event.cause or event.reason
-                explained = End(cause, action, event.peer, connection=event.connection)
-            end = replace(explained, user=event.user, commands=event.last_commands)
+                end = End(
+                    event.cause or event.reason,
+                    action,
+                    event.peer,
+                    event.user,
+                    connection=event.connection,
+                    commands=event.last_commands,
+                )
             self.add(end)
         elif isinstance(event, events.LoggedIn):
             self._logged_in(event)
@@ -152,10 +159,8 @@ class EndHistory:
             is_own = networks_of(event.peer)[2:3] in [(place,) for place in places[1]]
             table = self._attempts
             where = "where the user logs in" if is_own else "where the user has not logged in"
-        now = self._time()
-        detail = f"as {event.user}, {where}"
-        end = End(cause, "refused", event.peer, detail=detail, first=now, last=now)
-        _count(table, (name, where), end)
+        end = End(cause, "refused", event.peer, detail=f"as {event.user}, {where}")
+        _count(table, (name, where), end, self._time())
 
     def _limit(self, event: events.LimitTriggered) -> None:
         values = event.value, event.observed, event.setting, event.connection
@@ -208,21 +213,20 @@ class EndHistory:
     def add(self, end: End) -> None:
         """Add an end that happens now."""
         now = self._time()
-        end = replace(end, first=now, last=now)
         if end.user:
-            _count(self._users, (end.user, end.cause), end)
+            _count(self._users, (end.user, end.cause), end, now)
             return
         networks = networks_of(end.peer)
         if not networks:
-            _count(self._addresses, (end.peer, end.cause), end)
+            _count(self._addresses, (end.peer, end.cause), end, now)
             return
         network = networks[2]
-        _count(self._networks, (describe(network), end.cause), end)
+        _count(self._networks, (describe(network), end.cause), end, now)
         key = end.peer, end.cause
         is_new = self._addresses.get(key) is None
         if is_new and self._of_network[network] >= MAX_OF_NETWORK:
             return
-        dropped = _count(self._addresses, key, end)
+        dropped = _count(self._addresses, key, end, now)
         if is_new:
             self._of_network[network] += 1
         if dropped is not None:
@@ -318,11 +322,13 @@ def as_network(text: str) -> Network | None:
         return None
 
 
-def _count(table: BoundedTable[Any, End], key: tuple[str, str], end: End) -> tuple[str, str] | None:
+def _count(
+    table: BoundedTable[Any, End], key: tuple[str, str], end: End, now: float
+) -> tuple[str, str] | None:
     """Add an end to the entry of `key`. Returns the key of the entry that was dropped for it, or None."""
     before = table.get(key)
-    if before is not None:
-        end = replace(end, first=before.first, count=before.count + end.count)
+    first, count = (now, 0) if before is None else (before.first, before.count)
+    end = replace(end, first=first, last=now, count=count + end.count)
     dropped: tuple[str, str] | None = table.put(key, end)
     return dropped
 

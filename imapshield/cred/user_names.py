@@ -38,6 +38,8 @@ class UserNames:
 
     def candidates(self, name: bytes) -> tuple[bytes, ...]:
         """Return the names that `name` may mean: itself, and then what is tried if no user has that name."""
+        if not self.default_domain and name.isascii() and name == name.lower():
+            return (name,)  # nearly every login, several times
         try:
             text = name.decode("utf-8")
         except UnicodeDecodeError:
