@@ -26,7 +26,7 @@ NO_LIMITS = {
         """,
     "what operators see or write": """
         acme.renewal.MAX_RETRY admin.monitor.MAX_DELAY config._MAX_VALUE config_check.MAX_USERS
-        control.advisor.MAX_NAMED control.commands.MAX_WHO control.end_history.MAX_ANSWERS control.work_meter.MAX_ROWS
+        control.advisor.MAX_NAMED control.end_history.MAX_ANSWERS
         control.arguments.MAX_BAN_SECONDS control.arguments.MAX_LISTED control.arguments.MAX_ROWS
         control.arguments.MAX_TEXT control.arguments.MAX_TRACE_SECONDS edge.ban_command.MAX_OUTPUT
         observe.counters.MAX_LABELS observe.dialogue.MAX_SHOWN user_commands.MAX_MISTAKES

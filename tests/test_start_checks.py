@@ -30,17 +30,17 @@ class FakeUser(ServerUser):
     @contextmanager
     def acting(self) -> Iterator[None]:
         access: Any = os.access
-        open_file: Any = open
+        open_file: Any = os.open
 
         def fake_access(path: str, *arguments: int, **options: bool) -> bool:
             return not path.endswith(self.denied) and access(path, *arguments, **options)
 
-        def fake_open(path: str, *arguments: str) -> object:
+        def fake_open(path: str, *arguments: int, **options: Any) -> int:
             if path.endswith(self.denied):
                 raise PermissionError(13, "Permission denied", path)
-            return open_file(path, *arguments)
+            return int(open_file(path, *arguments, **options))
 
-        with mock.patch("os.access", fake_access), mock.patch("builtins.open", fake_open):
+        with mock.patch("os.access", fake_access), mock.patch("os.open", fake_open):
             yield
 
 
