@@ -60,6 +60,7 @@ def networks_of(address: str) -> tuple[Network, ...]:
     return tuple([(version, prefix, number >> (bits - prefix)) for prefix in _PREFIXES[version]])
 
 
+@lru_cache(maxsize=4096)  # of talkers and of ended connections, for each connection
 def describe(network: Network) -> str:
     """Return a network as text, such as ``192.0.2.0/26``."""
     version, prefix, number = network
