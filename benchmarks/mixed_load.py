@@ -167,6 +167,7 @@ def _load(clients: int, goal: Goal, *, seldom: bool = False) -> None:
                 _LoadClient(client, random.Random(number), messages)
                 for number, client in enumerate(opened)
             ]
+            bench.wait_idle()  # a server may index the mail of the new users
             with stopwatch:
                 done = drive(load, max(2, bench.scale.load // clients))
             for client in opened:

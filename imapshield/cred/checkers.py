@@ -176,8 +176,9 @@ class PasswordFile:
         """Read the file in a thread if it has changed, so that `has_user` and `ready` are right.
 
         Returns:
-            Fires when that is done, also if the file cannot be read: the checks that follow then fail. It fires after
-            `READ_SECONDS` in any case, and at once while an earlier reading takes longer. Then the last table is used.
+            A Deferred that fires when that is done, also if the file cannot be read; then the checks that follow fail.
+            It fires after `READ_SECONDS` in any case, and at once while an earlier reading takes longer. Then the last
+            table is used.
         """
         if self._is_slow or not self._reading.has_room:
             return succeed(None)
