@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from imapshield.acme import acme_names
+from imapshield.front.front_options import front_options
 from imapshield.guard.networks import THIS_MACHINE, parse_network
 from imapshield.limits import REPORTABLE, Limits
 from imapshield.regular_file import open_regular
@@ -31,8 +32,9 @@ _TOML_TYPES: dict[str, type] = {
     **dict.fromkeys(("certificate", "key", "backlog", "state", "ban-command", "control"), str),
     **dict.fromkeys(("default-domain", "master-users"), str),
     **dict.fromkeys(("exact-user-names", "no-rehash", "no-special-folders"), bool),
+    **dict.fromkeys(("backend-proxy", "backend-id"), bool),
     **dict.fromkeys(("admin", "admin-auth", "metrics", "log-format"), str),
-    **dict.fromkeys(("acme-email", "acme-http", "acme-server", "acme-state"), str),
+    **dict.fromkeys(("acme-email", "acme-http", "acme-server", "acme-state", "backend"), str),
     **dict.fromkeys(
         ("strict-backlog", "report-only", "verbose", "follow-symlinks", "no-text-index"), bool
     ),
@@ -81,6 +83,9 @@ class Settings:
         acme_http: where the authority asks: a port on all addresses, or the description of an endpoint.
         acme_server: the URL of the authority.
         acme_state: the directory of its account and certificate; None for the default.
+        backend: description of the server whose clients are protected; None if this server has the mail itself.
+        backend_proxy: whether the backend gets the address of each client in a PROXY header.
+        backend_id: whether it gets the address with ID.
         verbose: also log connections that never log in.
         proxy: the networks of proxies, whose connections begin with a PROXY header.
         trust: the networks without rates and bans.
@@ -114,6 +119,9 @@ class Settings:
     acme_http: str = acme_names.DEFAULT_HTTP
     acme_server: str = acme_names.DEFAULT_SERVER
     acme_state: str | None = None
+    backend: str | None = None
+    backend_proxy: bool = False
+    backend_id: bool = False
     verbose: bool = False
     proxy: tuple[str, ...] = ()
     trust: tuple[str, ...] = THIS_MACHINE
@@ -159,7 +167,7 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         no_rehash=options.get("no-rehash", False),
         certificate=options.get("certificate"),
         key=options.get("key"),
-        **_acme(options),
+        **_groups(options),
         verbose=options.get("verbose", False),
         proxy=_networks("proxy", options.get("proxy", ())),
         trust=_networks("trust", options.get("trust", THIS_MACHINE)),
@@ -195,26 +203,12 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
     return settings
 
 
-def _acme(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of ``--acme`` and its companions."""
-    given: dict[str, Any] = {}
-    for name, read in (
-        ("acme", acme_names.host_names),
-        ("acme-email", acme_names.email_address),
-        ("acme-http", str),
-        ("acme-server", acme_names.server_url),
-        ("acme-state", str),
-    ):
-        if name in options:
-            try:
-                given[name.replace("-", "_")] = read(options[name])
-            except ValueError as error:
-                shown = "" if name == "acme" else f" {options[name]}"
-                raise ConfigError(f"--{name}{shown}: {error}") from None
-    if given and "acme" not in given:
-        option = next(iter(given)).replace("_", "-")
-        raise ConfigError(f"--{option} needs --acme: add --acme mail.example.org")
-    return given
+def _groups(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of ``--acme`` and ``--backend``, each with its companions."""
+    try:
+        return acme_names.acme_options(options) | front_options(options)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _networks(option: str, given: str | Sequence[str]) -> tuple[str, ...]:

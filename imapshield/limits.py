@@ -77,6 +77,7 @@ _user = _Group("After login")
 _memory = _Group("Memory")
 _time = _Group("Time")
 _quota = _Group("Quota")
+_front = _Group("Front mode")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,6 +336,38 @@ class Limits:
     quota_messages: int = _quota(0, "Messages in one account. 0 means no limit.")
     max_metadata_size: int = _quota(
         32 << 10, "Size of one METADATA value. A mailbox may have up to a hundred of them."
+    )
+
+    max_backend_connections: int = _front(
+        10_000,
+        "Connections to the backend at the same time. Above it, a login is NO [UNAVAILABLE]. Set it a little below what"
+        " the backend accepts, so that it also answers others.",
+    )
+    max_backend_exchanges: int = _front(
+        40,
+        "SCRAM logins at once, of which one address (IPv6: one /64) has at most a quarter. Each holds a connection to"
+        " the backend while the client computes its proof. Other logins do not wait for their client.",
+    )
+    backend_connect_seconds: float = _front(
+        5, "Time to connect to the backend. After that the login is NO [UNAVAILABLE]."
+    )
+    backend_login_seconds: float = _front(
+        20,
+        "Time from the connection to the backend to the end of the login. Some servers delay the answer to a wrong"
+        " password by several seconds. It is less than login_check_seconds.",
+    )
+    backend_silent_seconds: float = _front(
+        300,
+        "A backend that sends nothing for so long while a command runs, IDLE excepted, is given up with BYE. A SEARCH"
+        " in a large mailbox without an index takes minutes.",
+    )
+    backend_check_seconds: float = _front(
+        10, "Time between two checks of the backend. It takes one connection and three commands."
+    )
+    backend_failures: int = _front(
+        3,
+        "Consecutive failures to connect, or failed checks, after which logins are NO [UNAVAILABLE] at once until a"
+        " check succeeds. One failure may be a restart.",
     )
 
     report_only_limits: frozenset[str] = frozenset()

@@ -55,7 +55,8 @@ class _ServerLife:
     def __init__(self, parts: ServerParts) -> None:
         self._parts = parts
         # Now, because twistd redirects standard output before the server listens.
-        self._announce = (lambda _: None) if parts.settings.auth else _announcer(parts.first_run)
+        has_users = parts.settings.auth or parts.front is not None
+        self._announce = (lambda _: None) if has_users else _announcer(parts.first_run)
 
     def service(self, endpoints: Sequence[tuple[str, Any]]) -> ShieldService:
         """Return the service, which listens on `endpoints`: pairs of a text of ``--listen`` and its endpoint."""
@@ -66,7 +67,7 @@ class _ServerLife:
             self._stop_steps(),
             self._periodic,
             parts.reactor,
-            needed_files=files_for(parts.settings.limits.max_connections),
+            needed_files=self._needed_files(),
             on_start=[self._start],
             on_open_files=self._fit_open_files,
             on_port=self._close_off,
@@ -84,13 +85,24 @@ class _ServerLife:
         parts.start_freeing()
         parts.operator.start()
         parts.user_watch.start()
+        if parts.front is not None:
+            parts.front.backend.start()
         parts.certificates.start()
         parts.acme.start()
         parts.control_process.start(parts.process.signals)
 
+    def _needed_files(self) -> int:
+        """Return how many files the process should be permitted to open."""
+        limits, needed = self._parts.settings.limits, 0
+        if self._parts.front is not None:
+            needed = min(limits.max_backend_connections, limits.max_connections)
+        return needed + files_for(limits.max_connections)
+
     def _fit_open_files(self, open_files: int | None) -> None:
         """Fit the limits to the number of files that the process may open."""
         guard, realm = self._parts.guard, self._parts.realm
+        if open_files is not None and self._parts.front is not None:
+            open_files = open_files * 4 // 7  # the rest is for the connections to the backend
         shares, wanted = guard.shares, guard.limits.max_connections
         shares.set_open_files(open_files)
         if shares.max_idle_accounts is not None:
@@ -137,6 +149,7 @@ class _ServerLife:
             parts.acme.close,
             parts.certificates.stop,
             parts.user_watch.stop,
+            *([] if parts.front is None else [parts.front.backend.stop]),
             lambda: _close_checkers(parts.all_checkers()),
             *([] if parts.ban_command is None else [parts.ban_command.stop]),
             parts.stop_freeing,

@@ -30,6 +30,7 @@ from imapshield.edge.proxy import Proxies
 from imapshield.events import EventObserver
 from imapshield.first_run import FirstRunFolder
 from imapshield.free_memory import CHECK_SECONDS, FreeMemory
+from imapshield.front.front_parts import Front
 from imapshield.guard.networks import NetworkSet
 from imapshield.guard.process_guard import ProcessGuard
 from imapshield.guard_state import GuardState
@@ -57,7 +58,8 @@ class ServerParts:
         settings: as the argument, and so are `reactor`, `process`, `certificates` and `acme`.
         first_run: the folder of a server that is started without options.
         checkers: those of ``--auth``. A reload changes the list in place.
-        realm: opens the accounts.
+        realm: opens the accounts; in front mode it stands for one.
+        front: the parts of front mode, or None.
         guard: decides about connections; `factory` asks it.
         log: writes the lines about events.
         operator: what operators ask: the control socket, the status page, and the observers behind them.
@@ -95,13 +97,22 @@ class ServerParts:
         self._make_watches()
 
     def _make_users(self) -> None:
-        """Make the checkers of passwords, and the realm that opens the accounts."""
+        """Make the checkers of passwords, and the realm that opens the accounts; or a backend that has both."""
         settings, reactor = self.settings, self.reactor
+        self.front: Front | None = None
+        self.checkers: list[Any] = []
+        self.realm: Any
+        if settings.backend is not None:
+            self.front = Front(settings, reactor, lambda: self.factory.limits)
+            self.realm, self._portal, self._challengers = self.front.realm, self.front.portal, {}
+            return
         self.checkers = _checkers(settings, self.first_run, reactor)
-        self._chain = make_chain(reactor, self.checkers, settings)
+        chain = make_chain(reactor, self.checkers, settings)
         self.realm = _realm(settings, settings.mail_root or self.first_run.mail, reactor)
         self.realm.quota_of = partial(quota_of, self.checkers)
         self.realm.quota_setting = partial(quota_setting, self.checkers)
+        self._portal = Portal(self.realm, [chain])
+        self._challengers = mechanisms(self.checkers, chain.names)
 
     def _make_connections(self) -> None:
         """Make the guard, the observers of events, and the factories of connections."""
@@ -112,12 +123,13 @@ class ServerParts:
         self.operator = OperatorPorts(settings, reactor)
         observers: list[EventObserver] = [self.log, *self.operator.observers]
         self.factory = ShieldedIMAP4Factory(
-            Portal(self.realm, [self._chain]),
+            self._portal,
             limits=limits,
             context_factory=self.certificates.main,
             observers=observers,
             reactor=reactor,
-            challengers=mechanisms(self.checkers, self._chain.names),
+            challengers=self._challengers,
+            make_session=None if self.front is None else self.front.make_session,
             guard=self.guard,
         )
         self.proxies = Proxies(NetworkSet.parse(settings.proxy), limits, reactor, observers)
@@ -187,7 +199,7 @@ class ServerParts:
 def _first_run_folder(settings: Settings) -> FirstRunFolder:
     """Return the folder of the first start, with its mail root if the settings name no other."""
     folder = FirstRunFolder.from_environ(os.environ)
-    if settings.mail_root is None:
+    if settings.mail_root is None and settings.backend is None:
         try:
             folder.create_mail_root(samples=not settings.auth)
         except OSError as error:

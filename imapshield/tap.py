@@ -52,6 +52,12 @@ class Options(usage.Options, strcred.AuthOptionMixin):
             "The domain of user names without one: alice is alice@DOMAIN",
         ],
         ["master-users", None, None, "Password file of those who may log in as USER*THEMSELVES"],
+        [
+            "backend",
+            None,
+            None,
+            "Protect another server: tls:HOST:993, starttls:HOST:143, tcp:127.0.0.1:PORT, unix:PATH",
+        ],
         ["certificate", None, None, "PEM file with certificate and chain; enables STARTTLS"],
         ["key", None, None, "PEM file with the private key [default: the --certificate file]"],
         ["acme-email", None, None, "Address for the authority of --acme"],
@@ -97,6 +103,8 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["no-text-index", None, "Do not index the text of messages; SEARCH TEXT and BODY read all"],
         ["no-special-folders", None, "New accounts have no Drafts, Sent, Junk, Trash and Archive"],
         ["exact-user-names", None, "Alice is not alice; without it the exact name is tried first"],
+        ["backend-proxy", None, "Tell the backend the client's address with a PROXY header (v2)"],
+        ["backend-id", None, "Tell the backend the client's address with ID x-originating-ip"],
         ["no-rehash", None, "Keep password hashes of other servers as they are in the file"],
         [
             "check",

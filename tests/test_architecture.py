@@ -120,6 +120,20 @@ RULES = {
     "testing.throwaway_certificate": Rule((), ("cryptography",)),  # which pyOpenSSL needs
     "testing": Rule((*BASE, "edge", "mailbox", "message", "wire"), ("twisted", "zope")),
     "free_memory": Rule(never=IO_MODULES),
+    **dict.fromkeys(
+        (
+            *("front.backend_address", "front.circuit_breaker", "front.front_options"),
+            *("front.proxy_v2", "front.sasl_user"),
+        ),
+        Rule(("errors",), never=IO_MODULES),
+    ),
+    "front.command_pieces": Rule((*BASE, "wire"), never=IO_MODULES),
+    "front.offered_capabilities": Rule(never=IO_MODULES),
+    "front.response_stream": Rule(("wire",), never=IO_MODULES),
+    "front": Rule(
+        (*BASE, "config", "cred.unavailable", "edge", "mailbox", "session.dispatcher", "wire"),
+        ("twisted", "zope", "OpenSSL", "service_identity"),
+    ),
     "first_run": Rule(("cred.passwords", "cred.users")),
     "cli": Rule(
         (
@@ -224,7 +238,8 @@ RULES = {
     "__init__": Rule(("limits", "cred.realm", "edge.factory", "edge.protocol")),
     "service": Rule(("endpoints",), ("twisted",)),
     "config": Rule(
-        ("limits", "acme.acme_names", "guard.networks", "regular_file"), never=IO_MODULES
+        ("limits", "acme.acme_names", "front.front_options", "guard.networks", "regular_file"),
+        never=IO_MODULES,
     ),
     "tls": Rule(("config", "regular_file"), ("twisted", "OpenSSL", "service_identity")),
     "credentials": Rule(("config",)),
@@ -274,6 +289,7 @@ RULES = {
             "edge",
             "first_run",
             "free_memory",
+            "front.front_parts",
             "guard",
             "guard_state",
             "observe",

@@ -1,7 +1,8 @@
 """The names and addresses that ``--acme`` and its companions accept. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 DEFAULT_SERVER = "https://acme-v02.api.letsencrypt.org/directory"
@@ -73,3 +74,32 @@ def email_address(text: str) -> str:
     if not re.fullmatch(r"[^\s@,?&]+@[^\s@,?&]+\.[^\s@,?&]+", text):
         raise ValueError("must be an e-mail address, such as postmaster@example.org")
     return text
+
+
+def acme_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of ``--acme`` and its companions.
+
+    Args:
+        options: the options by their long names.
+
+    Raises:
+        ValueError: they are wrong. The text is one line for the operator.
+    """
+    given: dict[str, Any] = {}
+    for name, read in (
+        ("acme", host_names),
+        ("acme-email", email_address),
+        ("acme-http", str),
+        ("acme-server", server_url),
+        ("acme-state", str),
+    ):
+        if name in options:
+            try:
+                given[name.replace("-", "_")] = read(options[name])
+            except ValueError as error:
+                shown = "" if name == "acme" else f" {options[name]}"
+                raise ValueError(f"--{name}{shown}: {error}") from None
+    if given and "acme" not in given:
+        option = next(iter(given)).replace("_", "-")
+        raise ValueError(f"--{option} needs --acme: add --acme mail.example.org")
+    return given

@@ -22,7 +22,7 @@ from imapshield.edge import peer
 from imapshield.edge.channel_binding import channel_bindings
 from imapshield.edge.client_peaks import peaks_before_login, report_user_peaks
 from imapshield.edge.connection_owner import ConnectionOwner
-from imapshield.edge.login_checks import LEFT, LoginAttempt, LoginNotChecked
+from imapshield.edge.login_checks import LEFT, Check, LoginAttempt, LoginNotChecked
 from imapshield.edge.write_buffer import Disconnected
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.guard.guess_rates import Guess
@@ -87,37 +87,38 @@ class Authentication:
 
     def check_credentials(self, credentials: Any) -> Deferred[Any]:
         """Have the portal check `credentials`; fires with (interface, avatar, logout)."""
-        login = self._owner.portal.login(credentials, None, IAccount, IAccountIMAP)
-        return cast("Deferred[Any]", login)
+        interfaces = IAccount, IAccountIMAP
+        return cast("Deferred[Any]", self._owner.portal.login(credentials, None, *interfaces))
 
-    async def login(self, user: bytes, password: bytes, mechanism: str) -> IAccount:
-        """Log in with a password, which the client sent with LOGIN or `mechanism`.
+    async def login(
+        self, user: bytes, password: bytes | None, mechanism: str, check: Check | None = None
+    ) -> IAccount:
+        """Log in with a password, which the client sent with LOGIN or `mechanism`. `check` may replace the portal.
+
+        If `check` asks the client for a proof, the password is None, and the login does not wait for its turn.
 
         Raises:
             CommandRefused: AUTHENTICATIONFAILED; or UNAVAILABLE if the password was not checked in time, or the address
                 is banned.
         """
-        authenticate = self._owner.authenticateLogin
-        login: Awaitable[Any] | None = None
+        check = check or partial(self._owner.authenticateLogin, user, password or b"")
         counted = self._resolve(user)
-        if not password:
-            pass  # RFC 4616 section 2 forbids it. An LDAP directory would take it for an anonymous bind.
-        elif self._is_cached(UsernamePassword(user, password)):
-            login = authenticate(user, password)
+        digest = password and password_digest(password)
+        if password is None:
+            self._begin_guess(counted)
+            login: Awaitable[Any] | None = check()
+        elif not password:
+            login = None  # RFC 4616 section 2 forbids it. An LDAP directory would take it for an anonymous bind.
+        elif self._ask_checker("is_cached", UsernamePassword(user, password)):
+            login = check()
         else:
             # After the cache: a ban must not stop a device whose password is known to be correct.
             self._refuse_banned(counted)
-            login = self._check_in_turn(counted, lambda: authenticate(user, password))
+            login = self._check_in_turn(counted, check)
         try:
-            return await self._finish_login(
-                login, user, mechanism, password_digest(password), counted
-            )
+            return await self._finish_login(login, user, mechanism, digest, counted)
         finally:
             self._give_guess_back()
-
-    def _is_cached(self, credentials: Any) -> bool:
-        """Return whether the checker accepts a password without work, because it has checked it recently."""
-        return bool(self._ask_checker("is_cached", credentials))
 
     def _ask_checker(self, method: str, argument: Any) -> Any:
         """Return what a method of the checker of passwords returns; None if it has none."""
@@ -143,7 +144,7 @@ class Authentication:
             )
         return bytes(name)
 
-    async def _check_in_turn(self, user: bytes, check: Callable[[], Deferred[Any]]) -> Any:
+    async def _check_in_turn(self, user: bytes, check: Check) -> Any:
         """Wait for the turn of this client, and return the result of `check`.
 
         Raises:
@@ -151,10 +152,9 @@ class Authentication:
         """
         owner = self._owner
         address = owner.reporter.peer
-        known = owner.shared.login_checks.is_known(address, user)
         attempt = self._attempt = LoginAttempt(
             address,
-            known,
+            owner.shared.login_checks.is_known(address, user),
             has_left=lambda: peer.has_left(owner.transport),
             abandon=partial(owner.reset, LEFT),
             note=owner.reporter.note_peak,
@@ -229,8 +229,8 @@ class Authentication:
             digest = None if secret is None else password_digest(secret)
             # With a token, the name that the client gave proves nothing.
             is_proved = not sasl.IBearerToken.providedBy(credentials)
-            name = mechanism.decode()
-            return await self._finish_login(login, user, name, digest, counted, is_proved)
+            values = login, user, mechanism.decode(), digest, counted, is_proved
+            return await self._finish_login(*values)
         except CommandRefused:
             if hasattr(credentials, "failure"):  # RFC 7628 section 3.2.3: sent before the NO
                 with suppress(BadCommand):  # whatever the client answers, also "*"

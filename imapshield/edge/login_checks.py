@@ -16,6 +16,9 @@ from imapshield.guard.login_queue import LoginQueue
 from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
 
+Check = Callable[[], Deferred[Any]]
+"""Checks a password; the result is that of `Authentication.check_credentials`."""
+
 LEFT = "the client has left during a login"
 """Why a connection has ended that is found closed when its login would go on."""
 
@@ -87,7 +90,7 @@ class LoginChecks:
         self._queue.set_max_checks(limits.max_login_checks)
         self._serve_later()
 
-    async def run(self, attempt: LoginAttempt, check: Callable[[], Deferred[Any]]) -> Any:
+    async def run(self, attempt: LoginAttempt, check: Check) -> Any:
         """Wait for the turn of `attempt`, call `check`, and return the result of its Deferred.
 
         Raises:
@@ -125,7 +128,7 @@ class LoginChecks:
             if timer.active():
                 timer.cancel()
 
-    def _result(self, attempt: LoginAttempt, check: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+    def _result(self, attempt: LoginAttempt, check: Check) -> Deferred[Any]:
         """Call `check`, and return a Deferred that fires with its result, at the latest in `login_check_seconds`."""
         started = self._now()
         result: Deferred[Any] = Deferred()

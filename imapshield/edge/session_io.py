@@ -96,6 +96,17 @@ class SessionIO(Authentication):
         async with owner.shared.user_turns.turn(owner.reporter.user, owner.callLater):
             yield
 
+    @property
+    def addresses(self) -> tuple[Any, Any]:
+        """The addresses of the client and of the server."""
+        transport = self._owner.transport
+        return transport.getPeer(), transport.getHost()
+
+    @property
+    def network(self) -> object:
+        """The network of the client, by which connections without a login are counted."""
+        return self._owner.counted.networks[0]
+
     def read_line(self) -> Deferred[bytes]:
         """Return the next line (without CRLF), which belongs to the running command and not to the backlog.
 
@@ -203,9 +214,14 @@ class SessionIO(Authentication):
         """Reset the connection for `cause`."""
         self._owner.reset(cause)
 
-    def close(self, *, logged_out: bool = False) -> None:
+    def bye(self, text: str, code: bytes | None = None) -> None:
+        """Send BYE and close."""
+        self._owner.bye(text, code)
+
+    def close(self, *, logged_out: bool = False, cause: str = "") -> None:
         """Close the connection after everything written is sent; `logged_out`: the client has asked for it."""
         self._owner.reporter.logged_out = logged_out
+        self._owner.reporter.cause = cause
         self._owner.close()
 
 

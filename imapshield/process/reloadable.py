@@ -21,7 +21,6 @@ from imapshield.config import Settings
 from imapshield.cred.checker_chain import CheckerChain
 from imapshield.cred.checkers import PasswordFile
 from imapshield.cred.master_users import master_checkers
-from imapshield.cred.realm import MaildirRealm
 from imapshield.edge.ban_command import BanCommand
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.proxy import Proxies
@@ -54,7 +53,7 @@ class ReloadableServer:
     """
 
     factory: ShieldedIMAP4Factory
-    realm: MaildirRealm
+    realm: Any
     certificates: Certificates
     checkers: list[Any]
     log: LogObserver

@@ -44,9 +44,10 @@ LONG_COMMAND = 8192
 """Bytes of a command whose execution begins in another turn than its parsing: the numbers of thousands of messages take
 milliseconds in both."""
 
-_OTHER_PROTOCOLS = frozenset(
+OTHER_PROTOCOLS = frozenset(
     b"GET POST PUT HEAD OPTIONS DELETE CONNECT TRACE PATCH PRI EHLO HELO LHLO MAIL USER".split()
 )
+"""The first words of other protocols. An attacker has redirected a browser or a mail client here (ALPACA)."""
 
 
 @lru_cache(1)  # all connections share it
@@ -174,7 +175,7 @@ class Dispatcher:
     def _unknown_command(self, command: RawCommand) -> Response:
         text = "Unknown command" if command.name else "Expected a command name after the tag"
         tag = (command.tag or b"").upper()
-        if self.session.state is not State.NOT_AUTHENTICATED or tag not in _OTHER_PROTOCOLS:
+        if self.session.state is not State.NOT_AUTHENTICATED or tag not in OTHER_PROTOCOLS:
             raise BadCommand(text)
         # An attacker has redirected a browser or a mail client to this port (ALPACA), so no IMAP will follow.
         self._report_bad_command(command, text)

@@ -1,0 +1,245 @@
+"""`Backend`: the other IMAP server: connects to it, and knows whether it works."""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.error import TimeoutError
+from twisted.internet.protocol import Factory
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from imapshield.front.backend_address import BackendAddress
+from imapshield.front.backend_client import BackendClient
+from imapshield.front.backend_connection import BackendConnection, BackendUnavailable
+from imapshield.front.circuit_breaker import CircuitBreaker
+from imapshield.front.offered_capabilities import WITHOUT_CHECK
+from imapshield.front.proxy_v2 import proxy_header
+from imapshield.limits import Limits
+
+_log = Logger(namespace="imapshield")
+
+T = TypeVar("T")
+
+_UNSAFE = re.compile(rb"[^ -~]")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAddress:
+    """Addresses of the connection of a client, each with its port; None if unknown or a UNIX socket."""
+
+    client: tuple[str, int] | None = None
+    server: tuple[str, int] | None = None
+
+
+class Backend:
+    """One backend.
+
+    Args:
+        address: where it is.
+        tls_options: makes Twisted's options of a TLS client; None without TLS.
+        reactor: the reactor.
+        limits: returns the limits that apply now.
+        sends_proxy_header: whether each connection begins with a PROXY header.
+        sends_id: whether the address of the client is sent with ID.
+        connect: makes the connection; for tests. It is called with a factory, as `connect` of an endpoint.
+
+    Attributes:
+        capabilities: what the backend offers before the login.
+        greeting: the text of its greeting.
+        connections: the connections that are open.
+        exchanges: SASL exchanges that wait for their clients, by network.
+    """
+
+    def __init__(
+        self,
+        address: BackendAddress,
+        tls_options: Callable[[], Any] | None,
+        reactor: Any,
+        limits: Callable[[], Limits],
+        *,
+        sends_proxy_header: bool = False,
+        sends_id: bool = False,
+        connect: Callable[[Any], Deferred[Any]] | None = None,
+    ) -> None:
+        self.address = address
+        self.capabilities: tuple[bytes, ...] = WITHOUT_CHECK
+        self.greeting = b"IMAP4rev1 ready"
+        self.connections = 0
+        self.exchanges: list[object] = []
+        self.breaker = CircuitBreaker(lambda: limits().backend_failures)
+        self.reactor = reactor
+        self.limits = limits
+        self._tls_options = tls_options
+        self._sends_proxy_header, self._sends_id = sends_proxy_header, sends_id
+        self._logged = ""
+        self._connect = connect or self._open_transport
+        self._checks = LoopingCall(self.check)
+        self._checks.clock = reactor
+
+    def _open_transport(self, factory: Any) -> Deferred[Any]:
+        address, seconds = self.address, self.limits().backend_connect_seconds
+        endpoint: Any = HostnameEndpoint(self.reactor, address.host, address.port, timeout=seconds)
+        if address.kind == "unix":
+            endpoint = UNIXClientEndpoint(self.reactor, address.host, timeout=seconds)
+        connected: Deferred[Any] = endpoint.connect(factory)
+        return connected
+
+    def start(self) -> None:
+        """Begin to check the backend, at once and regularly."""
+        self._checks.start(self.limits().backend_check_seconds)
+
+    def stop(self) -> None:
+        """Check no more."""
+        if self._checks.running:
+            self._checks.stop()
+
+    def check(self) -> Deferred[None]:
+        """Check whether the backend answers, and learn its capabilities."""
+        return Deferred.fromCoroutine(self._check())
+
+    async def _check(self) -> None:
+        # A check must not need one of the connections that users have taken.
+        try:
+            await self._within_time(self._ask, ClientAddress(), is_check=True)
+        except BackendUnavailable:
+            pass  # it is counted and logged
+        except Exception:
+            _log.failure("--backend {text}: the check failed", text=self.address.text)
+
+    async def _ask(self, client: BackendClient) -> None:
+        self.capabilities = await client.capabilities()
+        await client.command(b"LOGOUT")
+
+    async def open(self, address: ClientAddress, use: Callable[[BackendClient], Awaitable[T]]) -> T:
+        """Connect for a client that logs in, and return the result of `use`.
+
+        Raises:
+            BackendUnavailable: the backend cannot be used now; or `use` has raised it.
+        """
+        if self.breaker.is_open:
+            raise BackendUnavailable(self.breaker.reason)
+        if self.connections >= self.limits().max_backend_connections:
+            _log.warn(
+                "--backend {text}: all {most} connections are in use, so a login is refused;"
+                " raise --limit max_backend_connections",
+                text=self.address.text,
+                most=self.connections,
+            )
+            raise BackendUnavailable("too many connections")
+        return await self._within_time(use, address)
+
+    async def _within_time(
+        self,
+        use: Callable[[BackendClient], Awaitable[T]],
+        address: ClientAddress,
+        *,
+        is_check: bool = False,
+    ) -> T:
+        """Connect, and return the result of `use`; the connection ends if that takes too long or fails.
+
+        Only what happens up to the greeting counts as a failure of the backend. A login may fail because of its user,
+        whose mail is on a disk that hangs, and must not keep the others out.
+        """
+        connection = await self._connected()
+        seconds = self.limits().backend_login_seconds
+        late = f"no answer in {seconds:g} seconds"
+        timer = self.reactor.callLater(seconds, connection.abort, late)
+        ready = False
+        try:
+            client = await self._begin(connection, address)
+            ready = True
+            result = await use(client)
+        except BaseException as error:
+            # The client may have left, which is no failure of the backend.
+            if isinstance(error, BackendUnavailable) and not connection.was_closed:
+                self._failed(str(error), counts=not ready or is_check)
+            connection.close()
+            raise
+        finally:
+            if timer.active():
+                timer.cancel()
+        self._succeeded()
+        return result
+
+    async def _connected(self) -> BackendConnection:
+        """Return a new connection."""
+        call_later = self.reactor.callLater
+        factory = Factory.forProtocol(lambda: BackendConnection(call_later))
+        factory.noisy = False
+        seconds = self.limits().backend_connect_seconds
+        self.connections += 1
+        try:
+            # The timeout of the endpoint does not include the resolution of names.
+            attempt = self._connect(factory).addTimeout(seconds, self.reactor)
+            connection: BackendConnection = await attempt
+        except Exception as error:
+            self._lost()
+            reason = _reason(error, seconds)
+            self._failed(reason, counts=True)
+            raise BackendUnavailable(reason) from None
+        connection.on_lost = self._lost
+        return connection
+
+    async def _begin(self, connection: BackendConnection, address: ClientAddress) -> BackendClient:
+        """Do what precedes the first command, up to the greeting over TLS."""
+        if self._sends_proxy_header:
+            connection.write(proxy_header(address.client, address.server))
+        client = BackendClient(connection)
+        if self.address.kind == "tls":
+            self._start_tls(connection)
+        greeting = await client.greeting()
+        if _UNSAFE.search(greeting) is None:
+            self.greeting = greeting
+        if self.address.kind == "starttls":
+            answer = await client.command(b"STARTTLS")
+            if answer.condition != b"OK":
+                raise BackendUnavailable("it refuses STARTTLS")
+            self._start_tls(connection)
+        if self._sends_id and address.client is not None and b"ID" in self.capabilities:
+            host, port = address.client
+            fields = f'"x-originating-ip" "{host}" "x-originating-port" "{port}"'
+            await client.command(f"ID ({fields})".encode())
+        return client
+
+    def _start_tls(self, connection: BackendConnection) -> None:
+        assert self._tls_options is not None
+        connection.start_tls(self._tls_options())
+
+    def _lost(self) -> None:
+        self.connections -= 1
+
+    def _failed(self, reason: str, *, counts: bool) -> None:
+        """Log a failure if it has another reason than the last one, and count it."""
+        opened = counts and self.breaker.failed(reason)
+        if opened or reason != self._logged:
+            self._logged = reason
+            _log.warn(
+                "--backend {text}: {reason}{consequence}",
+                text=self.address.text,
+                reason=reason,
+                consequence="; logins are refused until it answers a check" if opened else "",
+            )
+
+    def _succeeded(self) -> None:
+        self._logged = ""
+        if self.breaker.succeeded():
+            _log.info("--backend {text}: answers again", text=self.address.text)
+
+    def protocol_violation(self, reason: str) -> None:
+        """Log that a backend has sent what no IMAP server sends."""
+        _log.warn(
+            "--backend {text}: {reason}; the connection is ended",
+            text=self.address.text,
+            reason=reason,
+        )
+
+
+def _reason(error: Exception, seconds: float) -> str:
+    """Return why a connection could not be made, in one line."""
+    if isinstance(error, (TimeoutError, CancelledError)):
+        return f"no connection in {seconds:g} seconds"
+    return (str(error) or type(error).__name__).rstrip(".").splitlines()[0]

@@ -1,0 +1,65 @@
+"""Turns a `RawCommand` back into bytes for a backend, and refuses what a backend could read as two commands."""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from imapshield.errors import BadCommand
+from imapshield.wire.commands.base import LiteralData
+from imapshield.wire.framing import RawCommand
+
+_LINE_BREAK = re.compile(rb"[\r\n\0]")
+_OUTSIDE_QUOTES = re.compile(rb'[^"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*"[^"]*+)*')
+_LIKE_A_LITERAL = re.compile(rb"\{[^{}\" ]*\}\Z")
+
+
+class Piece(NamedTuple):
+    """A part of a command.
+
+    Attributes:
+        data: bytes of a line, up to the announcement of the literal or with the final CRLF.
+        literal: the literal that follows, or None.
+    """
+
+    data: bytes
+    literal: LiteralData | None
+
+
+def pieces(command: RawCommand) -> list[Piece]:
+    """Return the parts of a command.
+
+    Raises:
+        BadCommand: it has no tag or no name, or other servers could see other boundaries in it than the framer does:
+            the rest of the line or a literal would then run as commands that nobody has counted.
+    """
+    if command.rejection is not None:
+        raise command.rejection
+    if command.tag is None or not command.name:
+        raise BadCommand("Expected a command name after the tag")
+    return list(_pieces(command.tag + b" ", command.parts))
+
+
+def _pieces(data: bytes, parts: tuple[bytes | LiteralData, ...]) -> Iterator[Piece]:
+    last = len(parts) - 1
+    for position in range(0, len(parts), 2):
+        text = parts[position]
+        assert isinstance(text, bytes)
+        if _LINE_BREAK.search(text):
+            raise BadCommand("CR, LF and NUL are permitted in literals only")
+        if position == last:
+            if text.endswith(b"}") and _LIKE_A_LITERAL.search(text):
+                raise BadCommand("Invalid literal")
+            yield Piece(data + text + b"\r\n", None)
+        else:
+            if b'"' in text and _OUTSIDE_QUOTES.fullmatch(text) is None:
+                raise BadCommand("Unterminated quoted string")
+            literal = parts[position + 1]
+            assert not isinstance(literal, bytes)
+            yield Piece(data + text, literal)
+        data = b""
+
+
+def announcement(literal: LiteralData, *, synchronizing: bool) -> bytes:
+    """Return the announcement of a literal, with CRLF (RFC 9051 section 4.3, RFC 3516, RFC 7888)."""
+    binary = b"~" if literal.binary else b""
+    return b"%b{%d%b}\r\n" % (binary, literal.size, b"" if synchronizing else b"+")

@@ -1,0 +1,84 @@
+"""Makes what a server in front mode has in place of checkers of passwords and Maildirs."""
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.error import UnhandledCredentials
+from twisted.cred.portal import IRealm, Portal
+from zope.interface import implementer
+
+from imapshield.config import ConfigError, Settings
+from imapshield.edge.session_io import SessionFactory
+from imapshield.front.backend import Backend
+from imapshield.front.backend_address import BackendAddress
+from imapshield.front.backend_tls import tls_options
+from imapshield.front.front_session import FrontSession
+from imapshield.limits import Limits
+
+
+@implementer(ICredentialsChecker)
+class BackendChecker:
+    """Stands in for a checker of passwords. The backend checks them, in `FrontSession`."""
+
+    credentialInterfaces = (IUsernamePassword,)
+
+    def resolve(self, user: bytes) -> bytes:
+        """Return the name that counts. Most servers ignore the case of letters, and a guesser must gain nothing."""
+        return user.lower()
+
+    def requestAvatarId(self, _: object) -> NoReturn:
+        """Refuse to check anything."""
+        raise UnhandledCredentials("the backend checks passwords")
+
+
+@implementer(IRealm)
+class BackendRealm:
+    """Stands in for the realm of the Maildirs. The attributes that limits set have no meaning here."""
+
+    max_idle_accounts = 0
+    quota: tuple[int | None, int | None] = (None, None)
+
+    def requestAvatar(self, *_: object) -> NoReturn:
+        """Refuse to open an account."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Do nothing: there are no accounts."""
+
+
+class Front:
+    """The parts of front mode.
+
+    Args:
+        settings: the configuration, with a backend.
+        reactor: the reactor.
+        limits: returns the limits that apply now.
+
+    Raises:
+        ConfigError: the backend cannot be used.
+    """
+
+    def __init__(self, settings: Settings, reactor: Any, limits: Callable[[], Limits]) -> None:
+        assert settings.backend is not None
+        address = BackendAddress.parse(settings.backend)  # `config` has checked it
+        try:
+            options = tls_options(address)
+        except ValueError as error:
+            raise ConfigError(f"--backend {settings.backend}: {error}") from None
+        self.realm = BackendRealm()
+        self.portal = Portal(self.realm, [BackendChecker()])
+        self.backend = Backend(
+            address,
+            options,
+            reactor,
+            limits,
+            sends_proxy_header=settings.backend_proxy,
+            sends_id=settings.backend_id,
+        )
+
+    @property
+    def make_session(self) -> SessionFactory:
+        """Makes the session of each connection."""
+        return lambda io: FrontSession(io, self.backend)

@@ -1,0 +1,47 @@
+"""Writes the PROXY header, version 2, with which the backend learns the address of the client.
+
+The specification is haproxy.org/download/1.8/doc/proxy-protocol.txt; `wire.proxy_header` reads such headers.
+"""
+
+import struct
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+_BEGIN = b"\r\n\r\n\0\r\nQUIT\n"
+_LOCAL = _BEGIN + b"\x20\0\0\0"
+"""The command of a connection that the shield makes for itself, such as a health check."""
+
+_TCP4, _TCP6 = 0x11, 0x21
+
+
+def proxy_header(client: tuple[str, int] | None, server: tuple[str, int] | None) -> bytes:
+    """Return the header for a client.
+
+    Args:
+        client: the address and port of the client; None if the shield speaks for itself or does not know it.
+        server: the address and port to which the client has connected, or None.
+    """
+    try:
+        source = ip_address(client[0].partition("%")[0]) if client else None
+        target = ip_address(server[0].partition("%")[0]) if server else None
+    except ValueError:
+        return _LOCAL
+    if source is None or client is None:
+        return _LOCAL
+    target_port = server[1] if server else 0
+    if isinstance(source, IPv4Address) and (target is None or isinstance(target, IPv4Address)):
+        packed = source.packed + (target or IPv4Address(0)).packed
+        family = _TCP4
+    else:
+        packed = _as_ipv6(source).packed + _as_ipv6(target or IPv6Address(0)).packed
+        family = _TCP6
+    return (
+        struct.pack("!12sBBH", _BEGIN, 0x21, family, len(packed) + 4)
+        + packed
+        + struct.pack("!HH", client[1], target_port)
+    )
+
+
+def _as_ipv6(address: IPv4Address | IPv6Address) -> IPv6Address:
+    return (
+        IPv6Address(b"\0" * 10 + b"\xff\xff" + address.packed) if address.version == 4 else address
+    )

@@ -1,0 +1,240 @@
+"""`BackendRelay`: the connection of a user after the login: commands to the backend, responses to the client.
+
+Rules
+-----
+* The backend gets one command at a time, and only when it is complete. So a client that sends slowly, or stops in the
+  middle of a message, occupies nothing there, and both sides always agree which command is answered.
+* Nothing is collected. The backend is read no faster than the client reads, and written to no faster than it reads.
+* The client gets whole responses, or the connection is reset: a BYE within a response would be taken for mail.
+"""
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from imapshield.edge.session_io import SessionIO
+from imapshield.front.backend import Backend
+from imapshield.front.backend_connection import BackendConnection
+from imapshield.front.command_pieces import Piece, announcement, pieces
+from imapshield.front.offered_capabilities import (
+    after_login,
+    capability_names,
+    replace_capabilities,
+)
+from imapshield.front.response_stream import ProtocolViolation, ResponseStream
+from imapshield.wire import encode
+from imapshield.wire.commands.base import LiteralData
+from imapshield.wire.framing import RawCommand
+from imapshield.wire.responses import ok
+
+CHUNK_SIZE = 64 << 10
+"""Bytes of a literal that are written to the backend at once. As many are in memory while it does not read."""
+
+LITERAL_MINUS_SIZE = 4096
+"""The largest literal that LITERAL- permits without waiting (RFC 7888 section 5)."""
+
+_BYTES_PER_WORK = 256
+"""Bytes from the backend that count as one line of a response, for the turns of the connection."""
+
+
+class BackendRelay:
+    """Relays between one client and one backend.
+
+    Args:
+        io: the connection of the client.
+        connection: the connection to the backend, on which the user is logged in.
+        backend: the backend.
+        capabilities: what the backend has offered.
+
+    Attributes:
+        lost: whether the connection to the backend has ended.
+    """
+
+    def __init__(
+        self,
+        io: SessionIO,
+        connection: BackendConnection,
+        backend: Backend,
+        capabilities: frozenset[bytes],
+    ) -> None:
+        self.lost = False
+        self._io, self._connection, self._backend = io, connection, backend
+        self._stream = ResponseStream(self.rewrite)
+        self._waiter: Deferred[None] | None = None
+        self._paused = False
+        self._running = ""
+        self._heard_at = 0.0
+        self._timer: Any = None
+        # The largest literal for which the backend need not be asked; -1 if it must be asked for each.
+        self._unasked_size = LITERAL_MINUS_SIZE if b"LITERAL-" in capabilities else -1
+        if b"LITERAL+" in capabilities:
+            self._unasked_size = 1 << 62
+
+    def rewrite(self, line: bytes) -> bytes:
+        """Return a line of the backend with the capabilities that pass."""
+        size = self._backend.limits().max_message_size
+        names = after_login(
+            capability_names(line), can_compress=self._io.can_compress, max_message_size=size
+        )
+        return replace_capabilities(line, names)
+
+    # From the client to the backend
+
+    async def run(self, command: RawCommand) -> bytes:
+        """Have the backend execute a command, and return OK, NO or BAD; empty if the connection has ended.
+
+        Raises:
+            BadCommand: the command is refused, and the backend has not seen it.
+        """
+        parts = pieces(command)
+        self._stream.tag = command.tag
+        self._running = command.name.decode()
+        self._watch()
+        try:
+            continuations = self._stream.continuations
+            await self._send(parts)
+            if command.name == b"IDLE":
+                await self._idle(continuations)
+            while self._is_running:
+                await self._event()
+        finally:
+            self._stop_watching()
+            self._running = ""
+        return b"" if self.lost else self._stream.condition
+
+    @property
+    def _is_running(self) -> bool:
+        return self._stream.tag is not None and not self.lost
+
+    async def _send(self, parts: list[Piece]) -> None:
+        for data, literal in parts:
+            if literal is None:
+                self._connection.write(data)
+                continue
+            synchronizing = literal.size > self._unasked_size
+            continuations = self._stream.continuations
+            self._connection.write(data + announcement(literal, synchronizing=synchronizing))
+            if synchronizing:
+                while self._is_running and self._stream.continuations == continuations:
+                    await self._event()
+                if not self._is_running:
+                    return  # the backend refuses the literal, and does not expect it
+            await self._send_literal(literal)
+
+    async def _send_literal(self, literal: LiteralData) -> None:
+        for offset in range(0, literal.size, CHUNK_SIZE):
+            self._connection.write(literal.read(offset, CHUNK_SIZE))
+            if self._connection.full:
+                await self._connection.drained()
+                self._heard_at = self._backend.reactor.seconds()
+            if self.lost:
+                return
+
+    async def _idle(self, continuations: int) -> None:
+        """Wait for the line that ends IDLE (RFC 2177), and send it."""
+        while self._is_running and self._stream.continuations == continuations:
+            await self._event()
+        if not self._is_running:
+            return
+        self._stop_watching()
+        lines: list[bytes] = []
+
+        def ended(line: bytes) -> None:
+            lines.append(line)
+            self._wake()
+
+        self._io.write(encode.continuation("idling"))
+        self._io.read_line().addCallbacks(ended, lambda _: None)
+        while self._is_running and not lines:
+            await self._event()
+        if self._is_running:
+            self._watch()
+            # Any other line becomes one that the backend can only refuse: it is not a command that was counted.
+            self._connection.write(b"DONE\r\n" if lines[0].upper() == b"DONE" else b"NOT-DONE\r\n")
+
+    def _event(self) -> Deferred[None]:
+        """Wait until something has happened."""
+        self._waiter = Deferred()
+        return self._waiter
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.callback(None)
+
+    # From the backend to the client
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what the backend sends, and stop reading from it while the client does not read."""
+        io, stream = self._io, self._stream
+        started_at = self._heard_at = self._backend.reactor.seconds()
+        before = stream.tag, stream.continuations
+        try:
+            passed = stream.feed(data)
+        except ProtocolViolation as error:
+            self._backend.protocol_violation(str(error))
+            self._connection.abort(str(error))
+            return
+        if passed:
+            io.write(passed)
+            io.add_work(1 + len(passed) // _BYTES_PER_WORK)
+            if io.full or io.turn_is_over:
+                self._pause()
+        io.count_seconds(self._backend.reactor.seconds() - started_at)
+        if before != (stream.tag, stream.continuations):
+            self._wake()
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._connection.pause_reading()
+            self._io.drain().addCallbacks(self._resume, lambda _: None)
+
+    def _resume(self, _: None) -> None:
+        self._paused = False
+        self._heard_at = self._backend.reactor.seconds()
+        self._connection.resume_reading()
+
+    # The end
+
+    def _watch(self) -> None:
+        """Begin to measure how long the backend is silent."""
+        self._heard_at = self._backend.reactor.seconds()
+        limit = self._backend.limits().backend_silent_seconds
+        self._timer = self._backend.reactor.callLater(limit, self._look, limit)
+
+    def _look(self, limit: float) -> None:
+        silent = self._backend.reactor.seconds() - self._heard_at
+        if self._paused or silent < limit:
+            rest = limit if self._paused else limit - silent
+            self._timer = self._backend.reactor.callLater(rest, self._look, limit)
+        else:
+            self._connection.abort(f"no answer to {self._running} in {silent:g} seconds")
+
+    def _stop_watching(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def backend_lost(self, reason: str) -> None:
+        """End the connection of the client, because that to the backend has ended."""
+        self.lost = True
+        tag = self._stream.tag
+        if not self._stream.at_line_start:
+            self._io.reset("the mail server has left within a response")
+        elif self._running == "LOGOUT" and self._stream.said_bye and tag is not None:
+            self._io.write(encode.short_tagged(tag, ok("LOGOUT completed")))
+            self._io.close(logged_out=True)
+        elif self._stream.said_bye:
+            self._io.close(cause="the mail server has said BYE")
+        else:
+            self._backend.protocol_violation(reason)
+            self._io.bye("The mail server has closed the connection", b"UNAVAILABLE")
+        self._wake()
+
+    def close(self) -> None:
+        """Release everything, because the connection of the client has ended."""
+        self.lost = True
+        self._stop_watching()
+        self._connection.close()
+        self._wake()

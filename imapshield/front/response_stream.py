@@ -1,0 +1,185 @@
+"""`ResponseStream`: finds the ends of commands in what a backend sends, and passes the rest on as it is.
+
+Rules
+-----
+* Literals are data: nothing inside them is taken for a response, whatever it contains.
+* Bytes are passed on as they arrive. What is held back is the beginning of a line until its kind is known, the end of
+  a line that may announce a literal, and a line with capabilities, which is rewritten.
+* A tagged response that nobody waits for is a `ProtocolViolation`: client and backend are no longer in step.
+"""
+
+import re
+from collections.abc import Callable
+
+from imapshield.wire.abnf import TAG
+
+MAX_CAPABILITY_LINE = 8 << 10
+"""Bytes of a line with capabilities, which is held until it is complete. Dovecot's longest has 700."""
+
+_KIND_BYTES = 24
+"""Bytes after the tag that show the kind of a line: ``* OK [CAPABILITY `` has 17."""
+
+_ANNOUNCEMENT_BYTES = len("~{1234567890123456789+}\r\n")
+_ANNOUNCEMENT = re.compile(rb"\{([0-9]{1,19})\+?\}\r\n\Z")
+_STATUS = re.compile(rb"(?:OK|NO|BAD|BYE|PREAUTH)(?: |\r\n|\Z)", re.IGNORECASE)
+_CAPABILITY = re.compile(rb"(?:OK |NO |BAD |BYE |PREAUTH )\[CAPABILITY |CAPABILITY ", re.IGNORECASE)
+_PLAIN_END = re.compile(rb"\r\n(?!\* [0-9])|\}\r\n")
+"""The end of a line after which a line begins that is not ``* NUMBER …``, or of one that may announce a literal."""
+
+
+class ProtocolViolation(Exception):
+    """The backend has sent what no IMAP server sends. The text is for the log."""
+
+
+class ResponseStream:
+    """The responses of one backend after the login.
+
+    Args:
+        rewrite: returns the line with other capabilities, for a complete line that has some, with its CRLF.
+
+    Attributes:
+        tag: the tag of the command that runs; None if none does.
+        condition: OK, NO or BAD of the command that has ended last.
+        continuations: how many continuation requests (``+``) have arrived.
+        said_bye: whether BYE has arrived.
+        at_line_start: whether what was passed on ends with a whole response.
+    """
+
+    def __init__(self, rewrite: Callable[[bytes], bytes]) -> None:
+        self.tag: bytes | None = None
+        self.condition = b""
+        self.continuations = 0
+        self.said_bye = False
+        self._rewrite = rewrite
+        self._held = b""
+        self._literal = 0  # bytes of a literal that are still to come
+        # The rest of the current line: "" at its start, else data, text, tagged, capability or continuation.
+        self._kind = ""
+        self._in_response = False  # a literal has ended, so the line continues a response
+
+    @property
+    def at_line_start(self) -> bool:
+        """Whether what was passed on ends with a whole response."""
+        return not (self._literal or self._kind in ("data", "text", "tagged") or self._in_response)
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes of the backend, and return those for the client. `tag` is None if its command has ended.
+
+        Raises:
+            ProtocolViolation: the responses cannot be understood.
+        """
+        if self._held:
+            data, self._held = self._held + data, b""
+        passed: list[bytes] = []
+        position, size = 0, len(data)
+        while position < size:
+            if self._literal:
+                end = min(size, position + self._literal)
+                self._literal -= end - position
+                passed.append(data[position:end])
+            elif not self._kind:
+                end = self._begin_line(data, position)
+                if end < 0:
+                    self._held = data[position:]
+                    break
+            else:
+                end = self._continue_line(data, position, passed)
+                if end < 0:
+                    break
+            position = end
+        return b"".join(passed)
+
+    def _begin_line(self, data: bytes, position: int) -> int:
+        """Find out the kind of the line at `position`, and return `position`; -1 if more of it must arrive."""
+        if self._in_response:
+            self._in_response = False
+            self._kind = "data"
+            return position
+        star = data[position : position + 3]
+        if star[:2] == b"* " and star[2:].isdigit():  # most lines, such as those of FETCH
+            self._kind = "data"
+            return position
+        longest = _KIND_BYTES + len(self.tag or b"")
+        start = data[position : position + longest]
+        line_end = start.find(b"\r\n")
+        if line_end < 0 and len(start) < longest:
+            return -1
+        word, space, rest = (start if line_end < 0 else start[: line_end + 2]).partition(b" ")
+        if word == b"*" and space:
+            self._kind = self._untagged_kind(rest)
+        elif word in (b"+", b"+\r\n"):
+            self._kind = "continuation"
+        else:
+            self._kind = self._tagged_kind(word, rest)
+        return position
+
+    def _untagged_kind(self, rest: bytes) -> str:
+        self.said_bye = self.said_bye or rest[:4].upper() in (b"BYE ", b"BYE\r")
+        if _CAPABILITY.match(rest):
+            return "capability"
+        return "text" if _STATUS.match(rest) else "data"
+
+    def _tagged_kind(self, word: bytes, rest: bytes) -> str:
+        condition = _STATUS.match(rest)
+        if self.tag is None or word != self.tag or condition is None:
+            known = "a tagged response that belongs to no command"
+            raise ProtocolViolation(known if TAG.fullmatch(word) else "a line that is no response")
+        self.condition = condition[0].strip().upper()
+        return "tagged capability" if _CAPABILITY.match(rest) else "tagged"
+
+    def _continue_line(self, data: bytes, position: int, passed: list[bytes]) -> int:
+        """Process the line whose kind is known, and return where it ends; -1 if its end has not arrived."""
+        kind = self._kind
+        if kind == "data":
+            return self._continue_data(data, position, passed)
+        found = data.find(b"\r\n", position)
+        end = found + 2 if found >= 0 else len(data)
+        if kind.endswith("capability"):
+            if found < 0 or end - position > MAX_CAPABILITY_LINE:
+                if len(data) - position > MAX_CAPABILITY_LINE:
+                    raise ProtocolViolation("a line of capabilities without an end")
+                self._held = data[position:]
+                return -1
+            passed.append(self._rewrite(data[position:end]))
+        elif found < 0:
+            end -= data.endswith(b"\r")  # which may be the half of a CRLF
+            if kind != "continuation":
+                passed.append(data[position:end])
+            self._held = data[end:]
+            return -1
+        elif kind == "continuation":
+            self.continuations += 1
+        else:
+            passed.append(data[position:end])
+        if kind.startswith("tagged"):
+            self.tag = None
+        self._kind = ""
+        return end
+
+    def _continue_data(self, data: bytes, position: int, passed: list[bytes]) -> int:
+        """Pass lines of data on, up to a literal or to a line of another kind."""
+        search = position
+        while (found := _PLAIN_END.search(data, search)) is not None:
+            end = found.end()
+            if data[found.start()] != 0x7D:  # not a brace
+                if end == len(data):
+                    break  # the next line decides, but this one is complete
+                passed.append(data[position:end])
+                self._kind = ""
+                return end
+            literal = _ANNOUNCEMENT.search(data, max(position, end - _ANNOUNCEMENT_BYTES), end)
+            if literal is not None:
+                passed.append(data[position:end])
+                self._literal, self._kind, self._in_response = int(literal[1]), "", True
+                return end
+            # An ordinary brace; its CRLF is found again, as the end of a line.
+            search = end - 2
+        if data.endswith(b"\r\n"):
+            passed.append(data[position:])
+            self._kind = ""
+            return len(data)
+        # The end of the chunk may be a part of an announcement, and is passed on with the rest of it.
+        keep = max(position, len(data) - _ANNOUNCEMENT_BYTES)
+        passed.append(data[position:keep])
+        self._held = data[keep:]
+        return -1
