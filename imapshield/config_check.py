@@ -19,6 +19,7 @@ from imapshield.cred.users import BadUserName
 from imapshield.edge.ban_command import parse_command
 from imapshield.endpoints import is_proxied, listen_endpoint, uses_tls
 from imapshield.first_run import FirstRunFolder
+from imapshield.front.front_parts import tls_options_of
 from imapshield.live_server import live_server
 from imapshield.port_check import PortCheck
 from imapshield.process.server_user import ServerUser
@@ -116,6 +117,11 @@ def _options(settings: Settings) -> Iterator[Finding]:
 def _users(
     settings: Settings, reactor: Any, user: ServerUser, checkers: list[Any]
 ) -> Iterator[Finding]:
+    if settings.backend is not None:
+        with user.acting():
+            tls_options_of(settings)
+        yield OK, f"--backend {settings.backend}: has the users and their mail; it is not asked now"
+        return
     if not settings.auth:
         path = FirstRunFolder.from_environ(os.environ).users
         yield OK, f"no --auth: a demo user, whose password the first start prints, in {path}"

@@ -101,10 +101,11 @@ class _ServerLife:
     def _fit_open_files(self, open_files: int | None) -> None:
         """Fit the limits to the number of files that the process may open."""
         guard, realm = self._parts.guard, self._parts.realm
+        of_clients = open_files
         if open_files is not None and self._parts.front is not None:
-            open_files = open_files * 4 // 7  # the rest is for the connections to the backend
+            of_clients = open_files * 4 // 7  # the rest is for the connections to the backend
         shares, wanted = guard.shares, guard.limits.max_connections
-        shares.set_open_files(open_files)
+        shares.set_open_files(of_clients)
         if shares.max_idle_accounts is not None:
             realm.max_idle_accounts = min(realm.max_idle_accounts, shares.max_idle_accounts)
         if shares.max_connections < wanted:
@@ -116,7 +117,7 @@ class _ServerLife:
                 connections=shares.max_connections,
                 strangers=shares.max_strangers,
                 wanted=wanted,
-                needed=files_for(wanted),
+                needed=self._needed_files(),
             )
 
     def _close_off(self, text: str, port: Any) -> None:

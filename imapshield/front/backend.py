@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
-from twisted.internet.error import TimeoutError
+from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -112,7 +112,7 @@ class Backend:
 
     async def _ask(self, client: BackendClient) -> None:
         self.capabilities = await client.capabilities()
-        await client.command(b"LOGOUT")
+        client.log_out()
 
     async def open(self, address: ClientAddress, use: Callable[[BackendClient], Awaitable[T]]) -> T:
         """Connect for a client that logs in, and return the result of `use`.
@@ -240,6 +240,6 @@ class Backend:
 
 def _reason(error: Exception, seconds: float) -> str:
     """Return why a connection could not be made, in one line."""
-    if isinstance(error, (TimeoutError, CancelledError)):
+    if isinstance(error, (TimeoutError, ConnectTimeout, CancelledError)):
         return f"no connection in {seconds:g} seconds"
     return (str(error) or type(error).__name__).rstrip(".").splitlines()[0]

@@ -90,6 +90,11 @@ class BackendClient:
             raise BackendUnavailable("it answers CAPABILITY without capabilities")
         return names
 
+    def log_out(self) -> None:
+        """Say LOGOUT and close, without waiting for an answer."""
+        self._send(b"LOGOUT")
+        self.connection.close()
+
     async def log_in(self, user: bytes, password: bytes, capabilities: tuple[bytes, ...]) -> Answer:
         """Log in with LOGIN; with AUTHENTICATE PLAIN if the backend does not permit LOGIN."""
         if b"LOGINDISABLED" in capabilities:

@@ -23,6 +23,7 @@ class BackendChecker:
     """Stands in for a checker of passwords. The backend checks them, in `FrontSession`."""
 
     credentialInterfaces = (IUsernamePassword,)
+    masters: tuple[Any, ...] = ()  # as in `cred.checker_chain.CheckerChain`
 
     def resolve(self, user: bytes) -> bytes:
         """Return the name that counts. Most servers ignore the case of letters, and a guesser must gain nothing."""
@@ -48,6 +49,20 @@ class BackendRealm:
         """Do nothing: there are no accounts."""
 
 
+def tls_options_of(settings: Settings) -> tuple[BackendAddress, Callable[[], Any] | None]:
+    """Return the address of the backend, and what makes the options of a TLS client, as `tls_options` does.
+
+    Raises:
+        ConfigError: the file of ``ca=`` cannot be used.
+    """
+    assert settings.backend is not None
+    address = BackendAddress.parse(settings.backend)  # `config` has checked it
+    try:
+        return address, tls_options(address)
+    except ValueError as error:
+        raise ConfigError(f"--backend {settings.backend}: {error}") from None
+
+
 class Front:
     """The parts of front mode.
 
@@ -61,12 +76,7 @@ class Front:
     """
 
     def __init__(self, settings: Settings, reactor: Any, limits: Callable[[], Limits]) -> None:
-        assert settings.backend is not None
-        address = BackendAddress.parse(settings.backend)  # `config` has checked it
-        try:
-            options = tls_options(address)
-        except ValueError as error:
-            raise ConfigError(f"--backend {settings.backend}: {error}") from None
+        address, options = tls_options_of(settings)
         self.realm = BackendRealm()
         self.portal = Portal(self.realm, [BackendChecker()])
         self.backend = Backend(

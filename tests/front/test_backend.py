@@ -1,0 +1,182 @@
+"""A backend that is dead, slow, lying or flooding gives the client an answer, and a check finds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from imapshield.wire.proxy_header import ProxyHeader, ProxyHeaderReader
+from tests.front.front_case import FrontCase
+from tests.front.test_login import UNAVAILABLE
+
+
+class FailureTests(FrontCase):
+    limits = {"backend_failures": 2, "max_backend_connections": 1}
+
+    def login(self) -> Any:
+        client = self.server.connect()
+        client(b"a LOGIN alice secret")
+        return client
+
+    def test_dead_backend(self) -> None:
+        """A backend that refuses connections is unavailable at once, and after some failures not even tried."""
+        self.reachable = False
+        for _ in range(2):
+            client = self.server.connect()
+            self.assertEqual(client(b"a LOGIN alice secret"), b"a " + UNAVAILABLE)
+        self.assertTrue(self.backend.breaker.is_open)
+        self.reachable = True
+        client = self.server.connect()
+        self.assertEqual(client(b"a LOGIN alice secret"), b"a " + UNAVAILABLE)
+        self.assertEqual(self.links, [])
+
+    def test_check_closes_the_circuit_breaker(self) -> None:
+        """A check that succeeds lets logins pass again, and learns the capabilities."""
+        self.reachable = False
+        self.backend.start()
+        self.clock.advance(10)
+        self.assertTrue(self.backend.breaker.is_open)
+        self.reachable = True
+        self.clock.advance(10)
+        self.assertEqual(self.link.received(), b"s1 CAPABILITY\r\n")
+        self.link.send(b"* CAPABILITY IMAP4rev1 IDLE\r\ns1 OK done\r\n")
+        self.assertEqual(self.link.received(), b"s2 LOGOUT\r\n")
+        self.assertFalse(self.backend.breaker.is_open)
+        self.assertEqual(self.backend.connections, 0)
+        self.assertIn(
+            b"* OK [CAPABILITY IMAP4rev1 IDLE] Mail server ready.", self.server.connect().greeting
+        )
+        self.backend.stop()
+        self.clock.advance(100)
+        self.assertEqual(len(self.links), 1)
+
+    def test_check_without_capabilities_fails(self) -> None:
+        """A server that lists no capabilities fails its check."""
+        for _ in range(2):
+            self.backend.check()
+            self.link.send(b"s1 OK done\r\n")
+        self.assertTrue(self.backend.breaker.is_open)
+
+    def test_backend_that_does_not_answer(self) -> None:
+        """A login has a maximum time."""
+        client = self.login()
+        self.clock.advance(19)
+        self.assertEqual(client.read(), b"")
+        self.clock.advance(1)
+        self.assertEqual(client.read(), b"a " + UNAVAILABLE)
+        self.assertEqual(self.backend.connections, 0)
+
+    def test_slow_login_of_one_user_does_not_keep_the_others_out(self) -> None:
+        """What fails after the greeting does not open the circuit breaker."""
+        for _ in range(3):
+            client = self.login()
+            self.clock.advance(20)
+            self.assertEqual(client.read(), b"a " + UNAVAILABLE)
+        self.assertFalse(self.backend.breaker.is_open)
+
+    def test_connection_that_is_not_made_in_time(self) -> None:
+        """Connecting has a maximum time, with the resolution of names."""
+        self.backend._connect = lambda _: Deferred()
+        client = self.login()
+        self.clock.advance(5)
+        self.assertEqual(client.read(), b"a " + UNAVAILABLE)
+        self.assertEqual(self.backend.breaker.reason, "no connection in 5 seconds")
+        self.assertEqual(self.backend.connections, 0)
+
+    def test_maximum_number_of_connections(self) -> None:
+        """A login that needs one connection too many is refused; a check is not."""
+        self.log_in()
+        client = self.server.connect()
+        self.assertEqual(client(b"a LOGIN alice secret"), b"a " + UNAVAILABLE)
+        self.assertEqual(len(self.links), 1)
+        self.backend.check()
+        self.assertEqual(len(self.links), 2)
+
+    def test_what_is_no_imap_server(self) -> None:
+        """A lying backend is unavailable: whatever it sends, the client gets an answer."""
+        for sent in (
+            b"s9 OK other tag\r\n",
+            b"s1 PERHAPS\r\n",
+            b"* BYE full\r\n",
+            b"+ more\r\n",
+            b"* OK again\r\n" * 101,
+            b"x" * 70_000,
+        ):
+            client = self.login()
+            self.link.send(sent)
+            self.assertEqual(client.read(), b"a " + UNAVAILABLE, sent[:20])
+            self.assertTrue(self.link.ended)
+
+    def test_greetings_that_are_refused(self) -> None:
+        """PREAUTH, BYE and other greetings are failures of the backend."""
+        for greeting in (b"* PREAUTH in\r\n", b"* BYE full\r\n", b"220 smtp\r\n"):
+            self.backend.breaker.succeeded()
+            self.greeting = greeting
+            client = self.server.connect()
+            self.assertEqual(client(b"a LOGIN alice secret"), b"a " + UNAVAILABLE)
+            self.assertIn("its greeting is", self.backend.breaker.reason)
+
+    def test_backend_that_leaves(self) -> None:
+        """A backend that closes the connection during a login is unavailable."""
+        client = self.login()
+        self.link.lose()
+        self.assertEqual(client.read(), b"a " + UNAVAILABLE)
+
+    def test_client_that_leaves(self) -> None:
+        """A client that leaves during its login ends the connection to the backend, which is no failure of it."""
+        client = self.login()
+        client.lose_connection()
+        self.assertTrue(self.link.ended)
+        self.assertEqual(self.backend.breaker.reason, "")
+
+
+class AddressTests(FrontCase):
+    options = {"sends_proxy_header": True, "sends_id": True}
+
+    def test_backend_learns_the_address_of_the_client(self) -> None:
+        """The PROXY header comes first, and ID before the login."""
+        client = self.server.connect()
+        client(b"a LOGIN alice secret")
+        received = self.link.received()
+        header, _, rest = received.partition(b"s1 ")
+        self.assertEqual(ProxyHeaderReader().feed(header), ProxyHeader("127.0.0.1", 50000))
+        self.assertEqual(
+            rest, b'ID ("x-originating-ip" "127.0.0.1" "x-originating-port" "50000")\r\n'
+        )
+        self.link.send(b"* ID NIL\r\ns1 BAD whatever\r\n")
+        self.assertEqual(self.link.received(), b's2 LOGIN "alice" "secret"\r\n')
+
+    def test_check_speaks_for_the_shield(self) -> None:
+        """A check has no client."""
+        self.backend.check()
+        header = self.link.received().partition(b"s1 ")[0]
+        self.assertEqual(ProxyHeaderReader().feed(header), ProxyHeader(from_proxy=True))
+
+
+class StartTlsTests(FrontCase):
+    address = "starttls:127.0.0.1:143"
+
+    def test_password_waits_for_tls(self) -> None:
+        """A backend that refuses STARTTLS does not get the password."""
+        client = self.server.connect()
+        client(b"a LOGIN alice secret")
+        self.assertEqual(self.link.received(), b"s1 STARTTLS\r\n")
+        self.link.send(b"s1 NO not now\r\n")
+        self.assertEqual(client.read(), b"a " + UNAVAILABLE)
+        self.assertEqual(self.link.received(), b"")
+        self.assertEqual(self.backend.breaker.reason, "it refuses STARTTLS")
+
+    def test_tls_begins_before_the_password(self) -> None:
+        """TLS begins after the answer, and what came with the answer is dropped."""
+        self.backend._tls_options = lambda: "options"
+        client = self.server.connect()
+        client(b"a LOGIN alice secret")
+        started: list[Any] = []
+        self.link.transport.startTLS = started.append
+        self.link.received()
+        self.link.send(b"s1 OK now\r\ns2 OK Logged in\r\n")
+        self.assertEqual(started, ["options"])
+        self.assertEqual(client.read(), b"")
+        self.link.send(b"s2 OK really\r\n")
+        self.assertEqual(client.read(), b"a OK really\r\n")

@@ -1,0 +1,137 @@
+"""TLS toward the backend verifies its certificate, over real connections."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from typing import Any
+
+from OpenSSL import crypto
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory
+from twisted.internet.ssl import CertificateOptions
+from twisted.protocols.basic import LineReceiver
+from twisted.trial.unittest import TestCase
+
+from imapshield.config import ConfigError, load_settings
+from imapshield.front.backend import Backend
+from imapshield.front.backend_address import BackendAddress
+from imapshield.front.backend_tls import tls_options
+from imapshield.front.front_parts import Front
+from imapshield.limits import Limits
+from tests.certificates import self_signed
+
+reactor: Any = installed_reactor
+
+
+class Server(LineReceiver):
+    """Answers CAPABILITY and STARTTLS."""
+
+    transport: Any
+    factory: Any
+
+    def connectionMade(self) -> None:
+        self.factory.open.append(self)
+        if self.factory.implicit:
+            self.transport.startTLS(self.factory.options)
+        self.sendLine(b"* OK ready")
+
+    def lineReceived(self, line: bytes) -> None:
+        tag, command = line.split(b" ")[:2]
+        if command == b"CAPABILITY":
+            self.sendLine(b"* CAPABILITY IMAP4rev1 X-SEEN")
+        self.sendLine(tag + b" OK done")
+        if command == b"STARTTLS":
+            self.transport.startTLS(self.factory.options)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.factory.open.remove(self)
+        if self.factory.on_end is not None and not self.factory.open:
+            self.factory.on_end.callback(None)
+
+
+class TlsTests(TestCase):
+    timeout = 60
+
+    def setUp(self) -> None:
+        certificate, key = self_signed("localhost")
+        self.path = self.mktemp()
+        with open(self.path, "wb") as file:
+            file.write(certificate)
+        self.factory: Any = Factory.forProtocol(Server)
+        self.factory.noisy = False
+        self.factory.open, self.factory.on_end, self.factory.implicit = [], None, False
+        self.factory.options = CertificateOptions(
+            privateKey=crypto.load_privatekey(crypto.FILETYPE_PEM, key),
+            certificate=crypto.load_certificate(crypto.FILETYPE_PEM, certificate),
+        )
+
+    async def check(self, text: str, *, implicit: bool = False, unix: bool = False) -> Backend:
+        """Return a backend that has checked the server at an address, in which {port} is its port."""
+        self.factory.implicit = implicit
+        folder = tempfile.mkdtemp()  # a short path, as sockets need
+        self.addCleanup(shutil.rmtree, folder)
+        socket_path = os.path.join(folder, "socket")
+        if unix:
+            port = reactor.listenUNIX(socket_path, self.factory)
+        else:
+            port = reactor.listenTCP(0, self.factory, interface="127.0.0.1")
+        number = 0 if unix else port.getHost().port
+        address = BackendAddress.parse(text.format(port=number, ca=self.path, socket=socket_path))
+        backend = Backend(address, tls_options(address), reactor, Limits)
+        try:
+            await backend.check()
+        finally:
+            if self.factory.open:
+                self.factory.on_end = Deferred()
+                await self.factory.on_end
+            await port.stopListening()
+        return backend
+
+    async def test_certificate_is_verified(self) -> None:
+        """A certificate of the given authority, for the right name, is accepted: tls: and starttls:."""
+        for kind, implicit in (("tls", True), ("starttls", False)):
+            backend = await self.check(
+                kind + ":127.0.0.1:{port}:ca={ca}:name=localhost", implicit=implicit
+            )
+            self.assertEqual(backend.breaker.reason, "")
+            self.assertIn(b"X-SEEN", backend.capabilities)
+            self.factory.on_end = None
+
+    async def test_wrong_certificates(self) -> None:
+        """A certificate of an unknown authority, and one for another name, are refused with a reason."""
+        for text, said in (
+            ("tls:127.0.0.1:{port}:name=localhost", "TLS failed: certificate verify failed"),
+            (
+                "tls:127.0.0.1:{port}:ca={ca}:name=example.org",
+                "its certificate is for another name",
+            ),
+        ):
+            backend = await self.check(text, implicit=True)
+            self.assertIn(said, backend.breaker.reason)
+            self.factory.on_end = None
+
+    async def test_unix_socket(self) -> None:
+        """A UNIX socket needs no TLS."""
+        backend = await self.check("unix:{socket}", unix=True)
+        self.assertEqual(backend.breaker.reason, "")
+        self.assertIn(b"X-SEEN", backend.capabilities)
+
+
+class AuthorityTests(TestCase):
+    def test_file_of_the_authority(self) -> None:
+        """A file that has no certificate is an error that names it."""
+        for content, said in (
+            (None, "No such file"),
+            (b"", "has no certificate"),
+            (b"-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----", "not a certificate"),
+        ):
+            path = self.mktemp()
+            if content is not None:
+                with open(path, "wb") as file:
+                    file.write(content)
+            settings = load_settings({"backend": f"tls:localhost:993:ca={path}"})
+            with self.assertRaisesRegex(ConfigError, f"--backend tls.*{said}"):
+                Front(settings, reactor, Limits)

@@ -1,0 +1,319 @@
+"""After the login, bytes pass both ways: whole commands to the backend, and responses as fast as the client reads."""
+
+from __future__ import annotations
+
+import zlib
+
+from imapshield import events
+from imapshield.front.relay import CHUNK_SIZE
+from tests.front.front_case import CAPABILITIES, FrontCase
+
+
+class CommandTests(FrontCase):
+    def test_commands_pass_one_at_a_time(self) -> None:
+        """The next command is sent when the response to the last one has arrived."""
+        client = self.log_in()
+        client.send(b"a NOOP\r\nb SELECT INBOX\r\n")
+        self.assertEqual(self.link.received(), b"a NOOP\r\n")
+        self.link.send(b"* 3 EXISTS\r\na OK done\r\n")
+        self.assertEqual(client.read(), b"* 3 EXISTS\r\na OK done\r\n")
+        self.assertEqual(self.link.received(), b"b SELECT INBOX\r\n")
+        self.assertEqual(self.link.protocol.transport.value(), b"")
+
+    def test_hundred_pending_commands_pause_the_client(self) -> None:
+        """While a hundred commands are pending, the client is not read; they are not lost."""
+        client = self.log_in()
+        client.send(b"".join(b"n%d NOOP\r\n" % number for number in range(150)))
+        self.assertTrue(client.transport.paused_reading)
+        for number in range(150):
+            self.assertEqual(self.link.received(), b"n%d NOOP\r\n" % number)
+            self.link.send(b"n%d OK\r\n" % number)
+            client.read()
+        self.assertFalse(client.transport.paused_reading)
+
+    def test_commands_are_counted_for_operators(self) -> None:
+        """The commands of a user are counted, as without a backend."""
+        client = self.log_in()
+        client(b"a NOOP")
+        self.link.send(b"a OK\r\n")
+        self.assertEqual(client.read(), b"a OK\r\n")
+        client(b"b LOGOUT")
+        self.link.send(b"* BYE see you\r\nb OK done\r\n")
+        self.assertEqual(client.read(), b"* BYE see you\r\nb OK done\r\n")
+        client.lose_connection()
+        (closed,) = self.server.events_of(events.ConnectionClosed)
+        self.assertEqual((closed.reason, closed.commands), ("logged out", 3))
+        self.assertEqual(closed.last_commands, ("LOGIN", "NOOP", "LOGOUT"))
+        self.assertEqual(self.backend.connections, 0)
+
+    def test_unsolicited_responses_pass_at_any_time(self) -> None:
+        """What NOTIFY sends reaches the client without a command."""
+        client = self.log_in()
+        self.link.send(b"* STATUS x (MESSAGES 3)\r\n")
+        self.assertEqual(client.read(), b"* STATUS x (MESSAGES 3)\r\n")
+
+    def test_bad_commands_count(self) -> None:
+        """BAD of the backend counts as an invalid command, and what could be two commands does not reach it."""
+        client = self.log_in()
+        client(b"a XYZZY")
+        self.link.received()
+        self.link.send(b"a BAD unknown\r\n")
+        self.assertEqual(client.read(), b"a BAD unknown\r\n")
+        self.assertIn(b"b BAD", client(b"b NOOP\nc NOOP"))
+        self.assertEqual(self.link.received(), b"")
+        self.assertEqual(client.protocol.guard.bad_commands, 2)
+        client(b"d NOOP")
+        self.link.send(b"d OK\r\n")
+        client.read()
+        self.assertEqual(client.protocol.guard.bad_commands, 0)
+
+    def test_capabilities_are_those_that_pass(self) -> None:
+        """CAPABILITY of the backend is rewritten."""
+        client = self.log_in()
+        client(b"a CAPABILITY")
+        self.link.send(b"* CAPABILITY IMAP4rev1 STARTTLS APPENDLIMIT\r\na OK\r\n")
+        size = self.server.factory.limits.max_message_size
+        self.assertEqual(
+            client.read(),
+            b"* CAPABILITY IMAP4rev1 APPENDLIMIT=%d COMPRESS=DEFLATE\r\na OK\r\n" % size,
+        )
+
+    def test_compression_ends_at_the_shield(self) -> None:
+        """COMPRESS is answered by the shield; the backend gets the commands as they are."""
+        client = self.log_in()
+        self.assertIn(b"a BAD", client(b"a COMPRESS LZW"))
+        self.assertIn(b"b OK", client(b"b COMPRESS DEFLATE"))
+        deflate = zlib.compressobj(wbits=-15)
+        packed = deflate.compress(b"c NOOP\r\n") + deflate.flush(zlib.Z_SYNC_FLUSH)
+        client.send(packed)
+        self.assertEqual(self.link.received(), b"c NOOP\r\n")
+        self.link.send(b"c OK\r\n")
+        self.assertEqual(zlib.decompressobj(wbits=-15).decompress(client.read()), b"c OK\r\n")
+        packed = deflate.compress(b"d COMPRESS DEFLATE\r\n") + deflate.flush(zlib.Z_SYNC_FLUSH)
+        client.send(packed)
+        self.assertEqual(self.link.received(), b"")
+
+
+class LiteralTests(FrontCase):
+    def test_literal_plus(self) -> None:
+        """A backend with LITERAL+ gets the whole command at once."""
+        client = self.log_in()
+        self.assertEqual(client(b"a APPEND x {3}"), b"+ Go ahead\r\n")
+        client.send(b"m\r\n\r\n")
+        self.assertEqual(self.link.received(), b"a APPEND x {3+}\r\nm\r\n\r\n")
+
+    def test_backend_without_it_is_asked(self) -> None:
+        """Another backend is asked for each literal."""
+        self.backend.capabilities = tuple(CAPABILITIES.replace(b"LITERAL+ ", b"").split())
+        client = self.log_in()
+        client.send(b"a APPEND x ~{3+}\r\nabc ~{0+}\r\n\r\n")
+        self.assertEqual(self.link.received(), b"a APPEND x ~{3}\r\n")
+        self.link.send(b"+ go\r\n")
+        self.assertEqual(self.link.received(), b"abc ~{0}\r\n")
+        self.link.send(b"+ go\r\n")
+        self.assertEqual(self.link.received(), b"\r\n")
+        self.link.send(b"a OK\r\n")
+        self.assertEqual(client.read(), b"a OK\r\n")
+
+    def test_refused_literal_is_not_sent(self) -> None:
+        """A backend that refuses a literal does not get it, and the next command follows."""
+        self.backend.capabilities = tuple(CAPABILITIES.replace(b"LITERAL+", b"LITERAL-").split())
+        client = self.log_in()
+        client.send(b"a APPEND x {5000+}\r\n" + b"m" * 5000 + b"\r\nb NOOP\r\n")
+        self.assertEqual(self.link.received(), b"a APPEND x {5000}\r\n")
+        self.link.send(b"a NO [TRYCREATE] no such mailbox\r\n")
+        self.assertEqual(client.read(), b"a NO [TRYCREATE] no such mailbox\r\n")
+        self.assertEqual(self.link.received(), b"b NOOP\r\n")
+
+    def test_literal_minus(self) -> None:
+        """With LITERAL-, a small literal is sent at once."""
+        self.backend.capabilities = tuple(CAPABILITIES.replace(b"LITERAL+", b"LITERAL-").split())
+        client = self.log_in()
+        client.send(b"a APPEND x {3+}\r\nabc\r\n")
+        self.assertEqual(self.link.received(), b"a APPEND x {3+}\r\nabc\r\n")
+
+    def test_large_literal_waits_for_the_backend(self) -> None:
+        """A message is sent no faster than the backend reads, and answered in the middle without losing step."""
+        client = self.log_in()
+        size = 3 * CHUNK_SIZE
+        client.send(b"a APPEND x {%d+}\r\n" % size + b"m" * size)
+        client.send(b"\r\n")
+        self.link.received()
+        self.link.protocol.pauseProducing()
+        client.send(b"b APPEND x {%d+}\r\n" % size + b"n" * size + b"\r\n")
+        self.link.send(b"a OK\r\n")
+        self.assertEqual(client.read(), b"a OK\r\n")
+        self.assertEqual(
+            len(self.link.received()), CHUNK_SIZE + len(b"b APPEND x {%d+}\r\n" % size)
+        )
+        self.link.send(b"b NO [OVERQUOTA] full\r\n")
+        self.assertEqual(client.read(), b"b NO [OVERQUOTA] full\r\n")
+        self.link.protocol.resumeProducing()
+        self.assertEqual(len(self.link.received()), 2 * CHUNK_SIZE + 2)
+        client(b"c NOOP")
+        self.assertEqual(self.link.received(), b"c NOOP\r\n")
+
+
+class IdleTests(FrontCase):
+    def test_idle(self) -> None:
+        """IDLE passes: its continuation, updates, and DONE, for as long as the client likes."""
+        client = self.log_in()
+        self.assertEqual(client(b"a IDLE"), b"")
+        self.assertEqual(self.link.received(), b"a IDLE\r\n")
+        self.link.send(b"+ idling\r\n* 1 EXISTS\r\n")
+        self.assertEqual(client.read(), b"* 1 EXISTS\r\n+ idling\r\n")
+        self.clock.advance(1000)
+        self.link.send(b"* 2 EXISTS\r\n")
+        self.assertEqual(client.read(), b"* 2 EXISTS\r\n")
+        client.send(b"done\r\nb NOOP\r\n")
+        self.assertEqual(self.link.received(), b"DONE\r\n")
+        self.link.send(b"a OK\r\n")
+        self.assertEqual(client.read(), b"a OK\r\n")
+        self.assertEqual(self.link.received(), b"b NOOP\r\n")
+
+    def test_no_command_ends_idle(self) -> None:
+        """A line other than DONE does not reach the backend as it is."""
+        client = self.log_in()
+        client(b"a IDLE")
+        self.link.send(b"+ idling\r\n")
+        self.link.received()
+        client(b"x DELETE INBOX")
+        self.assertEqual(self.link.received(), b"NOT-DONE\r\n")
+        self.link.send(b"a BAD Expected DONE\r\n")
+        self.assertEqual(client.read(), b"a BAD Expected DONE\r\n")
+
+    def test_backend_that_refuses_or_ends_idle(self) -> None:
+        """A backend may refuse IDLE, or end it by itself; the next line is a command again."""
+        client = self.log_in()
+        client(b"a IDLE")
+        self.link.send(b"a BAD no\r\n")
+        self.assertEqual(client.read(), b"a BAD no\r\n")
+        client(b"b IDLE")
+        self.link.send(b"+ idling\r\nb OK enough\r\n")
+        self.assertIn(b"b OK enough", client.read())
+        self.link.received()
+        client(b"c NOOP")
+        self.assertEqual(self.link.received(), b"c NOOP\r\n")
+
+    def test_client_that_leaves(self) -> None:
+        """The backend's connection ends with the client's."""
+        client = self.log_in()
+        client(b"a IDLE")
+        self.link.send(b"+ idling\r\n")
+        client.lose_connection()
+        self.assertTrue(self.link.ended)
+
+
+class BackPressureTests(FrontCase):
+    def test_backend_is_read_as_fast_as_the_client_reads(self) -> None:
+        """A backend that floods is not read while the client does not read."""
+        client = self.log_in()
+        client(b"a FETCH 1 BODY[]")
+        self.link.send(b"* 1 FETCH (BODY[] {1000000}\r\n")
+        client.protocol.write_buffer.pauseProducing()
+        self.link.send(b"x" * 1000)
+        self.assertTrue(self.link.transport.paused_reading)
+        client.run_due_calls()
+        self.assertTrue(self.link.transport.paused_reading)
+        client.protocol.write_buffer.resumeProducing()
+        client.run_due_calls()
+        self.assertFalse(self.link.transport.paused_reading)
+
+    def test_others_have_their_turn(self) -> None:
+        """A large response is read in several turns."""
+        client = self.log_in()
+        client(b"a FETCH 1 BODY[]")
+        self.link.send(b"* 1 FETCH (BODY[] {1000000}\r\n" + b"x" * 600_000)
+        self.assertTrue(self.link.transport.paused_reading)
+        client.run_due_calls()
+        self.assertFalse(self.link.transport.paused_reading)
+
+
+class EndTests(FrontCase):
+    BYE = b"* BYE [UNAVAILABLE] The mail server has closed the connection\r\n"
+
+    def test_backend_that_leaves(self) -> None:
+        """The client gets BYE when the backend leaves, with or without a command."""
+        for command in (b"", b"a NOOP\r\n"):
+            client = self.log_in()
+            client.send(command)
+            self.link.lose()
+            self.assertEqual(client.read(), self.BYE)
+            self.assertTrue(client.transport.disconnecting)
+
+    def test_bye_of_the_backend_is_enough(self) -> None:
+        """A backend that says BYE is not corrected."""
+        client = self.log_in()
+        self.link.send(b"* BYE shutting down\r\n")
+        self.link.lose()
+        self.assertEqual(client.read(), b"* BYE shutting down\r\n")
+        self.assertTrue(client.transport.disconnecting)
+
+    def test_end_within_a_response_is_a_reset(self) -> None:
+        """A message that is incomplete is not completed with other text."""
+        client = self.log_in()
+        client(b"a FETCH 1 BODY[]")
+        self.link.send(b"* 1 FETCH (BODY[] {100}\r\nabc")
+        self.link.lose()
+        self.assertNotIn(b"BYE", client.read())
+        self.assertTrue(client.transport.aborted)
+
+    def test_logout_without_a_tagged_response(self) -> None:
+        """A backend that leaves after its BYE has logged the client out."""
+        client = self.log_in()
+        client(b"a LOGOUT")
+        self.link.send(b"* BYE\r\n")
+        self.link.lose()
+        self.assertEqual(client.read(), b"* BYE\r\na OK LOGOUT completed\r\n")
+
+    def test_silent_backend(self) -> None:
+        """A backend that does not answer is given up; each sign of life counts."""
+        client = self.log_in()
+        client(b"a SEARCH TEXT x")
+        self.clock.advance(299)
+        self.link.send(b"* OK still searching\r\n")
+        self.clock.advance(299)
+        self.assertEqual(client.read(), b"* OK still searching\r\n")
+        self.clock.advance(1)
+        self.assertEqual(client.read(), self.BYE)
+        self.assertTrue(self.link.ended)
+
+    def test_client_that_does_not_read_is_no_silence(self) -> None:
+        """While the client does not read, the backend is not to blame."""
+        client = self.log_in()
+        client(b"a FETCH 1 BODY[]")
+        client.protocol.write_buffer.pauseProducing()
+        self.link.send(b"* 1 FETCH (BODY[] {1000}\r\n")
+        self.clock.advance(299)
+        client.protocol.write_buffer.resumeProducing()
+        self.clock.advance(2)
+        self.assertFalse(self.link.ended)
+
+    def test_lying_backend(self) -> None:
+        """A tagged response to no command ends the connection: nobody knows which command it answers."""
+        client = self.log_in()
+        self.link.send(b"a OK\r\n")
+        self.assertEqual(client.read(), self.BYE)
+        self.assertTrue(self.link.ended)
+
+    def test_flood_after_login_is_what_it_is_without_a_backend(self) -> None:
+        """An unread flood of responses is bounded, and the rest of the flood waits in the client's kernel."""
+        client = self.log_in()
+        for _ in range(50):
+            client.send(b"a NOOP\r\n" * 20)
+        self.assertTrue(client.transport.paused_reading)
+        self.assertEqual(self.link.received(), b"a NOOP\r\n")
+
+    def test_shutdown(self) -> None:
+        """At the end of the server, clients get BYE and the backend's connections end."""
+        client = self.log_in()
+        self.server.factory.shutdown()
+        self.assertIn(b"* BYE [UNAVAILABLE]", client.read())
+        self.assertTrue(self.link.ended)
+
+    def test_bytes_that_arrive_with_the_login(self) -> None:
+        """What the backend sends together with the answer to the login is not lost."""
+        client = self.server.connect()
+        client(b"a LOGIN alice secret")
+        self.link.send(b"s1 OK in\r\n* 1 EXISTS\r\n")
+        self.assertEqual(client.read(), b"a OK in\r\n* 1 EXISTS\r\n")

@@ -1,0 +1,122 @@
+"""`ResponseStream` finds the ends of commands, and nothing inside a literal is taken for one."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.front.response_stream import (
+    MAX_CAPABILITY_LINE,
+    ProtocolViolation,
+    ResponseStream,
+)
+
+RESPONSES = (
+    b"* 1 FETCH (FLAGS (\\Seen) BODY[] {25}\r\na1 OK this is only data\r\n)\r\n"
+    b"* 2 FETCH (BODY[] ~{3}\r\n\0{5 UID 7)\r\n"
+    b"* 3 FETCH (BODY[1] {0}\r\n BODY[2] {1}\r\nx)\r\n"
+    b'* LIST () "/" {4}\r\na1 B\r\n'
+    b"* OK the end of a text is no literal {50}\r\n"
+    b"* 4 EXISTS\r\n* FLAGS (a})\r\n* SEARCH 1 2\r\n"
+    b"+ go on {9}\r\n"
+    b"a1 OK [COPYUID 1 2 3] done {7}\r\n"
+)
+PASSED = RESPONSES.replace(b"+ go on {9}\r\n", b"")
+
+
+def rewrite(line: bytes) -> bytes:
+    return line.replace(b"STARTTLS", b"X")
+
+
+def stream(tag: bytes | None = b"a1") -> ResponseStream:
+    made = ResponseStream(rewrite)
+    made.tag = tag
+    return made
+
+
+class PassingTests(SynchronousTestCase):
+    def test_result_does_not_depend_on_how_the_bytes_are_divided(self) -> None:
+        """Two or many pieces give the same bytes and the same end as one."""
+        for size in (1, 2, 3, 7, 40):
+            found = stream()
+            passed = [
+                found.feed(RESPONSES[at : at + size]) for at in range(0, len(RESPONSES), size)
+            ]
+            self.assertEqual(b"".join(passed), PASSED, size)
+            self.assertEqual((found.tag, found.condition, found.continuations), (None, b"OK", 1))
+            self.assertTrue(found.at_line_start)
+        for at in range(1, len(RESPONSES)):
+            found = stream()
+            self.assertEqual(found.feed(RESPONSES[:at]) + found.feed(RESPONSES[at:]), PASSED, at)
+            self.assertIsNone(found.tag)
+
+    def test_command_ends_with_its_tagged_response_only(self) -> None:
+        """The command runs on until its tagged response is complete."""
+        found = stream()
+        found.feed(RESPONSES[:-2])
+        self.assertEqual(found.tag, b"a1")
+        found.feed(b"\r\n")
+        self.assertIsNone(found.tag)
+
+    def test_bytes_are_passed_on_as_they_arrive(self) -> None:
+        """A long literal and a long line are not collected."""
+        found = stream()
+        found.feed(b"* 1 FETCH (BODY[] {1000000}\r\n")
+        self.assertEqual(found.feed(b"x" * 5000), b"x" * 5000)
+        self.assertFalse(found.at_line_start)
+        found.feed(b"x" * 995_000 + b")\r\n")
+        self.assertTrue(found.at_line_start)
+        line = found.feed(b"* SEARCH" + b" 12345" * 10_000)
+        self.assertGreater(len(line), 59_000)
+        self.assertFalse(found.at_line_start)
+
+    def test_long_tagged_line_is_not_collected(self) -> None:
+        """A tagged response with a long code is passed on in pieces."""
+        found = stream()
+        self.assertEqual(found.feed(b"a1 NO [X " + b"1" * 20_000)[:9], b"a1 NO [X ")
+        self.assertEqual((found.feed(b"] no\r\n"), found.tag), (b"] no\r\n", None))
+        self.assertEqual(found.condition, b"NO")
+
+    def test_bye_is_noticed(self) -> None:
+        """BYE is passed on, and remembered."""
+        found = stream(None)
+        self.assertEqual(found.feed(b"* bye later\r\n"), b"* bye later\r\n")
+        self.assertTrue(found.said_bye)
+        other = stream(None)
+        other.feed(b"* BYEBYE 1\r\n* OK BYE\r\n")
+        self.assertFalse(other.said_bye)
+
+
+class CapabilityTests(SynchronousTestCase):
+    def test_lines_with_capabilities_are_rewritten(self) -> None:
+        """Each line with capabilities is rewritten, also a tagged one, however it is divided."""
+        lines = b"* CAPABILITY A STARTTLS\r\n* OK [CAPABILITY STARTTLS] x\r\na1 OK [capability STARTTLS] y\r\n"
+        for at in range(1, len(lines)):
+            found = stream()
+            self.assertEqual(found.feed(lines[:at]) + found.feed(lines[at:]), rewrite(lines))
+            self.assertIsNone(found.tag)
+
+    def test_endless_capabilities_are_a_violation(self) -> None:
+        """A line of capabilities has a maximum length, complete or not."""
+        for line in (b"* CAPABILITY " + b"A" * MAX_CAPABILITY_LINE,):
+            for end in (b"", b"\r\n"):
+                self.assertRaises(ProtocolViolation, stream().feed, line + end)
+
+
+class ViolationTests(SynchronousTestCase):
+    def test_tagged_response_of_no_command(self) -> None:
+        """A tagged response that belongs to no command, or a line that is none, is a violation."""
+        for line in (b"a2 OK done\r\n", b"a1 PERHAPS\r\n", b"HTTP/1.1 400 Bad\r\n", b"a1\r\n"):
+            self.assertRaises(ProtocolViolation, stream().feed, line)
+        self.assertRaises(ProtocolViolation, stream(None).feed, b"a1 OK done\r\n")
+
+    def test_second_response_to_one_command(self) -> None:
+        """A command has one tagged response."""
+        self.assertRaises(ProtocolViolation, stream().feed, b"a1 OK done\r\na1 OK again\r\n")
+
+    def test_line_without_an_end_is_not_held(self) -> None:
+        """Whatever the backend sends, only a few bytes are held back."""
+        for start in (b"* 1 ", b"* LIST ", b"* OK ", b"+ ", b"a1 OK "):
+            found = stream()
+            passed = found.feed(start + b"x" * 100_000)
+            passed += found.feed(b"x" * 100_000)
+            self.assertLess(len(found._held), 100)
