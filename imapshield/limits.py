@@ -339,9 +339,9 @@ class Limits:
     )
 
     max_backend_connections: int = _front(
-        10_000,
+        5_000,
         "Connections to the backend at the same time. Above it, a login is NO [UNAVAILABLE]. Set it a little below what"
-        " the backend accepts, so that it also answers others.",
+        " the backend accepts, so that it also answers others. Each takes an open file.",
     )
     max_backend_exchanges: int = _front(
         40,

@@ -103,7 +103,8 @@ class _ServerLife:
         guard, realm = self._parts.guard, self._parts.realm
         of_clients = open_files
         if open_files is not None and self._parts.front is not None:
-            of_clients = open_files * 4 // 7  # the rest is for the connections to the backend
+            of_backend = guard.limits.max_backend_connections
+            of_clients = max(open_files - of_backend, open_files * 4 // 7)
         shares, wanted = guard.shares, guard.limits.max_connections
         shares.set_open_files(of_clients)
         if shares.max_idle_accounts is not None:

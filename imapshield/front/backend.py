@@ -75,7 +75,7 @@ class Backend:
         self.limits = limits
         self._tls_options = tls_options
         self._sends_proxy_header, self._sends_id = sends_proxy_header, sends_id
-        self._logged = ""
+        self._logged, self._has_answered = "", False
         self._connect = connect or self._open_transport
         self._checks = LoopingCall(self.check)
         self._checks.clock = reactor
@@ -226,6 +226,9 @@ class Backend:
 
     def _succeeded(self) -> None:
         self._logged = ""
+        if not self._has_answered:
+            self._has_answered = True
+            _log.info("--backend {text}: the first check has succeeded", text=self.address.text)
         if self.breaker.succeeded():
             _log.info("--backend {text}: answers again", text=self.address.text)
 
