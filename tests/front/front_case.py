@@ -29,6 +29,14 @@ class BackendTransport(Transport):
 
     protocol: Any
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.tls_started: list[Any] = []
+
+    def startTLS(self, options: Any) -> None:
+        """Note that TLS has begun."""
+        self.tls_started.append(options)
+
     def loseConnection(self) -> None:
         """End the connection; an abort is one, too."""
         super().loseConnection()

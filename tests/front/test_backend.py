@@ -172,11 +172,9 @@ class StartTlsTests(FrontCase):
         self.backend._tls_options = lambda: "options"
         client = self.server.connect()
         client(b"a LOGIN alice secret")
-        started: list[Any] = []
-        self.link.transport.startTLS = started.append
         self.link.received()
         self.link.send(b"s1 OK now\r\ns2 OK Logged in\r\n")
-        self.assertEqual(started, ["options"])
+        self.assertEqual(self.link.transport.tls_started, ["options"])
         self.assertEqual(client.read(), b"")
         self.link.send(b"s2 OK really\r\n")
         self.assertEqual(client.read(), b"a OK really\r\n")

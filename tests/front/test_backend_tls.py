@@ -48,8 +48,28 @@ class Server(LineReceiver):
 
     def connectionLost(self, reason: Any = None) -> None:
         self.factory.open.remove(self)
-        if self.factory.on_end is not None and not self.factory.open:
-            self.factory.on_end.callback(None)
+        on_end = self.factory.on_end
+        if on_end is not None and not self.factory.open:
+            on_end.callback(None)
+
+
+class ServerFactory(Factory):
+    """Makes the servers.
+
+    Attributes:
+        implicit: whether TLS begins with the connection.
+        open: the open connections.
+        on_end: fires when the last of them has ended.
+    """
+
+    noisy = False
+    protocol = Server
+
+    def __init__(self, options: CertificateOptions) -> None:
+        self.options = options
+        self.implicit = False
+        self.open: list[Server] = []
+        self.on_end: Deferred[None] | None = None
 
 
 class TlsTests(TestCase):
@@ -60,13 +80,11 @@ class TlsTests(TestCase):
         self.path = self.mktemp()
         with open(self.path, "wb") as file:
             file.write(certificate)
-        self.factory: Any = Factory.forProtocol(Server)
-        self.factory.noisy = False
-        self.factory.open, self.factory.on_end, self.factory.implicit = [], None, False
-        self.factory.options = CertificateOptions(
+        options = CertificateOptions(
             privateKey=crypto.load_privatekey(crypto.FILETYPE_PEM, key),
             certificate=crypto.load_certificate(crypto.FILETYPE_PEM, certificate),
         )
+        self.factory = ServerFactory(options)
 
     async def check(self, text: str, *, implicit: bool = False, unix: bool = False) -> Backend:
         """Return a backend that has checked the server at an address, in which {port} is its port."""
