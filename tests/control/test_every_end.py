@@ -344,6 +344,13 @@ class EveryEndTests(SynchronousTestCase):
         self.server.factory.shutdown()
         return Why("Server is shutting down", "bye", False, ("LOGIN", "NOOP"), "alice")
 
+    def end_bye_of_a_session(self) -> Why:
+        """A session says BYE, as that of front mode does when the backend has left."""
+        self.serve()
+        self.user(b"NOOP").protocol._io.bye("The mail server has closed the connection")
+        cause = "The mail server has closed the connection"
+        return Why(cause, "bye", False, ("LOGIN", "NOOP"), "alice")
+
     def end_logout(self) -> Why:
         self.serve()
         self.user(b"NOOP", b"LOGOUT")
