@@ -153,7 +153,7 @@ class Backend:
             client = await self._begin(connection, address)
             ready = True
             result = await use(client)
-        except BaseException as error:
+        except Exception as error:
             # The client may have left, which is no failure of the backend.
             if isinstance(error, BackendUnavailable) and not connection.was_closed:
                 self._failed(str(error), counts=not ready or is_check)

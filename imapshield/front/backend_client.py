@@ -13,7 +13,7 @@ from imapshield.wire.strings import quoted
 MAX_LINES = 100
 """Untagged lines in the response to one command of a login. Servers send one or two."""
 
-_MAX_INITIAL_RESPONSE = 4096
+_INITIAL_RESPONSE_SIZE = 4096
 """Bytes of an initial response on the command line; a longer one is sent after a continuation request."""
 
 _TAGGED = re.compile(rb"(OK|NO|BAD)(?: (.*))?\Z", re.IGNORECASE | re.DOTALL)
@@ -123,7 +123,7 @@ class BackendClient:
     ) -> Answer:
         """Log in with a SASL mechanism whose first message is `initial`; `challenge` answers what the backend asks."""
         encoded = b64encode(initial) or b"="
-        if b"SASL-IR" in capabilities and len(encoded) <= _MAX_INITIAL_RESPONSE:
+        if b"SASL-IR" in capabilities and len(encoded) <= _INITIAL_RESPONSE_SIZE:
             self._send(b"AUTHENTICATE %b %b" % (mechanism, encoded))
         else:
             self._send(b"AUTHENTICATE " + mechanism)

@@ -214,10 +214,10 @@ class BackendConnection(TwistedProtocol):
         self._relay = None
         if self._lost is None:
             self._end(_CLOSED)
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
             # A backend that reads nothing, or does not close its side, must not keep the connection.
             self._closing = self._call_later(CLOSING_SECONDS, self.transport.abortConnection)
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
 
     def abort(self, reason: str) -> None:
         """End the connection for a reason, which whoever waits is told."""
