@@ -14,6 +14,7 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 
+from benchmarks.peers import PASSWORD as SCRAM_PASSWORD  # of the first passdb, the only one asked
 from system_tests.front_case import FrontCase
 from system_tests.maildirs import small_message
 from system_tests.server import TIMEOUT, wait_until
@@ -126,7 +127,7 @@ class FrontImaplibTests(FrontCase):
             challenge = b64decode(client.recv(4096)[2:])
             fields = dict(field.split(b"=", 1) for field in challenge.split(b","))
             salted = hashlib.pbkdf2_hmac(
-                "sha256", PASSWORD.encode(), b64decode(fields[b"s"]), int(fields[b"i"])
+                "sha256", SCRAM_PASSWORD.encode(), b64decode(fields[b"s"]), int(fields[b"i"])
             )
             final = b"c=biws,r=" + fields[b"r"]
             key = hmac.digest(salted, b"Client Key", "sha256")
