@@ -91,7 +91,7 @@ class CommandRunner:
         deadline = started_at + limits.turn_seconds
         allowed = min(limits.commands_per_turn, self._allowance())
         for _ in range(allowed):
-            if self._owner.closed or write_buffer.full:
+            if self._owner.closed or write_buffer.full or write_buffer.within_response:
                 break
             if now() > deadline:
                 self.wake()
@@ -101,7 +101,8 @@ class CommandRunner:
         else:
             if allowed:  # otherwise `ReadingCheck` calls it
                 self.wake()
-        if self._continuations_due and not self._owner.guard.busy:
+        may_ask = not (self._owner.guard.busy or write_buffer.within_response)
+        if self._continuations_due and may_ask:
             write_buffer.write(_CONTINUATION * self._continuations_due)
             self._continuations_due = 0
             self._owner.restart_timeout()

@@ -347,10 +347,11 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
             self.apply_verdict(self.guard.timed_out(self.timeOut, in_literal=not self.line_mode))
 
     def bye(self, text: str, code: bytes | None = None) -> None:
-        """Send BYE and close."""
+        """Send BYE and close. Within a response only close: BYE would be taken for a part of it, such as mail."""
         if not self.closed:
             self.reporter.cause = text
-            self.write_buffer.write(encode.untagged(b"BYE", text, code))
+            if not self.write_buffer.within_response:
+                self.write_buffer.write(encode.untagged(b"BYE", text, code))
             self.close()
 
     def evict(self, reached: LimitReached, *, only_report: bool = False) -> None:
@@ -372,8 +373,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         """Release everything that the connection uses, and report its end."""
         by_server = self.closed
-        if not self.closed:
-            self._teardown(lost=True)
+        self._teardown(lost=True)
         self._write_timeout.stop()
         self._flow_control.stop()
         self._io.connection_lost()

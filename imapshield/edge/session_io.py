@@ -42,6 +42,13 @@ class SessionIO(Authentication):
         """Whether the client has not read enough of the output: `drain` before you write more."""
         return self._owner.write_buffer.full
 
+    def set_within_response(self, within: bool) -> None:
+        """Note whether what was written ends within a response, whose rest follows later without a running command."""
+        write_buffer = self._owner.write_buffer
+        was_within, write_buffer.within_response = write_buffer.within_response, within
+        if was_within and not within:
+            write_buffer.on_drained()  # commands may begin again
+
     @property
     def client_reads(self) -> bool:
         """Whether the client has read some of what it was sent. Do not hold much for a client that has not."""

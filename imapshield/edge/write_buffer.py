@@ -100,6 +100,8 @@ class WriteBuffer:
         client_reads: whether the peer was sent more than `UNREAD_BYTES`, so that it must have read some of them. Until
             then the high-water mark is `PIECE_SIZE`, if it is not lower.
         full: whether the transport holds more than the high-water mark and waits for the peer to read.
+        within_response: whether what was written ends within a response. Only its rest may follow, so no command
+            begins, and there is no BYE.
         turns: how many turns of the session have begun.
         work: lines and messages that the session has counted since its turn began.
         bytes_written: how many bytes were handed to the transport, after compression.
@@ -117,7 +119,7 @@ class WriteBuffer:
         schedule: Callable[[Callable[[], object]], object],
         high_water_mark: int,
     ) -> None:
-        self.full = self.client_reads = False
+        self.full = self.client_reads = self.within_response = False
         self.bytes_written = self.work = self.turns = 0
         self.compress: Callable[[bytes], bytes] | None = None
         self.tap: Tap | None = None

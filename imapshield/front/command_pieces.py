@@ -10,7 +10,7 @@ from imapshield.wire.framing import RawCommand
 
 _LINE_BREAK = re.compile(rb"[\r\n\0]")
 _OUTSIDE_QUOTES = re.compile(rb'[^"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*"[^"]*+)*')
-_LIKE_A_LITERAL = re.compile(rb"\{[^{}\" ]*\}\Z")
+_LIKE_A_LITERAL = re.compile(rb"\{[^{}\"]*\}\Z")
 
 
 class Piece(NamedTuple):

@@ -24,7 +24,7 @@ from imapshield.wire.responses import Tagged, bad, no, ok
 from imapshield.wire.traits import log_sample
 
 _BEFORE_LOGIN = frozenset(b"CAPABILITY NOOP LOGOUT STARTTLS ID LOGIN AUTHENTICATE".split())
-_NOT_AFTER_LOGIN = frozenset(b"STARTTLS LOGIN AUTHENTICATE UNAUTHENTICATE".split())
+_NOT_AFTER_LOGIN = frozenset(b"STARTTLS LOGIN AUTHENTICATE UNAUTHENTICATE PROXYAUTH".split())
 _UNSENDABLE = (b"\r", b"\n", b"\0")
 
 
@@ -176,7 +176,7 @@ class FrontSession:
         """Answer the login as the backend has, and relay from now on."""
         io, (connection, answer) = self._io, logged_in
         names = frozenset(
-            name.upper() for name in (*self._backend.capabilities, *answer.capabilities)
+            name.upper() for name in answer.capabilities or self._backend.capabilities
         )
         relay = self._relay = BackendRelay(io, connection, self._backend, names)
         for line in answer.untagged:

@@ -26,12 +26,16 @@ from imapshield.wire import encode
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.framing import RawCommand
 from imapshield.wire.responses import ok
+from imapshield.wire.traits import log_name
 
 CHUNK_SIZE = 64 << 10
 """Bytes of a literal that are written to the backend at once. As many are in memory while it does not read."""
 
 LITERAL_MINUS_SIZE = 4096
 """The largest literal that LITERAL- permits without waiting (RFC 7888 section 5)."""
+
+_LITERAL8 = frozenset((b"BINARY", b"UTF8=ACCEPT", b"UTF8=ONLY", b"IMAP4REV2"))
+"""Capabilities that include literal8 (RFC 3516, RFC 6855, RFC 9051)."""
 
 _BYTES_PER_WORK = 256
 """Bytes from the backend that count as one line of a response, for the turns of the connection."""
@@ -62,13 +66,17 @@ class BackendRelay:
         self._stream = ResponseStream(self.rewrite)
         self._waiter: Deferred[None] | None = None
         self._paused = False
-        self._running = ""
+        self._running = b""  # the name of the command whose response is awaited
         self._heard_at = 0.0
         self._timer: Any = None
         # The largest literal for which the backend need not be asked; -1 if it must be asked for each.
         self._unasked_size = LITERAL_MINUS_SIZE if b"LITERAL-" in capabilities else -1
         if b"LITERAL+" in capabilities:
             self._unasked_size = 1 << 62
+        # A backend that does not know literal8 would take the octets of one for commands.
+        self._unasked_binary_size = -1
+        if not _LITERAL8.isdisjoint(capabilities):
+            self._unasked_binary_size = self._unasked_size
 
     def rewrite(self, line: bytes) -> bytes:
         """Return a line of the backend with the capabilities that pass."""
@@ -87,20 +95,21 @@ class BackendRelay:
             BadCommand: the command is refused, and the backend has not seen it.
         """
         parts = pieces(command)
-        self._stream.tag = command.tag
-        self._running = command.name.decode()
-        self._watch()
+        stream, is_idle = self._stream, command.name == b"IDLE"
+        stream.tag, stream.passes_continuation = command.tag, is_idle
+        self._await(command.name)
         try:
-            continuations = self._stream.continuations
+            continuations = stream.continuations
             await self._send(parts)
-            if command.name == b"IDLE":
+            if is_idle:
                 await self._idle(continuations)
             while self._is_running:
                 await self._event()
+            # A backend that answers what it has not read must not be sent more and more.
+            await self._connection.drained()
         finally:
-            self._stop_watching()
-            self._running = ""
-        return b"" if self.lost else self._stream.condition
+            self._running, stream.passes_continuation = b"", False
+        return b"" if self.lost else stream.condition
 
     @property
     def _is_running(self) -> bool:
@@ -111,7 +120,8 @@ class BackendRelay:
             if literal is None:
                 self._connection.write(data)
                 continue
-            synchronizing = literal.size > self._unasked_size
+            unasked = self._unasked_binary_size if literal.binary else self._unasked_size
+            synchronizing = literal.size > unasked
             continuations = self._stream.continuations
             self._connection.write(data + announcement(literal, synchronizing=synchronizing))
             if synchronizing:
@@ -136,19 +146,18 @@ class BackendRelay:
             await self._event()
         if not self._is_running:
             return
-        self._stop_watching()
+        self._running = b""  # the client may be in IDLE for as long as it likes
         lines: list[bytes] = []
 
         def ended(line: bytes) -> None:
             lines.append(line)
             self._wake()
 
-        self._io.write(encode.continuation("idling"))
         self._io.read_line().addCallbacks(ended, lambda _: None)
         while self._is_running and not lines:
             await self._event()
         if self._is_running:
-            self._watch()
+            self._await(b"IDLE")
             # Any other line becomes one that the backend can only refuse: it is not a command that was counted.
             self._connection.write(b"DONE\r\n" if lines[0].upper() == b"DONE" else b"NOT-DONE\r\n")
 
@@ -177,10 +186,16 @@ class BackendRelay:
             return
         if passed:
             io.write(passed)
+            if self.lost:
+                return  # the client's connection has ended, because it holds too much
             io.add_work(1 + len(passed) // _BYTES_PER_WORK)
             if io.full or io.turn_is_over:
                 self._pause()
         io.count_seconds(self._backend.reactor.seconds() - started_at)
+        is_whole = stream.at_line_start
+        io.set_within_response(not is_whole)
+        if not is_whole:
+            self._watch()
         if before != (stream.tag, stream.continuations):
             self._wake()
 
@@ -197,32 +212,42 @@ class BackendRelay:
 
     # The end
 
-    def _watch(self) -> None:
-        """Begin to measure how long the backend is silent."""
+    def _await(self, name: bytes) -> None:
+        """Note that the response to a command is awaited from now on."""
+        self._running = name
         self._heard_at = self._backend.reactor.seconds()
-        limit = self._backend.limits().backend_silent_seconds
-        self._timer = self._backend.reactor.callLater(limit, self._look, limit)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Measure how long the backend is silent. One timer serves many commands, because most end soon."""
+        if self._timer is None and not self.lost:
+            limit = self._backend.limits().backend_silent_seconds
+            self._timer = self._backend.reactor.callLater(limit, self._look, limit)
 
     def _look(self, limit: float) -> None:
-        silent = self._backend.reactor.seconds() - self._heard_at
-        if self._paused or silent < limit:
-            rest = limit if self._paused else limit - silent
-            self._timer = self._backend.reactor.callLater(rest, self._look, limit)
-        else:
-            self._connection.abort(f"no answer to {self._running} in {silent:g} seconds")
+        self._timer = None
+        if not self._running and self._stream.at_line_start:
+            return  # nothing is awaited
+        silent = 0.0 if self._paused else self._backend.reactor.seconds() - self._heard_at
+        if silent < limit:
+            self._timer = self._backend.reactor.callLater(limit - silent, self._look, limit)
+            return
+        awaited = f"no answer to {log_name(self._running)}" if self._running else "half a response"
+        self._connection.abort(f"{awaited} in {silent:g} seconds")
 
     def _stop_watching(self) -> None:
-        if self._timer is not None and self._timer.active():
+        if self._timer is not None:
             self._timer.cancel()
-        self._timer = None
+            self._timer = None
 
     def backend_lost(self, reason: str) -> None:
         """End the connection of the client, because that to the backend has ended."""
         self.lost = True
+        self._stop_watching()
         tag = self._stream.tag
         if not self._stream.at_line_start:
             self._io.reset("the mail server has left within a response")
-        elif self._running == "LOGOUT" and self._stream.said_bye and tag is not None:
+        elif self._running == b"LOGOUT" and self._stream.said_bye and tag is not None:
             self._io.write(encode.short_tagged(tag, ok("LOGOUT completed")))
             self._io.close(logged_out=True)
         elif self._stream.said_bye:

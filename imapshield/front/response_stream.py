@@ -41,6 +41,8 @@ class ResponseStream:
         tag: the tag of the command that runs; None if none does.
         condition: OK, NO or BAD of the command that has ended last.
         continuations: how many continuation requests (``+``) have arrived.
+        passes_continuation: whether the next continuation request is passed on: that of IDLE, which belongs between
+            the responses that the backend sends before and after it.
         said_bye: whether BYE has arrived.
         at_line_start: whether what was passed on ends with a whole response.
     """
@@ -49,18 +51,21 @@ class ResponseStream:
         self.tag: bytes | None = None
         self.condition = b""
         self.continuations = 0
+        self.passes_continuation = False
         self.said_bye = False
         self._rewrite = rewrite
         self._held = b""
         self._literal = 0  # bytes of a literal that are still to come
-        # The rest of the current line: "" at its start, else data, text, tagged, capability or continuation.
+        # The rest of the current line: "" at its start, else data, text, tagged, capability or continuation. The last
+        # two may have a word before them.
         self._kind = ""
         self._in_response = False  # a literal has ended, so the line continues a response
 
     @property
     def at_line_start(self) -> bool:
         """Whether what was passed on ends with a whole response."""
-        return not (self._literal or self._kind in ("data", "text", "tagged") or self._in_response)
+        within = self._kind in ("data", "text", "tagged", "passed continuation")
+        return not (within or self._literal or self._in_response)
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the backend, and return those for the client. `tag` is None if its command has ended.
@@ -108,7 +113,7 @@ class ResponseStream:
         if word == b"*" and space:
             self._kind = self._untagged_kind(rest)
         elif word in (b"+", b"+\r\n"):
-            self._kind = "continuation"
+            self._kind = "passed continuation" if self.passes_continuation else "continuation"
         else:
             self._kind = self._tagged_kind(word, rest)
         return position
@@ -147,12 +152,13 @@ class ResponseStream:
                 passed.append(data[position:end])
             self._held = data[end:]
             return -1
-        elif kind == "continuation":
-            self.continuations += 1
-        else:
+        elif kind != "continuation":
             passed.append(data[position:end])
         if kind.startswith("tagged"):
             self.tag = None
+        elif kind.endswith("continuation"):
+            self.continuations += 1
+            self.passes_continuation = False
         self._kind = ""
         return end
 

@@ -28,10 +28,17 @@ class BackendTransport(Transport):
     """The shield's side of a connection to the backend."""
 
     protocol: Any
+    high_water_mark = 1 << 62
 
     def __init__(self) -> None:
         super().__init__()
         self.tls_started: list[Any] = []
+
+    def write(self, data: bytes) -> None:
+        """Keep `data`, and pause the producer when that is much."""
+        super().write(data)
+        if len(self.value()) > self.high_water_mark:
+            self.protocol.pauseProducing()
 
     def startTLS(self, options: Any) -> None:
         """Note that TLS has begun."""
@@ -61,6 +68,12 @@ class Link:
         """Return what the backend has received since the last call."""
         data: bytes = self.transport.value()
         self.transport.clear()
+        return data
+
+    def read_all(self) -> bytes:
+        """Return what the backend has received, after which the shield may write again."""
+        data = self.received()
+        self.protocol.resumeProducing()
         return data
 
     def lose(self) -> None:

@@ -37,6 +37,7 @@ class PiecesTests(SynchronousTestCase):
             b"a NOOP\rb NOOP",
             b"a NOOP \0",
             b"a SEARCH TEXT {5-}",
+            b"a SEARCH TEXT { 5+}",
             b"a SEARCH TEXT {99999999999999999999}",
             b"a  NOOP",
             b"a",

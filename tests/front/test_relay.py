@@ -136,22 +136,50 @@ class LiteralTests(FrontCase):
         """A message is sent no faster than the backend reads, and answered in the middle without losing step."""
         client = self.log_in()
         size = 3 * CHUNK_SIZE
-        client.send(b"a APPEND x {%d+}\r\n" % size + b"m" * size)
-        client.send(b"\r\n")
-        self.link.received()
-        self.link.protocol.pauseProducing()
-        client.send(b"b APPEND x {%d+}\r\n" % size + b"n" * size + b"\r\n")
-        self.link.send(b"a OK\r\n")
-        self.assertEqual(client.read(), b"a OK\r\n")
-        self.assertEqual(
-            len(self.link.received()), CHUNK_SIZE + len(b"b APPEND x {%d+}\r\n" % size)
-        )
+        self.link.transport.high_water_mark = CHUNK_SIZE
+        line = b"b APPEND x {%d+}\r\n" % size
+        client.send(line + b"n" * size + b"\r\nc NOOP\r\n")
+        self.assertEqual(len(self.link.received()), len(line) + CHUNK_SIZE)
         self.link.send(b"b NO [OVERQUOTA] full\r\n")
         self.assertEqual(client.read(), b"b NO [OVERQUOTA] full\r\n")
-        self.link.protocol.resumeProducing()
-        self.assertEqual(len(self.link.received()), 2 * CHUNK_SIZE + 2)
-        client(b"c NOOP")
+        self.assertEqual(self.link.read_all(), b"")
+        self.assertEqual(len(self.link.read_all()), 2 * CHUNK_SIZE)
+        self.assertEqual(self.link.read_all(), b"\r\n")
+        client.run_due_calls()
         self.assertEqual(self.link.received(), b"c NOOP\r\n")
+
+    def test_backend_that_answers_without_reading(self) -> None:
+        """The next command waits until the backend has taken the last one, although it has answered."""
+        client = self.log_in()
+        self.link.transport.high_water_mark = 1
+        client.send(b"a NOOP\r\nb NOOP\r\n")
+        self.link.send(b"a OK\r\n")
+        self.assertEqual(client.read(), b"a OK\r\n")
+        self.assertEqual(self.link.read_all(), b"a NOOP\r\n")
+        client.run_due_calls()
+        self.assertEqual(self.link.read_all(), b"b NOOP\r\n")
+
+    def test_literal8_of_a_backend_that_does_not_know_it(self) -> None:
+        """A backend without literal8 is asked, because it would take the octets for commands."""
+        client = self.log_in()
+        client.send(b"a APPEND x ~{8+}\r\nb NOOP\r\n\r\n")
+        self.assertEqual(self.link.received(), b"a APPEND x ~{8}\r\n")
+        self.link.send(b"a BAD what\r\n")
+        self.assertEqual(self.link.received(), b"")
+        self.backend.capabilities = (*self.backend.capabilities, b"BINARY")
+        client = self.log_in()
+        client.send(b"a APPEND x ~{8+}\r\nb NOOP\r\n\r\n")
+        self.assertEqual(self.link.received(), b"a APPEND x ~{8+}\r\nb NOOP\r\n\r\n")
+
+    def test_capabilities_of_the_login_count(self) -> None:
+        """What the backend offers after the login replaces what it has offered before."""
+        client = self.server.connect()
+        client(b"l LOGIN alice secret")
+        self.link.send(b"s1 OK [CAPABILITY IMAP4rev1] in\r\n")
+        client.read()
+        self.link.received()
+        client.send(b"a APPEND x {3+}\r\nabc\r\n")
+        self.assertEqual(self.link.received(), b"a APPEND x {3}\r\n")
 
 
 class IdleTests(FrontCase):
@@ -161,7 +189,7 @@ class IdleTests(FrontCase):
         self.assertEqual(client(b"a IDLE"), b"")
         self.assertEqual(self.link.received(), b"a IDLE\r\n")
         self.link.send(b"+ idling\r\n* 1 EXISTS\r\n")
-        self.assertEqual(client.read(), b"* 1 EXISTS\r\n+ idling\r\n")
+        self.assertEqual(client.read(), b"+ idling\r\n* 1 EXISTS\r\n")
         self.clock.advance(1000)
         self.link.send(b"* 2 EXISTS\r\n")
         self.assertEqual(client.read(), b"* 2 EXISTS\r\n")
@@ -170,6 +198,21 @@ class IdleTests(FrontCase):
         self.link.send(b"a OK\r\n")
         self.assertEqual(client.read(), b"a OK\r\n")
         self.assertEqual(self.link.received(), b"b NOOP\r\n")
+
+    def test_continuation_is_not_within_a_response(self) -> None:
+        """Wherever the bytes of the backend are divided, the client gets them in their order."""
+        sent = b"* LIST () {3}\r\nx y z\r\n+ idling\r\n* 1 FETCH (BODY[] {3}\r\nabc)\r\n"
+        for at in range(1, len(sent)):
+            client = self.log_in()
+            client(b"a IDLE")
+            self.link.received()
+            self.link.send(sent[:at])
+            received = client.read()
+            self.link.send(sent[at:])
+            self.assertEqual(received + client.read(), sent, at)
+            client(b"DONE")
+            self.assertEqual(self.link.received(), b"DONE\r\n")
+            self.link.lose()
 
     def test_no_command_ends_idle(self) -> None:
         """A line other than DONE does not reach the backend as it is."""
@@ -257,6 +300,15 @@ class EndTests(FrontCase):
         self.link.lose()
         self.assertNotIn(b"BYE", client.read())
         self.assertTrue(client.transport.aborted)
+
+    def test_end_of_the_server_within_a_response(self) -> None:
+        """At the end of the server, a client that has half a message gets no BYE, which would be taken for mail."""
+        client = self.log_in()
+        client(b"a FETCH 1 BODY[]")
+        self.link.send(b"* 1 FETCH (BODY[] {100}\r\nabc")
+        self.server.factory.shutdown()
+        self.assertEqual(client.read(), b"* 1 FETCH (BODY[] {100}\r\nabc")
+        self.assertTrue(client.transport.disconnecting)
 
     def test_logout_without_a_tagged_response(self) -> None:
         """A backend that leaves after its BYE has logged the client out."""
