@@ -18,13 +18,15 @@ from imapshield.front.backend_connection import BackendConnection, BackendUnavai
 from imapshield.front.circuit_breaker import CircuitBreaker
 from imapshield.front.offered_capabilities import WITHOUT_CHECK
 from imapshield.front.proxy_v2 import proxy_header
+from imapshield.front.response_stream import MAX_CAPABILITY_LINE
 from imapshield.limits import Limits
 
 _log = Logger(namespace="imapshield")
 
 T = TypeVar("T")
 
-_UNSAFE = re.compile(rb"[^ -~]")
+_SAFE_GREETING = re.compile(rb"[ -~]{1,200}")
+"""Each client gets it, so it is short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,10 @@ class Backend:
             _log.failure("--backend {text}: the check failed", text=self.address.text)
 
     async def _ask(self, client: BackendClient) -> None:
-        self.capabilities = await client.capabilities()
+        names = await client.capabilities()
+        if len(b" ".join(names)) > MAX_CAPABILITY_LINE:
+            raise BackendUnavailable("a line of capabilities without an end")
+        self.capabilities = names
         client.log_out()
 
     async def open(self, address: ClientAddress, use: Callable[[BackendClient], Awaitable[T]]) -> T:
@@ -142,10 +147,12 @@ class Backend:
         """Connect, and return the result of `use`; the connection ends if that takes too long or fails.
 
         Only what happens up to the greeting counts as a failure of the backend. A login may fail because of its user,
-        whose mail is on a disk that hangs, and must not keep the others out.
+        whose mail is on a disk that hangs, and must not keep the others out. With the address of the client, only the
+        connection itself counts, and checks: the backend may refuse an address that it has banned.
         """
         connection = await self._connected()
         seconds = self.limits().backend_login_seconds
+        has_told_address = self._sends_proxy_header or self._sends_id
         late = f"no answer in {seconds:g} seconds"
         timer = self.reactor.callLater(seconds, connection.abort, late)
         ready = False
@@ -156,7 +163,7 @@ class Backend:
         except Exception as error:
             # The client may have left, which is no failure of the backend.
             if isinstance(error, BackendUnavailable) and not connection.was_closed:
-                self._failed(str(error), counts=not ready or is_check)
+                self._failed(str(error), counts=is_check or not (ready or has_told_address))
             connection.close()
             raise
         finally:
@@ -192,7 +199,7 @@ class Backend:
         if self.address.kind == "tls":
             self._start_tls(connection)
         greeting = await client.greeting()
-        if _UNSAFE.search(greeting) is None:
+        if _SAFE_GREETING.fullmatch(greeting):
             self.greeting = greeting
         if self.address.kind == "starttls":
             answer = await client.command(b"STARTTLS")

@@ -63,6 +63,7 @@ class BackendAddress:
                     f"{host} may be on another machine, and passwords would be sent to it in the clear;"
                     f" use tls:{plain[0]}:993, starttls:{plain[0]}:{port}, or tcp:127.0.0.1:{port} for this machine"
                 )
+            host = "127.0.0.1" if host == "localhost" else host  # whatever a name service says
         return cls(text, kind, host, port, options.get("name") or host, options.get("ca", ""))
 
 
@@ -78,7 +79,7 @@ def _fields(text: str) -> list[str]:
 
 
 def _is_loopback(host: str) -> bool:
-    """Return whether `host` is this machine whatever a name service says; so ``localhost`` is an address here."""
+    """Return whether `host` is this machine; ``localhost`` becomes an address."""
     if host == "localhost":
         return True
     try:

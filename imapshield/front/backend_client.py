@@ -11,7 +11,10 @@ from imapshield.front.offered_capabilities import capability_names
 from imapshield.wire.strings import quoted
 
 MAX_LINES = 100
-"""Untagged lines in the response to one command of a login. Servers send one or two."""
+"""Lines in the response to one command of a login, with the challenges. Servers send one or two."""
+
+MAX_RESPONSE_BYTES = 64 << 10
+"""Bytes of these lines, which are held until the command has ended."""
 
 _INITIAL_RESPONSE_SIZE = 4096
 """Bytes of an initial response on the command line; a longer one is sent after a continuation request."""
@@ -147,8 +150,12 @@ class BackendClient:
     async def _answer(self, challenge: Challenge | None) -> Answer:
         tag = b"s%d" % self._number
         untagged: list[bytes] = []
+        lines = held = 0
         while True:
             line = await self.connection.read_line()
+            lines, held = lines + 1, held + len(line)
+            if lines > MAX_LINES or held > MAX_RESPONSE_BYTES:
+                raise BackendUnavailable("it sends more than a login needs")
             word, _, rest = line.partition(b" ")
             if word == tag:
                 tagged = _TAGGED.match(rest)
@@ -165,5 +172,3 @@ class BackendClient:
             if rest[:4].upper() == b"BYE ":
                 raise BackendUnavailable(f"it said BYE {printable(rest[4:84], 80)}")
             untagged.append(line)
-            if len(untagged) > MAX_LINES:
-                raise BackendUnavailable("it sends more than a login needs")

@@ -159,13 +159,13 @@ class BackendConnection(TwistedProtocol):
 
     def start_relay(self, relay: Relay) -> None:
         """Pass everything that arrives to `relay` from now on, beginning with what has arrived already."""
-        self._relay = relay
-        rest, self._buffer = self._buffer, b""
+        lost, rest = self._lost, self._buffer
+        self._relay, self._buffer = relay, b""
         if rest:
             relay.data_received(rest)
-        if self._lost is not None:
+        if lost is not None:
             self._relay = None
-            relay.backend_lost(self._lost)
+            relay.backend_lost(lost)
 
     # Writing
 

@@ -12,6 +12,7 @@ from imapshield.front.backend import Backend, ClientAddress
 from imapshield.front.backend_client import Answer, BackendClient, Challenge
 from imapshield.front.backend_connection import BackendConnection, BackendUnavailable
 from imapshield.mailbox.account_api import IAccount
+from imapshield.wire.grammar.login import decode_base64
 
 _TEMPORARY = frozenset(
     (b"UNAVAILABLE", b"SERVERBUG", b"INUSE", b"LIMIT", b"CONTACTADMIN", b"PRIVACYREQUIRED")
@@ -51,14 +52,15 @@ class BackendLogin:
 
     def __init__(self, io: SessionIO, backend: Backend) -> None:
         self._io, self._backend = io, backend
-        self._connection: BackendConnection | None = None
         self._ended = False
 
     def close(self) -> None:
-        """End the login, because the connection of the client has ended."""
+        """Begin no login any more, because the connection of the client has ended.
+
+        A password that the backend has got is still checked, so that a wrong one counts. Backends delay the answer to
+        it: a guesser would otherwise hang up when there is none at once, and guess as often as it likes.
+        """
         self._ended = True
-        if self._connection is not None:
-            self._connection.close()
 
     async def password(self, user: bytes, password: bytes) -> LoggedIn:
         """Log in with LOGIN.
@@ -109,9 +111,20 @@ class BackendLogin:
         most = self._backend.limits().max_backend_exchanges
         if len(exchanges) >= most or exchanges.count(network) >= max(1, most // 4):
             raise CommandRefused(b"UNAVAILABLE", "Too many simultaneous logins; try again later")
+
+        async def ask(request: bytes) -> bytes:
+            # The client may not answer that its proof is wrong: it would leave or cancel, and nothing would count.
+            try:
+                is_wrong = decode_base64(request).startswith(b"e=")
+            except BadCommand:
+                raise BackendUnavailable("its challenge is not base64") from None
+            if is_wrong:
+                raise UnauthorizedLogin
+            return await challenge(request)
+
         exchanges.append(network)
         try:
-            return await self._sasl(mechanism, user, None, message, challenge)
+            return await self._sasl(mechanism, user, None, message, ask)
         finally:
             exchanges.remove(network)
 
@@ -143,7 +156,6 @@ class BackendLogin:
         cancelled: BadCommand | None = None
 
         async def use(client: BackendClient) -> LoggedIn:
-            self._connection = client.connection
             if self._ended:
                 client.connection.close()
                 raise BackendUnavailable("the client has left")

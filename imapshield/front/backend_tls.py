@@ -20,11 +20,15 @@ def tls_options(address: BackendAddress) -> Callable[[], Any] | None:
     """Return what makes Twisted's options of a TLS client for each connection; None without TLS.
 
     Raises:
-        ValueError: the file of ``ca=`` cannot be used. The text says why.
+        ValueError: the file of ``ca=`` or the name cannot be used. The text says why.
     """
     if not address.uses_tls:
         return None
     trust = _trust(address.authority) if address.authority else platformTrust()
+    try:
+        optionsForClientTLS(address.name, trustRoot=trust)
+    except ValueError:  # as those of a name with an empty label are
+        raise ValueError(f"{address.name} cannot be the name in a certificate") from None
     return lambda: optionsForClientTLS(address.name, trustRoot=trust)
 
 

@@ -24,7 +24,7 @@ class CircuitBreaker:
     @property
     def is_open(self) -> bool:
         """Whether the backend has failed so often that logins are refused."""
-        return self._failures >= self._max_failures()
+        return self._failures >= max(1, self._max_failures())
 
     def failed(self, reason: str) -> bool:
         """Count a failure, and return whether it has opened the breaker."""

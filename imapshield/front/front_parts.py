@@ -26,8 +26,12 @@ class BackendChecker:
     masters: tuple[Any, ...] = ()  # as in `cred.checker_chain.CheckerChain`
 
     def resolve(self, user: bytes) -> bytes:
-        """Return the name that counts. Most servers ignore the case of letters, and a guesser must gain nothing."""
-        return user.lower()
+        """Return the name that counts: that of the user whose password it is.
+
+        It is the one after the star in the name of a master user: a guesser of its password could otherwise begin with
+        another name each time. Most servers ignore the case of letters.
+        """
+        return (user.rpartition(b"*")[2] or user).lower()
 
     def requestAvatarId(self, _: object) -> NoReturn:
         """Refuse to check anything."""

@@ -18,8 +18,11 @@ name the user (GSSAPI, EXTERNAL) or are obsolete (CRAM-MD5, NTLM, LOGIN). The va
 connection, and that of the client ends here.
 """
 
-WITHOUT_CHECK = (b"IMAP4rev1", b"SASL-IR", b"AUTH=PLAIN")
-"""What is offered until the backend has answered for the first time; every server has these or refuses the login."""
+WITHOUT_CHECK = (b"IMAP4rev1", b"AUTH=PLAIN")
+"""What is offered until the backend has answered for the first time; every server has these or refuses the login.
+
+Without SASL-IR: a server that lacks it answers BAD to a correct password, which would count as a wrong one.
+"""
 
 _OURS = frozenset((b"STARTTLS", b"LOGINDISABLED", b"UNAUTHENTICATE", b"LOGIN-REFERRALS"))
 """TLS ends here, UNAUTHENTICATE would change the user behind the guard, and a referral leads around it."""

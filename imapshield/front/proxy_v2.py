@@ -21,8 +21,8 @@ def proxy_header(client: tuple[str, int] | None, server: tuple[str, int] | None)
         server: the address and port to which the client has connected, or None.
     """
     try:
-        source = ip_address(client[0].partition("%")[0]) if client else None
-        target = ip_address(server[0].partition("%")[0]) if server else None
+        source = _address(client[0]) if client else None
+        target = _address(server[0]) if server else None
     except ValueError:
         return _LOCAL
     if source is None or client is None:
@@ -39,6 +39,12 @@ def proxy_header(client: tuple[str, int] | None, server: tuple[str, int] | None)
         + packed
         + struct.pack("!HH", client[1], target_port)
     )
+
+
+def _address(text: str) -> IPv4Address | IPv6Address:
+    """Return an address. One of IPv4 that an IPv6 socket shows as ::ffff:192.0.2.1 becomes IPv4, as backends log it."""
+    address = ip_address(text.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _as_ipv6(address: IPv4Address | IPv6Address) -> IPv6Address:

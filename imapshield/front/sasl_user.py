@@ -6,15 +6,16 @@ from imapshield.errors import BadCommand
 
 _SCRAM = re.compile(rb"[pny][^,]*,(?:a=([^,]*))?,(?:m=[^,]*,)?n=([^,]*),r=")
 _BEARER = re.compile(rb"n,(?:a=([^,]*))?,\x01(.*)", re.DOTALL)
-_XOAUTH2 = re.compile(rb"user=([^\x01]*)\x01auth=(.*)", re.DOTALL | re.IGNORECASE)
+# Nothing may follow: a server could take a second field for the user, and the guard would count another one.
+_XOAUTH2 = re.compile(rb"user=([^\x01]*)\x01auth=([^\x01]*)\x01{0,2}\Z", re.IGNORECASE)
 _AUTH = re.compile(rb"auth=([^\x01]*)\x01", re.IGNORECASE)
 
 
 def user_and_secret(mechanism: bytes, message: bytes) -> tuple[bytes, bytes | None]:
     """Return the user, and the secret that proves it; None for SCRAM, in which the client sends none.
 
-    A user who acts for another one (an authorization identity) counts with both names, so that nobody's failed logins
-    look like those of the other one.
+    A user who acts for another one (an authorization identity) has both names, as Dovecot writes a master user. The
+    failed logins count for the second one, whose password it is (`front_parts.BackendChecker.resolve`).
 
     Raises:
         BadCommand: the message is malformed, or names no user.
@@ -29,7 +30,7 @@ def user_and_secret(mechanism: bytes, message: bytes) -> tuple[bytes, bytes | No
         found = _XOAUTH2.match(message)
         if found is None or not found[1]:
             raise BadCommand("Invalid XOAUTH2 response")
-        return found[1], found[2].strip(b"\x01")
+        return found[1], found[2]
     if mechanism == b"OAUTHBEARER":
         found = _BEARER.match(message)
         token = None if found is None else _AUTH.search(found[2])

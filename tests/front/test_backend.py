@@ -124,11 +124,36 @@ class FailureTests(FrontCase):
         self.assertEqual(client.read(), b"a " + UNAVAILABLE)
 
     def test_client_that_leaves(self) -> None:
-        """A client that leaves during its login ends the connection to the backend, which is no failure of it."""
+        """The login of a client that leaves has the same maximum time, and is no failure of the backend."""
         client = self.login()
         client.lose_connection()
+        self.clock.advance(20)
         self.assertTrue(self.link.ended)
-        self.assertEqual(self.backend.breaker.reason, "")
+        self.assertEqual((self.backend.breaker.reason, self.backend.connections), ("", 0))
+
+    def test_client_that_leaves_before_the_greeting(self) -> None:
+        """The backend gets no password of a client that has left already."""
+        self.greeting = b""
+        client = self.login()
+        client.lose_connection()
+        self.link.send(b"* OK ready\r\n")
+        self.assertTrue(self.link.ended)
+        self.assertEqual((self.link.received(), self.backend.connections), (b"", 0))
+
+    def test_what_each_client_gets_is_short(self) -> None:
+        """Neither a long greeting nor many capabilities reach all clients."""
+        self.greeting = b"* OK %b\r\n" % (b"x" * 60_000)
+        self.backend.check()
+        self.link.send(b"* CAPABILITY%b\r\ns1 OK done\r\n" % (b" X" * 5_000))
+        self.assertLess(len(self.server.connect().greeting), 300)
+        self.assertEqual(self.backend.breaker.reason, "a line of capabilities without an end")
+
+    def test_untagged_lines_of_a_login_are_bounded(self) -> None:
+        """A backend that floods within the answer to a login is given up, however fast it is read."""
+        client = self.login()
+        for _ in range(3):
+            self.link.send(b"* OK %b\r\n" % (b"x" * 30_000))
+        self.assertEqual(client.read(), b"a " + UNAVAILABLE)
 
 
 class AddressTests(FrontCase):
@@ -146,6 +171,17 @@ class AddressTests(FrontCase):
         )
         self.link.send(b"* ID NIL\r\ns1 BAD whatever\r\n")
         self.assertEqual(self.link.received(), b's2 LOGIN "alice" "secret"\r\n')
+
+    def test_address_that_the_backend_refuses_keeps_nobody_out(self) -> None:
+        """The backend may end the connections of an address that it has banned; checks decide whether it works."""
+        self.greeting = b"* BYE banned\r\n"
+        for _ in range(5):
+            client = self.server.connect()
+            self.assertEqual(client(b"a LOGIN alice secret"), b"a " + UNAVAILABLE)
+        self.assertFalse(self.backend.breaker.is_open)
+        for _ in range(3):
+            self.backend.check()
+        self.assertTrue(self.backend.breaker.is_open)
 
     def test_check_speaks_for_the_shield(self) -> None:
         """A check has no client."""

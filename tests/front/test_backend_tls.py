@@ -153,3 +153,9 @@ class AuthorityTests(TestCase):
             settings = load_settings({"backend": f"tls:localhost:993:ca={path}"})
             with self.assertRaisesRegex(ConfigError, f"--backend tls.*{said}"):
                 Front(settings, reactor, Limits)
+
+    def test_name_that_no_certificate_can_have(self) -> None:
+        """Such a name is an error at the start, and not of each login."""
+        settings = load_settings({"backend": "tls:mail..example:993"})
+        with self.assertRaisesRegex(ConfigError, "cannot be the name in a certificate"):
+            Front(settings, reactor, Limits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 
 from imapshield import events
+from imapshield.front.front_parts import BackendChecker
 from imapshield.testing.in_process import Client
 from tests.front.front_case import CAPABILITIES, FrontCase, Link
 
@@ -108,6 +109,29 @@ class PasswordTests(FrontCase):
         self.assertEqual(client.read(), b"a " + UNAVAILABLE)
         self.assertEqual(self.server.events_of(events.LoginFailed), [])
 
+    def test_client_that_hangs_up_before_the_answer(self) -> None:
+        """A wrong password counts without its client, too: a guesser would not wait for an answer that is delayed."""
+        client = self.server.connect()
+        client(b"a LOGIN alice wrong")
+        client.lose_connection()
+        self.link.send(b"s1 NO no\r\n")
+        self.assertTrue(self.link.ended)
+        self.assertEqual(len(self.server.events_of(events.LoginFailed)), 1)
+        client = self.server.connect()
+        client(b"a LOGIN alice secret")
+        client.lose_connection()
+        self.link.send(b"s1 OK in\r\n")
+        self.assertTrue(self.link.ended)
+        self.assertEqual(self.backend.connections, 0)
+        self.assertEqual(self.server.events_of(events.LoggedIn), [])
+
+    def test_guesses_count_for_the_user_with_the_password(self) -> None:
+        """A guesser who acts for another user each time, or writes a master user so, gains nothing."""
+        resolve = BackendChecker().resolve
+        for name in (b"alice", b"Alice", b"bob*alice", b"a*b*alice"):
+            self.assertEqual(resolve(name), b"alice")
+        self.assertEqual(resolve(b"alice*"), b"alice*")
+
     def test_empty_password_does_not_reach_the_backend(self) -> None:
         """An empty password is wrong without a question."""
         client = self.server.connect()
@@ -190,6 +214,39 @@ class ExchangeTests(FrontCase):
             self.assertTrue(link.ended)
             self.assertEqual(link.received(), b"")
         self.assertEqual((self.backend.exchanges, self.backend.connections), ([], 0))
+
+    def test_wrong_proof_that_is_not_answered_counts(self) -> None:
+        """A server may say with a challenge that the proof is wrong. A client that cancels then has failed."""
+        client, link = self.begin()
+        link.send(b"+ eA==\r\n")
+        client.read()
+        client(b"cHJvb2Y=")
+        link.send(b"+ %b\r\n" % b64encode(b"e=invalid-proof"))
+        self.assertEqual(client.read(), b"a NO [AUTHENTICATIONFAILED] Authentication failed\r\n")
+        self.assertTrue(link.ended)
+        self.assertEqual(len(self.server.events_of(events.LoginFailed)), 1)
+        self.assertEqual((self.backend.breaker.reason, self.backend.exchanges), ("", []))
+
+    def test_client_that_leaves_after_its_proof(self) -> None:
+        """A wrong proof counts, although the client has not waited for the answer."""
+        client, link = self.begin()
+        link.send(b"+ eA==\r\n")
+        client.read()
+        client(b"cHJvb2Y=")
+        client.lose_connection()
+        link.send(b"s1 NO no\r\n")
+        self.assertEqual(len(self.server.events_of(events.LoginFailed)), 1)
+        self.assertEqual((self.backend.exchanges, self.backend.connections), ([], 0))
+
+    def test_challenges_have_an_end(self) -> None:
+        """A backend that asks without end, or not in base64, is no IMAP server."""
+        client, link = self.begin()
+        link.send(b"+ ?\r\n")
+        self.assertEqual(client.read(), b"a " + UNAVAILABLE)
+        client = self.server.connect()
+        client(b"a AUTHENTICATE XOAUTH2 " + b64encode(b"user=alice\x01auth=Bearer t\x01\x01"))
+        self.link.send(b"+ \r\n" * 101)
+        self.assertEqual(client.read(), b"a " + UNAVAILABLE)
 
     def test_client_that_leaves(self) -> None:
         """The connection to the backend ends with that of the client."""

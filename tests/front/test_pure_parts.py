@@ -33,7 +33,9 @@ class AddressTests(SynchronousTestCase):
         )
         self.assertEqual(BackendAddress.parse(r"unix:/run/a\:b").host, "/run/a:b")
         for host in ("127.0.0.1", "[::1]", "localhost"):
-            self.assertFalse(BackendAddress.parse(f"tcp:{host}:143").uses_tls)
+            address = BackendAddress.parse(f"tcp:{host}:143")
+            self.assertFalse(address.uses_tls)
+            self.assertIn(address.host, ("127.0.0.1", "::1"))  # no name service is asked
 
     def test_passwords_do_not_cross_a_network_in_the_clear(self) -> None:
         """Without TLS, only this machine is accepted; the error says what to type."""
@@ -122,6 +124,7 @@ class ProxyHeaderTests(SynchronousTestCase):
         for client, server, expected in (
             (("192.0.2.1", 5), ("192.0.2.2", 143), ProxyHeader("192.0.2.1", 5)),
             (("2001:db8::1", 5), ("2001:db8::2", 143), ProxyHeader("2001:db8::1", 5)),
+            (("::ffff:192.0.2.1", 5), ("::ffff:192.0.2.2", 143), ProxyHeader("192.0.2.1", 5)),
             (("fe80::1%eth0", 5), None, ProxyHeader("fe80::1", 5)),
             (("192.0.2.1", 5), ("2001:db8::2", 143), ProxyHeader("192.0.2.1", 5)),
             (("192.0.2.1", 5), None, ProxyHeader("192.0.2.1", 5)),
@@ -151,6 +154,7 @@ class SaslUserTests(SynchronousTestCase):
             (b"PLAIN", b"alice"),
             (b"PLAIN", b"\0\0secret"),
             (b"XOAUTH2", b"auth=x"),
+            (b"XOAUTH2", b"user=alice\x01auth=Bearer t\x01user=bob\x01\x01"),
             (b"OAUTHBEARER", b"n,,\x01auth=x\x01\x01"),
             (b"OAUTHBEARER", b"n,a=alice,\x01\x01"),
             (b"SCRAM-SHA-256", b"p=tls-exporter,,n=alice,r=abc"),
