@@ -131,7 +131,10 @@ RULES = {
     "front.offered_capabilities": Rule(never=IO_MODULES),
     "front.response_stream": Rule(("wire",), never=IO_MODULES),
     "front": Rule(
-        (*BASE, "config", "cred.unavailable", "edge", "mailbox", "session.dispatcher", "wire"),
+        (
+            *(*BASE, "config", "cred.unavailable", "edge", "mailbox", "regular_file"),
+            *("session.dispatcher", "wire"),
+        ),
         ("twisted", "zope", "OpenSSL", "service_identity"),
     ),
     "first_run": Rule(("cred.passwords", "cred.users")),

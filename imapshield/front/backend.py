@@ -114,6 +114,9 @@ class Backend:
 
     async def _ask(self, client: BackendClient) -> None:
         names = await client.capabilities()
+        # Only now: who sends a greeting before STARTTLS has not proved who it is.
+        if _SAFE_GREETING.fullmatch(client.greeting_text):
+            self.greeting = client.greeting_text
         if len(b" ".join(names)) > MAX_CAPABILITY_LINE:
             raise BackendUnavailable("a line of capabilities without an end")
         self.capabilities = names
@@ -198,9 +201,7 @@ class Backend:
         client = BackendClient(connection)
         if self.address.kind == "tls":
             self._start_tls(connection)
-        greeting = await client.greeting()
-        if _SAFE_GREETING.fullmatch(greeting):
-            self.greeting = greeting
+        await client.greeting()
         if self.address.kind == "starttls":
             answer = await client.command(b"STARTTLS")
             if answer.condition != b"OK":

@@ -67,19 +67,23 @@ class BackendClient:
     """Speaks IMAP with a backend on a connection that has just been made.
 
     Each method raises `BackendUnavailable` if the connection ends or the server does not behave as one.
+
+    Attributes:
+        greeting_text: the text of the greeting, without a response code.
     """
 
     def __init__(self, connection: BackendConnection) -> None:
         self.connection = connection
+        self.greeting_text = b""
         self._number = 0
 
-    async def greeting(self) -> bytes:
-        """Read the greeting, and return its text without a response code."""
+    async def greeting(self) -> None:
+        """Read the greeting."""
         line = await self.connection.read_line()
         found = _GREETING.match(line)
         if found is None:
             raise BackendUnavailable(f"its greeting is {printable(line, 80)}")
-        return found[1] or b"ready"
+        self.greeting_text = found[1] or b"ready"
 
     async def command(self, text: bytes) -> Answer:
         """Run a command, which has no continuation."""

@@ -12,6 +12,7 @@ from twisted.internet.ssl import (
 )
 
 from imapshield.front.backend_address import BackendAddress
+from imapshield.regular_file import open_regular
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -34,7 +35,7 @@ def tls_options(address: BackendAddress) -> Callable[[], Any] | None:
 
 def _trust(path: str) -> Any:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             found = _PEM.findall(file.read())
         certificates = [Certificate.loadPEM(pem) for pem in found]
     except OSError as error:

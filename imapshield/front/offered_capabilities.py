@@ -24,7 +24,9 @@ WITHOUT_CHECK = (b"IMAP4rev1", b"AUTH=PLAIN")
 Without SASL-IR: a server that lacks it answers BAD to a correct password, which would count as a wrong one.
 """
 
-_OURS = frozenset((b"STARTTLS", b"LOGINDISABLED", b"UNAUTHENTICATE", b"LOGIN-REFERRALS"))
+_OURS = frozenset(
+    b"STARTTLS LOGINDISABLED UNAUTHENTICATE LOGIN-REFERRALS MAILBOX-REFERRALS".split()
+)
 """TLS ends here, UNAUTHENTICATE would change the user behind the guard, and a referral leads around it."""
 
 _COMPRESS = b"COMPRESS=DEFLATE"

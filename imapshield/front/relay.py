@@ -242,6 +242,8 @@ class BackendRelay:
 
     def backend_lost(self, reason: str) -> None:
         """End the connection of the client, because that to the backend has ended."""
+        if self.lost:
+            return
         self.lost = True
         self._stop_watching()
         tag = self._stream.tag

@@ -203,6 +203,16 @@ class StartTlsTests(FrontCase):
         self.assertEqual(self.link.received(), b"")
         self.assertEqual(self.backend.breaker.reason, "it refuses STARTTLS")
 
+    def test_greeting_without_tls_reaches_nobody(self) -> None:
+        """What somebody else sends in place of the backend, before TLS proves who it is, is not passed on."""
+        self.backend._tls_options = lambda: "options"
+        self.greeting = b"* OK call 555 1234\r\n"
+        self.backend.check()
+        self.link.send(b"s1 OK now\r\n")
+        self.assertNotIn(b"555", self.server.connect().greeting)
+        self.link.send(b"* CAPABILITY IMAP4rev1\r\ns2 OK done\r\n")
+        self.assertIn(b"555", self.server.connect().greeting)
+
     def test_tls_begins_before_the_password(self) -> None:
         """TLS begins after the answer, and what came with the answer is dropped."""
         self.backend._tls_options = lambda: "options"

@@ -88,7 +88,7 @@ class OptionTests(SynchronousTestCase):
 class CapabilityTests(SynchronousTestCase):
     def test_before_login(self) -> None:
         """TLS is the shield's, and only mechanisms that pass are offered; secrets only over TLS."""
-        names = b"IMAP4rev1 STARTTLS LOGINDISABLED AUTH=plain AUTH=SCRAM-SHA-256 AUTH=SCRAM-SHA-256-PLUS AUTH=NTLM".split()
+        names = b"IMAP4rev1 STARTTLS LOGINDISABLED MAILBOX-REFERRALS AUTH=plain AUTH=SCRAM-SHA-256 AUTH=SCRAM-SHA-256-PLUS AUTH=NTLM".split()
         secure = before_login(names, secure=True, can_start_tls=False)
         self.assertEqual(secure, [b"IMAP4rev1", b"AUTH=plain", b"AUTH=SCRAM-SHA-256"])
         self.assertEqual(
