@@ -25,8 +25,8 @@ _log = Logger(namespace="imapshield")
 
 T = TypeVar("T")
 
-_SAFE_GREETING = re.compile(rb"[ -~]{1,200}")
-"""Each client gets it, so it is short."""
+_SAFE_GREETING = re.compile(rb"[ -~]{1,300}")
+"""Each client gets it, so it is short. That of Exchange has less than 200 characters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from imapshield.errors import BadCommand, CommandRefused
 from imapshield.front.backend import Backend, ClientAddress
 from imapshield.front.backend_client import Answer, BackendClient, Challenge
 from imapshield.front.backend_connection import BackendConnection, BackendUnavailable
+from imapshield.front.proxy_v2 import plain_address
 from imapshield.mailbox.account_api import IAccount
 from imapshield.wire.grammar.login import decode_base64
 
@@ -188,11 +189,15 @@ class BackendLogin:
         return logged_in
 
     def _address(self) -> ClientAddress:
-        pairs = [
-            (str(address.host), int(address.port)) if hasattr(address, "host") else None
-            for address in self._io.addresses
-        ]
-        return ClientAddress(*pairs)
+        return ClientAddress(*map(_host_and_port, self._io.addresses))
+
+
+def _host_and_port(address: Any) -> tuple[str, int] | None:
+    """Return the host and the port of an address; None of a UNIX socket, or if a proxy did not know it."""
+    try:
+        return str(plain_address(str(address.host))), int(address.port)
+    except (AttributeError, ValueError):
+        return None
 
 
 class LoginRefused(Exception):

@@ -21,8 +21,8 @@ def proxy_header(client: tuple[str, int] | None, server: tuple[str, int] | None)
         server: the address and port to which the client has connected, or None.
     """
     try:
-        source = _address(client[0]) if client else None
-        target = _address(server[0]) if server else None
+        source = plain_address(client[0]) if client else None
+        target = plain_address(server[0]) if server else None
     except ValueError:
         return _LOCAL
     if source is None or client is None:
@@ -41,8 +41,12 @@ def proxy_header(client: tuple[str, int] | None, server: tuple[str, int] | None)
     )
 
 
-def _address(text: str) -> IPv4Address | IPv6Address:
-    """Return an address. One of IPv4 that an IPv6 socket shows as ::ffff:192.0.2.1 becomes IPv4, as backends log it."""
+def plain_address(text: str) -> IPv4Address | IPv6Address:
+    """Return an address without its zone. ::ffff:192.0.2.1, as IPv6 sockets show IPv4, becomes 192.0.2.1.
+
+    Raises:
+        ValueError: it is none. Some proxies pass on any text.
+    """
     address = ip_address(text.partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address
 

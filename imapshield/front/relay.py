@@ -177,25 +177,28 @@ class BackendRelay:
         """Pass on what the backend sends, and stop reading from it while the client does not read."""
         io, stream = self._io, self._stream
         started_at = self._heard_at = self._backend.reactor.seconds()
-        before = stream.tag, stream.continuations
+        before, lines = (stream.tag, stream.continuations), stream.lines
+        violation = ""
         try:
             passed = stream.feed(data)
         except ProtocolViolation as error:
-            self._backend.protocol_violation(str(error))
-            self._connection.abort(str(error))
-            return
+            passed, violation = error.passed, str(error)
         if passed:
             io.write(passed)
-            if self.lost:
-                return  # the client's connection has ended, because it holds too much
-            io.add_work(1 + len(passed) // _BYTES_PER_WORK)
-            if io.full or io.turn_is_over:
-                self._pause()
-        io.count_seconds(self._backend.reactor.seconds() - started_at)
+        if self.lost:
+            return  # the client's connection has ended, because it holds too much
         is_whole = stream.at_line_start
         io.set_within_response(not is_whole)
+        if violation:
+            self._connection.abort(violation)
+            return
         if not is_whole:
             self._watch()
+        # Also for what is not passed on: others must have their turn during a flood of it.
+        io.add_work(stream.lines - lines + len(data) // _BYTES_PER_WORK)
+        if io.full or io.turn_is_over:
+            self._pause()
+        io.count_seconds(self._backend.reactor.seconds() - started_at)
         if before != (stream.tag, stream.continuations):
             self._wake()
 

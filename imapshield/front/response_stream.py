@@ -28,7 +28,13 @@ _PLAIN_END = re.compile(rb"\r\n(?!\* [0-9])|\}\r\n")
 
 
 class ProtocolViolation(Exception):
-    """The backend has sent what no IMAP server sends. The text is for the log."""
+    """The backend has sent what no IMAP server sends. The text is for the log.
+
+    Attributes:
+        passed: the bytes for the client before it.
+    """
+
+    passed = b""
 
 
 class ResponseStream:
@@ -40,6 +46,7 @@ class ResponseStream:
     Attributes:
         tag: the tag of the command that runs; None if none does.
         condition: OK, NO or BAD of the command that has ended last.
+        lines: how many lines have begun whose kind had to be found out.
         continuations: how many continuation requests (``+``) have arrived.
         passes_continuation: whether the next continuation request is passed on: that of IDLE, which belongs between
             the responses that the backend sends before and after it.
@@ -50,7 +57,7 @@ class ResponseStream:
     def __init__(self, rewrite: Callable[[bytes], bytes]) -> None:
         self.tag: bytes | None = None
         self.condition = b""
-        self.continuations = 0
+        self.lines = self.continuations = 0
         self.passes_continuation = False
         self.said_bye = False
         self._rewrite = rewrite
@@ -76,6 +83,14 @@ class ResponseStream:
         if self._held:
             data, self._held = self._held + data, b""
         passed: list[bytes] = []
+        try:
+            self._feed(data, passed)
+        except ProtocolViolation as error:
+            error.passed = b"".join(passed)
+            raise
+        return b"".join(passed)
+
+    def _feed(self, data: bytes, passed: list[bytes]) -> None:
         position, size = 0, len(data)
         while position < size:
             if self._literal:
@@ -83,6 +98,7 @@ class ResponseStream:
                 self._literal -= end - position
                 passed.append(data[position:end])
             elif not self._kind:
+                self.lines += 1
                 end = self._begin_line(data, position)
                 if end < 0:
                     self._held = data[position:]
@@ -92,7 +108,6 @@ class ResponseStream:
                 if end < 0:
                     break
             position = end
-        return b"".join(passed)
 
     def _begin_line(self, data: bytes, position: int) -> int:
         """Find out the kind of the line at `position`, and return `position`; -1 if more of it must arrive."""

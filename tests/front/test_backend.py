@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from imapshield.wire.proxy_header import ProxyHeader, ProxyHeaderReader
 from tests.front.front_case import FrontCase
-from tests.front.test_login import UNAVAILABLE
+from tests.front.test_login import SCRAM, UNAVAILABLE
 
 
 class FailureTests(FrontCase):
@@ -182,6 +182,17 @@ class AddressTests(FrontCase):
         for _ in range(3):
             self.backend.check()
         self.assertTrue(self.backend.breaker.is_open)
+
+    def test_only_an_address_is_told(self) -> None:
+        """What a proxy calls an address, and is none, is not told; an IPv4 address is told as one."""
+        client = self.server.connect('x" "y')
+        client(b"a AUTHENTICATE SCRAM-SHA-256 " + SCRAM)
+        header, _, rest = self.link.received().partition(b"s1 ")
+        self.assertEqual(ProxyHeaderReader().feed(header), ProxyHeader(from_proxy=True))
+        self.assertTrue(rest.startswith(b"AUTHENTICATE "))
+        client = self.server.connect("::ffff:192.0.2.1")
+        client(b"a AUTHENTICATE SCRAM-SHA-256 " + SCRAM)
+        self.assertIn(b'"x-originating-ip" "192.0.2.1"', self.link.received())
 
     def test_check_speaks_for_the_shield(self) -> None:
         """A check has no client."""

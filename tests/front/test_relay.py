@@ -262,6 +262,14 @@ class BackPressureTests(FrontCase):
         client.run_due_calls()
         self.assertFalse(self.link.transport.paused_reading)
 
+    def test_flood_that_is_not_passed_on(self) -> None:
+        """A backend that floods with what the client does not get is not read all the time either."""
+        client = self.log_in()
+        self.link.send(b"+ \r\n" * 3000)
+        self.assertTrue(self.link.transport.paused_reading)
+        self.assertEqual(client.read(), b"")
+        self.assertFalse(self.link.transport.paused_reading)
+
     def test_others_have_their_turn(self) -> None:
         """A large response is read in several turns."""
         client = self.log_in()
@@ -340,6 +348,16 @@ class EndTests(FrontCase):
         client.protocol.write_buffer.resumeProducing()
         self.clock.advance(2)
         self.assertFalse(self.link.ended)
+
+    def test_whole_response_before_what_is_none(self) -> None:
+        """What precedes a line that is no response reaches the client, so that BYE is not within a message."""
+        client = self.log_in()
+        client(b"a FETCH 1 BODY[]")
+        self.link.send(b"* 1 FETCH (BODY[] {100}\r\nabc")
+        self.link.send(b"d" * 97 + b")\r\n220 smtp\r\n")
+        received = client.read()
+        self.assertTrue(received.endswith(b"ddd)\r\n" + self.BYE), received)
+        self.assertTrue(self.link.ended)
 
     def test_lying_backend(self) -> None:
         """A tagged response to no command ends the connection: nobody knows which command it answers."""
