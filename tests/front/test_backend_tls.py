@@ -16,8 +16,10 @@ from twisted.protocols.basic import LineReceiver
 from twisted.trial.unittest import TestCase
 
 from imapshield.config import ConfigError, load_settings
-from imapshield.front.backend import Backend
+from imapshield.front.backend import Backend, ClientAddress
 from imapshield.front.backend_address import BackendAddress
+from imapshield.front.backend_client import BackendClient
+from imapshield.front.backend_connection import BackendUnavailable
 from imapshield.front.backend_tls import tls_options
 from imapshield.front.front_parts import Front
 from imapshield.limits import Limits
@@ -40,6 +42,7 @@ class Server(LineReceiver):
 
     def lineReceived(self, line: bytes) -> None:
         tag, command = line.split(b" ")[:2]
+        self.factory.commands.append(command)
         if command == b"CAPABILITY":
             self.sendLine(b"* CAPABILITY IMAP4rev1 X-SEEN")
         self.sendLine(tag + b" OK done")
@@ -59,6 +62,7 @@ class ServerFactory(Factory):
     Attributes:
         implicit: whether TLS begins with the connection.
         open: the open connections.
+        commands: the names of all commands that have arrived.
         on_end: fires when the last of them has ended.
     """
 
@@ -69,6 +73,7 @@ class ServerFactory(Factory):
         self.options = options
         self.implicit = False
         self.open: list[Server] = []
+        self.commands: list[bytes] = []
         self.on_end: Deferred[None] | None = None
 
 
@@ -86,8 +91,10 @@ class TlsTests(TestCase):
         )
         self.factory = ServerFactory(options)
 
-    async def check(self, text: str, *, implicit: bool = False, unix: bool = False) -> Backend:
-        """Return a backend that has checked the server at an address, in which {port} is its port."""
+    async def check(
+        self, text: str, *, implicit: bool = False, unix: bool = False, log_in: bool = False
+    ) -> Backend:
+        """Return a backend that has checked the server at an address, in which {port} is its port, or has logged in."""
         self.factory.implicit = implicit
         folder = tempfile.mkdtemp()  # a short path, as sockets need
         self.addCleanup(shutil.rmtree, folder)
@@ -100,7 +107,10 @@ class TlsTests(TestCase):
         address = BackendAddress.parse(text.format(port=number, ca=self.path, socket=socket_path))
         backend = Backend(address, tls_options(address), reactor, Limits)
         try:
-            await backend.check()
+            if log_in:
+                await self.log_in(backend)
+            else:
+                await backend.check()
         finally:
             if self.factory.open:
                 self.factory.on_end = Deferred()
@@ -130,6 +140,27 @@ class TlsTests(TestCase):
             backend = await self.check(text, implicit=True)
             self.assertIn(said, backend.breaker.reason)
             self.factory.on_end = None
+
+    async def log_in(self, backend: Backend) -> None:
+        """Log in, and close the connection."""
+
+        async def use(client: BackendClient) -> None:
+            await client.log_in(b"alice", b"secret", ())
+            client.log_out()
+
+        await backend.open(ClientAddress(), use)
+
+    async def test_password_after_starttls(self) -> None:
+        """A password is sent over TLS only when the certificate is verified, although it is written before."""
+        text = "starttls:127.0.0.1:{port}:ca={ca}:name="
+        await self.check(text + "localhost", log_in=True)
+        self.assertEqual(self.factory.commands[:2], [b"STARTTLS", b"LOGIN"])
+        for wrong in (text + "example.org", "starttls:localhost:{port}"):
+            self.factory.commands.clear()
+            self.factory.on_end = None
+            with self.assertRaisesRegex(BackendUnavailable, "TLS failed"):
+                await self.check(wrong, log_in=True)
+            self.assertEqual(self.factory.commands, [b"STARTTLS"])
 
     async def test_unix_socket(self) -> None:
         """A UNIX socket needs no TLS."""
