@@ -29,7 +29,10 @@ from imapshield.wire.responses import ok
 from imapshield.wire.traits import log_name
 
 CHUNK_SIZE = 64 << 10
-"""Bytes of a literal that are written to the backend at once. As many are in memory while it does not read."""
+"""Bytes of a literal that are written to the backend at once."""
+
+UNSENT_BYTES = 2 * CHUNK_SIZE
+"""Bytes of a literal that wait here at most while the backend does not read: Twisted's buffer and a chunk."""
 
 LITERAL_MINUS_SIZE = 4096
 """The largest literal that LITERAL- permits without waiting (RFC 7888 section 5)."""
@@ -135,7 +138,8 @@ class BackendRelay:
         for offset in range(0, literal.size, CHUNK_SIZE):
             self._connection.write(literal.read(offset, CHUNK_SIZE))
             if self._connection.full:
-                await self._connection.drained()
+                with self._io.hold_result(UNSENT_BYTES):
+                    await self._connection.drained()
                 self._heard_at = self._backend.reactor.seconds()
             if self.lost:
                 return

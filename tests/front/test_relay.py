@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 from imapshield import events
-from imapshield.front.relay import CHUNK_SIZE
+from imapshield.front.relay import CHUNK_SIZE, UNSENT_BYTES
 from tests.front.front_case import CAPABILITIES, FrontCase
 
 
@@ -140,6 +140,7 @@ class LiteralTests(FrontCase):
         line = b"b APPEND x {%d+}\r\n" % size
         client.send(line + b"n" * size + b"\r\nc NOOP\r\n")
         self.assertEqual(len(self.link.received()), len(line) + CHUNK_SIZE)
+        self.assertEqual(client.protocol.memory.results, UNSENT_BYTES)
         self.link.send(b"b NO [OVERQUOTA] full\r\n")
         self.assertEqual(client.read(), b"b NO [OVERQUOTA] full\r\n")
         self.assertEqual(self.link.read_all(), b"")
@@ -147,6 +148,7 @@ class LiteralTests(FrontCase):
         self.assertEqual(self.link.read_all(), b"\r\n")
         client.run_due_calls()
         self.assertEqual(self.link.received(), b"c NOOP\r\n")
+        self.assertEqual(client.protocol.memory.results, 0)
 
     def test_backend_that_answers_without_reading(self) -> None:
         """The next command waits until the backend has taken the last one, although it has answered."""
