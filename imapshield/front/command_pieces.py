@@ -59,7 +59,6 @@ def _pieces(data: bytes, parts: tuple[bytes | LiteralData, ...]) -> Iterator[Pie
         data = b""
 
 
-def announcement(literal: LiteralData, *, synchronizing: bool) -> bytes:
-    """Return the announcement of a literal, with CRLF (RFC 9051 section 4.3, RFC 3516, RFC 7888)."""
-    binary = b"~" if literal.binary else b""
-    return b"%b{%d%b}\r\n" % (binary, literal.size, b"" if synchronizing else b"+")
+def announcement(literal: LiteralData) -> bytes:
+    """Return the announcement of a literal for which the backend is asked (RFC 9051 section 4.3, RFC 3516)."""
+    return b"%b{%d}\r\n" % (b"~" if literal.binary else b"", literal.size)

@@ -175,10 +175,7 @@ class FrontSession:
     def _logged_in(self, command: RawCommand, logged_in: LoggedIn) -> None:
         """Answer the login as the backend has, and relay from now on."""
         io, (connection, answer) = self._io, logged_in
-        names = frozenset(
-            name.upper() for name in answer.capabilities or self._backend.capabilities
-        )
-        relay = self._relay = BackendRelay(io, connection, self._backend, names)
+        relay = self._relay = BackendRelay(io, connection, self._backend)
         for line in answer.untagged:
             io.write((relay.rewrite(line) if capability_names(line) else line) + b"\r\n")
         text = answer.text

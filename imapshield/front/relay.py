@@ -2,6 +2,8 @@
 
 Rules
 -----
+* The backend is asked for each literal, also with LITERAL+. If it reads a line in another way than the framer does, or
+  refuses it, what the client calls a literal would be commands there, and nobody would have counted them.
 * The backend gets one command at a time, and only when it is complete. So a client that sends slowly, or stops in the
   middle of a message, occupies nothing there, and both sides always agree which command is answered.
 * Nothing is collected. The backend is read no faster than the client reads, and written to no faster than it reads.
@@ -13,6 +15,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from imapshield.edge.session_io import SessionIO
+from imapshield.errors import BadCommand
 from imapshield.front.backend import Backend
 from imapshield.front.backend_connection import BackendConnection
 from imapshield.front.command_pieces import Piece, announcement, pieces
@@ -25,6 +28,7 @@ from imapshield.front.response_stream import ProtocolViolation, ResponseStream
 from imapshield.wire import encode
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.framing import RawCommand
+from imapshield.wire.grammar import bare_command
 from imapshield.wire.responses import ok
 from imapshield.wire.traits import log_name
 
@@ -33,12 +37,6 @@ CHUNK_SIZE = 64 << 10
 
 UNSENT_BYTES = 2 * CHUNK_SIZE
 """Bytes of a literal that wait here at most while the backend does not read: Twisted's buffer and a chunk."""
-
-LITERAL_MINUS_SIZE = 4096
-"""The largest literal that LITERAL- permits without waiting (RFC 7888 section 5)."""
-
-_LITERAL8 = frozenset((b"BINARY", b"UTF8=ACCEPT", b"UTF8=ONLY", b"IMAP4REV2"))
-"""Capabilities that include literal8 (RFC 3516, RFC 6855, RFC 9051)."""
 
 _BYTES_PER_WORK = 256
 """Bytes from the backend that count as one line of a response, for the turns of the connection."""
@@ -51,19 +49,12 @@ class BackendRelay:
         io: the connection of the client.
         connection: the connection to the backend, on which the user is logged in.
         backend: the backend.
-        capabilities: what the backend has offered.
 
     Attributes:
         lost: whether the connection to the backend has ended.
     """
 
-    def __init__(
-        self,
-        io: SessionIO,
-        connection: BackendConnection,
-        backend: Backend,
-        capabilities: frozenset[bytes],
-    ) -> None:
+    def __init__(self, io: SessionIO, connection: BackendConnection, backend: Backend) -> None:
         self.lost = False
         self._io, self._connection, self._backend = io, connection, backend
         self._stream = ResponseStream(self.rewrite)
@@ -72,14 +63,6 @@ class BackendRelay:
         self._running = b""  # the name of the command whose response is awaited
         self._heard_at = 0.0
         self._timer: Any = None
-        # The largest literal for which the backend need not be asked; -1 if it must be asked for each.
-        self._unasked_size = LITERAL_MINUS_SIZE if b"LITERAL-" in capabilities else -1
-        if b"LITERAL+" in capabilities:
-            self._unasked_size = 1 << 62
-        # A backend that does not know literal8 would take the octets of one for commands.
-        self._unasked_binary_size = -1
-        if not _LITERAL8.isdisjoint(capabilities):
-            self._unasked_binary_size = self._unasked_size
 
     def rewrite(self, line: bytes) -> bytes:
         """Return a line of the backend with the capabilities that pass."""
@@ -99,6 +82,9 @@ class BackendRelay:
         """
         parts = pieces(command)
         stream, is_idle = self._stream, command.name == b"IDLE"
+        if is_idle and bare_command(command.parts) is None:
+            # Dovecot ignores the rest of the line, and its request for DONE would be taken for that of a literal.
+            raise BadCommand("IDLE has no arguments")
         stream.tag, stream.passes_continuation = command.tag, is_idle
         self._await(command.name)
         try:
@@ -123,15 +109,12 @@ class BackendRelay:
             if literal is None:
                 self._connection.write(data)
                 continue
-            unasked = self._unasked_binary_size if literal.binary else self._unasked_size
-            synchronizing = literal.size > unasked
             continuations = self._stream.continuations
-            self._connection.write(data + announcement(literal, synchronizing=synchronizing))
-            if synchronizing:
-                while self._is_running and self._stream.continuations == continuations:
-                    await self._event()
-                if not self._is_running:
-                    return  # the backend refuses the literal, and does not expect it
+            self._connection.write(data + announcement(literal))
+            while self._is_running and self._stream.continuations == continuations:
+                await self._event()
+            if not self._is_running:
+                return  # the backend refuses the literal, and does not expect it
             await self._send_literal(literal)
 
     async def _send_literal(self, literal: LiteralData) -> None:

@@ -27,8 +27,8 @@ class PiecesTests(SynchronousTestCase):
         first, second = MemoryLiteral(b"INBOX"), MemoryLiteral(b"\0x", binary=True)
         raw = RawCommand(b"a", b"APPEND", (b"APPEND ", first, b' "x" ', second, b""), 40)
         self.assertEqual(pieces(raw), [(b"a APPEND ", first), (b' "x" ', second), (b"\r\n", None)])
-        self.assertEqual(announcement(first, synchronizing=True), b"{5}\r\n")
-        self.assertEqual(announcement(second, synchronizing=False), b"~{2+}\r\n")
+        self.assertEqual(announcement(first), b"{5}\r\n")
+        self.assertEqual(announcement(second), b"~{2}\r\n")
 
     def test_what_another_server_could_read_as_two_commands_is_refused(self) -> None:
         """Line breaks, NUL, other literals, and a literal within quotes are refused."""

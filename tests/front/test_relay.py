@@ -6,7 +6,7 @@ import zlib
 
 from imapshield import events
 from imapshield.front.relay import CHUNK_SIZE, UNSENT_BYTES
-from tests.front.front_case import CAPABILITIES, FrontCase
+from tests.front.front_case import FrontCase
 
 
 class CommandTests(FrontCase):
@@ -95,19 +95,12 @@ class CommandTests(FrontCase):
 
 
 class LiteralTests(FrontCase):
-    def test_literal_plus(self) -> None:
-        """A backend with LITERAL+ gets the whole command at once."""
+    def test_backend_is_asked(self) -> None:
+        """The backend is asked for each literal, also if it has LITERAL+ and the client does not wait."""
         client = self.log_in()
         self.assertEqual(client(b"a APPEND x {3}"), b"+ Go ahead\r\n")
-        client.send(b"m\r\n\r\n")
-        self.assertEqual(self.link.received(), b"a APPEND x {3+}\r\nm\r\n\r\n")
-
-    def test_backend_without_it_is_asked(self) -> None:
-        """Another backend is asked for each literal."""
-        self.backend.capabilities = tuple(CAPABILITIES.replace(b"LITERAL+ ", b"").split())
-        client = self.log_in()
-        client.send(b"a APPEND x ~{3+}\r\nabc ~{0+}\r\n\r\n")
-        self.assertEqual(self.link.received(), b"a APPEND x ~{3}\r\n")
+        client.send(b"abc ~{0+}\r\n\r\n")
+        self.assertEqual(self.link.received(), b"a APPEND x {3}\r\n")
         self.link.send(b"+ go\r\n")
         self.assertEqual(self.link.received(), b"abc ~{0}\r\n")
         self.link.send(b"+ go\r\n")
@@ -117,7 +110,6 @@ class LiteralTests(FrontCase):
 
     def test_refused_literal_is_not_sent(self) -> None:
         """A backend that refuses a literal does not get it, and the next command follows."""
-        self.backend.capabilities = tuple(CAPABILITIES.replace(b"LITERAL+", b"LITERAL-").split())
         client = self.log_in()
         client.send(b"a APPEND x {5000+}\r\n" + b"m" * 5000 + b"\r\nb NOOP\r\n")
         self.assertEqual(self.link.received(), b"a APPEND x {5000}\r\n")
@@ -125,20 +117,24 @@ class LiteralTests(FrontCase):
         self.assertEqual(client.read(), b"a NO [TRYCREATE] no such mailbox\r\n")
         self.assertEqual(self.link.received(), b"b NOOP\r\n")
 
-    def test_literal_minus(self) -> None:
-        """With LITERAL-, a small literal is sent at once."""
-        self.backend.capabilities = tuple(CAPABILITIES.replace(b"LITERAL+", b"LITERAL-").split())
+    def test_literal_that_the_backend_takes_for_text(self) -> None:
+        """What another server takes for the end of a line or for an error is not followed by commands."""
         client = self.log_in()
-        client.send(b"a APPEND x {3+}\r\nabc\r\n")
-        self.assertEqual(self.link.received(), b"a APPEND x {3+}\r\nabc\r\n")
+        for text in (b"SEARCH TEXT x{8+}", b"SEARCH TEXT x\\y {8+}", b"APPEND x ~{8+}"):
+            client.send(b"a %b\r\nb NOOP\r\n\r\n" % text)
+            self.assertEqual(self.link.received(), b"a " + text.replace(b"+", b"") + b"\r\n")
+            self.link.send(b"a BAD what\r\n")
+            self.assertEqual(client.read(), b"a BAD what\r\n")
+            self.assertEqual(self.link.received(), b"")
 
     def test_large_literal_waits_for_the_backend(self) -> None:
         """A message is sent no faster than the backend reads, and answered in the middle without losing step."""
         client = self.log_in()
         size = 3 * CHUNK_SIZE
         self.link.transport.high_water_mark = CHUNK_SIZE
-        line = b"b APPEND x {%d+}\r\n" % size
-        client.send(line + b"n" * size + b"\r\nc NOOP\r\n")
+        client.send(b"b APPEND x {%d+}\r\n" % size + b"n" * size + b"\r\nc NOOP\r\n")
+        self.link.send(b"+ go\r\n")
+        line = b"b APPEND x {%d}\r\n" % size
         self.assertEqual(len(self.link.received()), len(line) + CHUNK_SIZE)
         self.assertEqual(client.protocol.memory.results, UNSENT_BYTES)
         self.link.send(b"b NO [OVERQUOTA] full\r\n")
@@ -160,28 +156,6 @@ class LiteralTests(FrontCase):
         self.assertEqual(self.link.read_all(), b"a NOOP\r\n")
         client.run_due_calls()
         self.assertEqual(self.link.read_all(), b"b NOOP\r\n")
-
-    def test_literal8_of_a_backend_that_does_not_know_it(self) -> None:
-        """A backend without literal8 is asked, because it would take the octets for commands."""
-        client = self.log_in()
-        client.send(b"a APPEND x ~{8+}\r\nb NOOP\r\n\r\n")
-        self.assertEqual(self.link.received(), b"a APPEND x ~{8}\r\n")
-        self.link.send(b"a BAD what\r\n")
-        self.assertEqual(self.link.received(), b"")
-        self.backend.capabilities = (*self.backend.capabilities, b"BINARY")
-        client = self.log_in()
-        client.send(b"a APPEND x ~{8+}\r\nb NOOP\r\n\r\n")
-        self.assertEqual(self.link.received(), b"a APPEND x ~{8+}\r\nb NOOP\r\n\r\n")
-
-    def test_capabilities_of_the_login_count(self) -> None:
-        """What the backend offers after the login replaces what it has offered before."""
-        client = self.server.connect()
-        client(b"l LOGIN alice secret")
-        self.link.send(b"s1 OK [CAPABILITY IMAP4rev1] in\r\n")
-        client.read()
-        self.link.received()
-        client.send(b"a APPEND x {3+}\r\nabc\r\n")
-        self.assertEqual(self.link.received(), b"a APPEND x {3}\r\n")
 
 
 class IdleTests(FrontCase):
@@ -215,6 +189,13 @@ class IdleTests(FrontCase):
             client(b"DONE")
             self.assertEqual(self.link.received(), b"DONE\r\n")
             self.link.lose()
+
+    def test_idle_with_a_literal_is_refused(self) -> None:
+        """The request for DONE must not be taken for the request for a literal, which would be commands."""
+        client = self.log_in()
+        for line in (b"a IDLE {11+}\r\nx\r\nb NOOP\r\n\r\n", b"a IDLE x\r\n", b"a UID IDLE\r\n"):
+            self.assertEqual(client.send(line), b"a BAD IDLE has no arguments\r\n")
+        self.assertEqual(self.link.received(), b"")
 
     def test_no_command_ends_idle(self) -> None:
         """A line other than DONE does not reach the backend as it is."""
