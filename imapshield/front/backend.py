@@ -130,14 +130,11 @@ class Backend:
         """
         if self.breaker.is_open:
             raise BackendUnavailable(self.breaker.reason)
-        if self.connections >= self.limits().max_backend_connections:
-            _log.warn(
-                "--backend {text}: all {most} connections are in use, so a login is refused;"
-                " raise --limit max_backend_connections",
-                text=self.address.text,
-                most=self.connections,
-            )
-            raise BackendUnavailable("too many connections")
+        most = self.limits().max_backend_connections
+        if self.connections >= most:
+            reason = f"all {most} connections are in use; raise --limit max_backend_connections"
+            self._failed(reason, counts=False)
+            raise BackendUnavailable(reason)
         return await self._within_time(use, address)
 
     async def _within_time(
