@@ -223,7 +223,7 @@ class Backend:
         if opened or reason != self._logged:
             self._logged = reason
             _log.warn(
-                "--backend {text}: {reason}{consequence}",
+                "--backend {text} cannot be used: {reason}{consequence}",
                 text=self.address.text,
                 reason=reason,
                 consequence="; logins are refused until it answers a check" if opened else "",
