@@ -366,7 +366,7 @@ def acting_as_owner(directory: str) -> Iterator[None]:
 def _least_trusted(path: str) -> os.stat_result:
     """Return the status of a path, or of the nearest directory above it whose owner is not root.
 
-    Whoever owns a directory above can put another directory of root, or a link to one, in the place of a Maildir.
+    The owner of a directory above can put another directory of root, or a link to one, in the place of a Maildir.
     """
     while (status := os.lstat(path)).st_uid == 0 and path != os.path.dirname(path):
         path = os.path.dirname(path)

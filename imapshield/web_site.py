@@ -8,7 +8,7 @@ Rules
   many locks nobody out.
 * A connection has one request, and few are accepted in a turn of the reactor: Twisted answers all requests that a
   client sends at once in one turn, in which IMAP would wait.
-* Strangers have a rate for each address. What is above gets the cheapest answer that there is.
+* Strangers have a rate for each address. Requests above it get the cheapest answer.
 * No request makes a traceback; should one do so, the log has a few of them at most.
 """
 

@@ -63,7 +63,7 @@ class ChallengePort:
             self._port.startReading()
 
     def end(self) -> None:
-        """Accept connections no more, and close those that there are."""
+        """Stop accepting connections, and close the open ones."""
         self._handlers.clear()
         if self._port is not None:
             self._port.stopReading()

@@ -77,8 +77,8 @@ class PasswordFile:
         decoy_key: a secret of up to 64 bytes that stays the same over restarts. From it come the salts of unknown
             users. None: it is derived from the hash of the first user in the file. Then it changes when that user is
             removed or gets another password, and that user could compute it.
-        rehashes: whether a hash of another server becomes one of ours after its user has logged in, which changes the
-            file (`Rehasher`).
+        rehashes: whether a hash of another server is replaced by one of imapshield after its user has logged in, which
+            changes the file (`Rehasher`).
         on_gone: called in the reactor's thread with users who could log in and cannot any more.
     """
 

@@ -60,7 +60,7 @@ class TextIndexing:
         self._is_running = self._is_stopped = False
         self._delayed_call: Any = None
         self._busy: dict[StoreAccount, Any] = {}
-        # Whose turn it is, and since when.
+        # The user whose mail is indexed now, and since when.
         self._turn: tuple[str, float] = "", 0.0
         # How many commands each account had sent at the last look, and when it did the last call.
         self._looks: dict[StoreAccount, tuple[int, float]] = {}

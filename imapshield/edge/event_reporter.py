@@ -170,7 +170,7 @@ class EventReporter:
         return is_first
 
     def input_begun(self, data: bytes) -> None:
-        """Report if the first input of a client is no IMAP, but shows a mistake in somebody's settings."""
+        """Report if the first input of a client is not IMAP, but shows a mistake in settings."""
         if begins_with_header(data):
             reason = (
                 f"--proxy does not name this address; if it is a proxy, add --proxy {self.peer}"

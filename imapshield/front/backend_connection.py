@@ -110,7 +110,7 @@ class BackendConnection(TwistedProtocol):
             self._wake()
 
     def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008
-        """Tell whoever waits that the connection has ended."""
+        """Tell all waiting callers that the connection has ended."""
         self._end(describe(reason.value))
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
@@ -210,7 +210,7 @@ class BackendConnection(TwistedProtocol):
             self.transport.resumeProducing()
 
     def close(self) -> None:
-        """Close the connection. Nobody is told."""
+        """Close the connection without a report."""
         self._relay = None
         if self._lost is None:
             self._end(_CLOSED)
@@ -220,7 +220,7 @@ class BackendConnection(TwistedProtocol):
             self.transport.loseConnection()
 
     def abort(self, reason: str) -> None:
-        """End the connection for a reason, which whoever waits is told."""
+        """End the connection for a reason, which all waiting callers get."""
         if self._lost is None:
             self._end(reason)
             self.transport.abortConnection()

@@ -127,7 +127,7 @@ class _Turns:
             del self.networks[path[0]]
 
     def take(self, may_run: Callable[[Hashable], bool], unit: Hashable = None) -> Hashable | None:
-        """Remove and return the ticket whose turn it is, among those of the units that `may_run`.
+        """Remove and return the next ticket in turn, among those of the units that `may_run`.
 
         The units that may not run are few, because each of them has a part of the running checks.
         """

@@ -68,7 +68,7 @@ class StoreAccount:
 
     Attributes:
         calls: how many calls of the store clients have caused.
-        is_in_use: true after each call of the store. Whoever sets it to false learns of the next one (`on_use`).
+        is_in_use: true after each call of the store. Code that sets it to false is called at the next one (`on_use`).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Names in open directories, the ownership of new files, and what clients and the log are told about errors.
+"""Names in open directories, the ownership of new files, and what clients and the log learn about errors.
 
 A path inside a Maildir is never resolved again after its directory was opened (`open_folders`): a file is named by an
 `Entry`.

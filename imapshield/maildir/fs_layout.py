@@ -1,6 +1,6 @@
 """Finds mailboxes of Dovecot's ``LAYOUT=fs``, which has directories inside directories, without dots.
 
-imapshield does not show them, so the operator is told.
+imapshield does not show them, so the log says so.
 """
 
 import os

@@ -11,7 +11,7 @@ Rules
 * A commit waits until it is on stable storage (``synchronous = FULL``), and no response is sent before. So no UID,
   MODSEQ or UIDVALIDITY that a client has seen is assigned again after a power failure. The commit is also the record of
   what the directories must contain: `recovery` explains why STORE and APPEND do not sync them too.
-* A commit with ``durable=False`` does not wait. It is for what nobody is told: cached answers, sizes, the times at
+* A commit with ``durable=False`` does not wait. It is for what is not announced: cached answers, sizes, the times at
   which directories were read.
 * Mailbox keys start at a random number. A session that holds a key from before the index was rebuilt finds no mailbox.
 * A restored backup of the index is detected when it is opened (`index_files`): then every mailbox gets a new key and a

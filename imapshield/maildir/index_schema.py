@@ -75,7 +75,7 @@ _NAMES_UNTIL_VERSION_2 = _NAMES | {
 def check_schema(db: sqlite3.Connection, version: int) -> None:
     """Check that a database has only the tables, indexes and triggers of this module, or of its version.
 
-    Whoever may write into a Maildir could put a view that never ends in place of a table.
+    A user who may write into a Maildir could put a view that never ends in place of a table.
 
     Raises:
         sqlite3.DatabaseError: it has something else; with the code of a corrupt database.

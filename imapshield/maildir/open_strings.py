@@ -1,6 +1,6 @@
 """`OpenStrings`: the strings of large messages that are being read in chunks, with their open files.
 
-A client is told the size of a literal before it is sent. If the file was opened by its name for each chunk, a message
+A client gets the size of a literal before its bytes. If the file was opened by its name for each chunk, a message
 that another client or program removes meanwhile could not be sent to the end, and the connection would be reset.
 """
 

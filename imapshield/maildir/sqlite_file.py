@@ -29,7 +29,7 @@ def connect(
     Args:
         path: the file.
         exclusive: whether no other process may use it. SQLite then needs no shared memory. That is a file of which all
-            processes map the pages, so whoever may write into the directory could truncate it, which ends a process
+            processes map the pages, so a user who may write into the directory could truncate it, which ends a process
             that reads a page.
         seconds: how long to wait for the lock.
         incremental_vacuum: whether a new file can be made smaller step by step.

@@ -3,7 +3,7 @@
 A thread that computes holds the interpreter lock. Any other thread waits for the lock whenever it has waited for
 anything else, such as a file or a row of a database: for a command that the reactor and a short call of the store
 answer together, this adds up to tens of milliseconds. So code that loops over the content of a message calls
-`pause_point` about once in each half millisecond, where whoever runs the code lets it wait (`maildir.worker`).
+`pause_point` about once in each half millisecond, where the thread that runs the code lets it wait (`maildir.worker`).
 """
 
 from collections.abc import Callable

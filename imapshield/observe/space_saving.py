@@ -6,7 +6,7 @@ what is not positive is dropped. Agarwal et al. (Mergeable Summaries, 2012) prov
 summaries, too:
 
 * A count is too low by at most `Summary.error`, which is at most ``total / capacity``.
-* Whoever has more than ``total / capacity`` is in the summary.
+* A key with more than ``total / capacity`` is in the summary.
 """
 
 from collections.abc import Mapping

@@ -17,7 +17,7 @@ def json_log_observer(twistd: Mapping[str, Any] | None) -> JsonLogObserver | Non
         twistd: the options of twistd; None for another program, which has its own log.
 
     Raises:
-        ConfigError: twistd was told to log in another way.
+        ConfigError: twistd has another option for the log.
     """
     if twistd is None:
         return None

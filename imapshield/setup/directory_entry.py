@@ -1,6 +1,6 @@
 """What `setup` changes, as a name in an open directory, so that no other user can lead root elsewhere.
 
-Whoever owns a directory can put a link into it between a check and a change by path: then root would change the mode,
+The owner of a directory can put a link into it between a check and a change by path: then root would change the mode,
 the owner or the content of any file. So each directory of a path is opened in that above it, and root follows only
 links that nobody else can have made.
 """

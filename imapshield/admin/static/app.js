@@ -255,7 +255,7 @@ async function tick() {
       await refresh();
     }
   } catch {
-    // The next tick asks again; after a while, the page says that there is no answer.
+    // The next tick asks again; after a while, the page says that the server does not answer.
   } finally {
     isBusy = false;
   }
