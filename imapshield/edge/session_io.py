@@ -49,6 +49,10 @@ class SessionIO(Authentication):
         if was_within and not within:
             write_buffer.on_drained()  # commands may begin again
 
+    def waiting_commands(self, first: int, count: int) -> list[RawCommand]:
+        """Return `count` of the commands that wait for the running one, from number `first` on. They are run later."""
+        return self._owner.guard.waiting(first, count)
+
     @property
     def client_reads(self) -> bool:
         """Whether the client has read some of what it was sent. Do not hold much for a client that has not."""

@@ -86,6 +86,20 @@ def _encrypt(tls: TLSMemoryBIOProtocol, data: bytes) -> bytes:
     return b"".join(ciphertext.written)
 
 
+def send_at_once(transport: Any, data: bytes) -> bytes:
+    """Pass to the kernel what it takes of `data`, if nothing waits before it, and return the rest.
+
+    A transport would wait for the reactor to say that the socket is writable, which takes two more system calls and
+    another turn for each response.
+    """
+    if not isinstance(transport, Connection) or transport.disconnecting:
+        return data
+    if transport.dataBuffer or transport._tempDataBuffer or not transport.connected:
+        return data
+    sent = transport.writeSomeData(data)
+    return data[sent:] if isinstance(sent, int) and sent > 0 else data
+
+
 @implementer(IPushProducer)
 class WriteBuffer:
     """The output of one connection: a producer for the transport, with back-pressure for the commands.
@@ -219,7 +233,7 @@ class WriteBuffer:
             if tls is not None:
                 transport = tls.transport
                 data = _encrypt(tls, data)
-            data = self._send_at_once(data)
+            data = send_at_once(self._innermost, data)
             if data:
                 transport.write(data)
             else:
@@ -231,20 +245,6 @@ class WriteBuffer:
         if not self.client_reads and self.bytes_written > UNREAD_BYTES:
             self.client_reads = True
             self.set_buffer_size()
-
-    def _send_at_once(self, data: bytes) -> bytes:
-        """Pass to the kernel what it takes, if nothing waits before it. Return the rest.
-
-        The transport would wait for the reactor to say that the socket is writable, which takes two more system calls
-        and another turn for each response.
-        """
-        transport = self._innermost
-        if not isinstance(transport, Connection) or transport.disconnecting:
-            return data
-        if transport.dataBuffer or transport._tempDataBuffer or not transport.connected:
-            return data
-        sent = transport.writeSomeData(data)
-        return data[sent:] if isinstance(sent, int) and sent > 0 else data
 
     def start_tls(self, context: Any) -> None:
         """Flush, and start TLS with an OpenSSL context factory."""

@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from imapshield.cred.unavailable import CheckerUnavailable
 from imapshield.edge.peer import innermost
+from imapshield.edge.write_buffer import send_at_once
 
 MAX_LOGIN_BYTES = 64 << 10
 """Bytes that a backend may send before they are read. It sends a few lines for each step of a login."""
@@ -172,7 +173,10 @@ class BackendConnection(TwistedProtocol):
     def write(self, data: bytes) -> None:
         """Send `data`."""
         if self._lost is None:
-            self.transport.write(data)
+            if not getattr(self.transport, "TLS", False):
+                data = send_at_once(self.transport, data)
+            if data:
+                self.transport.write(data)
 
     async def drained(self) -> None:
         """Wait until the backend has taken what was written, or the connection has ended."""

@@ -8,6 +8,16 @@ from imapshield.errors import BadCommand
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.framing import RawCommand
 
+PIPELINED = frozenset(
+    b"NOOP CHECK FETCH SEARCH SORT THREAD STORE COPY STATUS LIST LSUB".split()
+    + b"NAMESPACE GETQUOTA GETQUOTAROOT GETMETADATA".split()
+)
+"""Commands that are sent to the backend before the one before them is answered, if that is one of them, too.
+
+The others wait: those that change what later commands mean (SELECT, ENABLE, MOVE), after which a line may not be a
+command (IDLE, LOGOUT), and all that the shield does not know.
+"""
+
 _LINE_BREAK = re.compile(rb"[\r\n\0]")
 _OUTSIDE_QUOTES = re.compile(rb'[^"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*"[^"]*+)*')
 _LIKE_A_LITERAL = re.compile(rb"\{[^{}\"]*\}\Z")
@@ -57,6 +67,24 @@ def _pieces(data: bytes, parts: tuple[bytes | LiteralData, ...]) -> Iterator[Pie
             assert not isinstance(literal, bytes)
             yield Piece(data + text, literal)
         data = b""
+
+
+def pipelined_line(command: RawCommand) -> bytes | None:
+    """Return the line of a command that need not wait for the one before it; None of any other.
+
+    It has no literal, for which the backend would be asked, and its quoted strings are complete, so no server takes the
+    next line for a part of it.
+    """
+    if command.name not in PIPELINED or len(command.parts) != 1:
+        return None
+    (text,) = command.parts
+    assert isinstance(text, bytes)
+    if b'"' in text and _OUTSIDE_QUOTES.fullmatch(text) is None:
+        return None
+    try:
+        return pieces(command)[0].data
+    except BadCommand:
+        return None
 
 
 def announcement(literal: LiteralData) -> bytes:

@@ -4,8 +4,10 @@ Rules
 -----
 * The backend is asked for each literal, also with LITERAL+. If it reads a line in another way than the framer does, or
   refuses it, what the client calls a literal would be commands there, and nobody would have counted them.
-* The backend gets one command at a time, and only when it is complete. So a client that sends slowly, or stops in the
-  middle of a message, occupies nothing there, and both sides always agree which command is answered.
+* The backend gets only complete commands. So a client that sends slowly, or stops in the middle of a message, occupies
+  nothing there.
+* It gets one command at a time, except for those of `command_pieces.PIPELINED`: of these a few that the client has sent
+  together are sent together. They stay pending in the guard, and run one after another as if they were not sent yet.
 * Nothing is collected. The backend is read no faster than the client reads, and written to no faster than it reads.
 * The client gets whole responses, or the connection is reset: a BYE within a response would be taken for mail.
 """
@@ -18,13 +20,13 @@ from imapshield.edge.session_io import SessionIO
 from imapshield.errors import BadCommand
 from imapshield.front.backend import Backend
 from imapshield.front.backend_connection import BackendConnection
-from imapshield.front.command_pieces import Piece, announcement, pieces
+from imapshield.front.command_pieces import Piece, announcement, pieces, pipelined_line
 from imapshield.front.offered_capabilities import (
     after_login,
     capability_names,
     replace_capabilities,
 )
-from imapshield.front.response_stream import ProtocolViolation, ResponseStream
+from imapshield.front.response_stream import Awaited, ProtocolViolation, ResponseStream
 from imapshield.wire import encode
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.framing import RawCommand
@@ -37,6 +39,12 @@ CHUNK_SIZE = 64 << 10
 
 UNSENT_BYTES = 2 * CHUNK_SIZE
 """Bytes of a literal that wait here at most while the backend does not read: Twisted's buffer and a chunk."""
+
+MAX_SENT_AHEAD = 31
+"""Commands that are sent before the one before them is answered. More would hardly save round trips."""
+
+MAX_BYTES_AHEAD = 8 << 10
+"""Bytes of these commands, which may wait here for a backend that does not read."""
 
 _BYTES_PER_WORK = 256
 """Bytes from the backend that count as one line of a response, for the turns of the connection."""
@@ -58,6 +66,7 @@ class BackendRelay:
         self.lost = False
         self._io, self._connection, self._backend = io, connection, backend
         self._stream = ResponseStream(self.rewrite)
+        self._ahead: list[Awaited] = []  # the next commands, which were sent already
         self._waiter: Deferred[None] | None = None
         self._paused = False
         self._running = b""  # the name of the command whose response is awaited
@@ -80,40 +89,77 @@ class BackendRelay:
         Raises:
             BadCommand: the command is refused, and the backend has not seen it.
         """
-        parts = pieces(command)
-        stream, is_idle = self._stream, command.name == b"IDLE"
+        if self._ahead:
+            awaited = self._ahead.pop(0)
+            self._send_ahead(b"")
+        else:
+            awaited = await self._begin(command)
+        if not awaited.condition:
+            self._await(command.name)
+        while self._runs(awaited):
+            await self._event()
+        self._running = b""
+        # A backend that answers what it has not read must not be sent more and more.
+        await self._connection.drained()
+        return b"" if self.lost else awaited.condition
+
+    async def _begin(self, command: RawCommand) -> Awaited:
+        """Send a command, and what the backend or the client is asked for in its course."""
+        stream, line = self._stream, pipelined_line(command)
+        if line is not None:
+            assert command.tag is not None
+            awaited = stream.expect(command.tag)
+            self._send_ahead(line)
+            return awaited
+        parts, is_idle = pieces(command), command.name == b"IDLE"
         if is_idle and bare_command(command.parts) is None:
             # Dovecot ignores the rest of the line, and its request for DONE would be taken for that of a literal.
             raise BadCommand("IDLE has no arguments")
-        stream.tag, stream.passes_continuation = command.tag, is_idle
+        assert command.tag is not None
+        awaited = stream.expect(command.tag)
         self._await(command.name)
+        stream.passes_continuation = is_idle
         try:
             continuations = stream.continuations
-            await self._send(parts)
+            await self._send(awaited, parts)
             if is_idle:
-                await self._idle(continuations)
-            while self._is_running:
-                await self._event()
-            # A backend that answers what it has not read must not be sent more and more.
-            await self._connection.drained()
+                await self._idle(awaited, continuations)
         finally:
-            self._running, stream.passes_continuation = b"", False
-        return b"" if self.lost else stream.condition
+            stream.passes_continuation = False
+        return awaited
 
-    @property
-    def _is_running(self) -> bool:
-        return self._stream.tag is not None and not self.lost
+    def _send_ahead(self, line: bytes) -> None:
+        """Send `line`, and the next commands with it if they may be sent before it is answered.
 
-    async def _send(self, parts: list[Piece]) -> None:
+        They are few while the backend does not read, and are sent together.
+        """
+        ahead, size = self._ahead, 0
+        lines = [line] if line else []
+        if len(ahead) <= MAX_SENT_AHEAD // 2 and not self._connection.full:
+            for command in self._io.waiting_commands(len(ahead), MAX_SENT_AHEAD - len(ahead)):
+                following = pipelined_line(command)
+                size += len(following or b"")
+                if following is None or size > MAX_BYTES_AHEAD:
+                    break
+                assert command.tag is not None
+                lines.append(following)
+                ahead.append(self._stream.expect(command.tag))
+        if lines:
+            self._connection.write(b"".join(lines))
+
+    def _runs(self, awaited: Awaited) -> bool:
+        return not (awaited.condition or self.lost)
+
+    async def _send(self, awaited: Awaited, parts: list[Piece]) -> None:
         for data, literal in parts:
             if literal is None:
                 self._connection.write(data)
                 continue
             continuations = self._stream.continuations
             self._connection.write(data + announcement(literal))
-            while self._is_running and self._stream.continuations == continuations:
+            while self._runs(awaited) and self._stream.continuations == continuations:
                 await self._event()
-            if not self._is_running:
+            if not self._runs(awaited):
                 return  # the backend refuses the literal, and does not expect it
             await self._send_literal(literal)
 
@@ -127,11 +173,11 @@ class BackendRelay:
             if self.lost:
                 return
 
-    async def _idle(self, continuations: int) -> None:
+    async def _idle(self, awaited: Awaited, continuations: int) -> None:
         """Wait for the line that ends IDLE (RFC 2177), and send it."""
-        while self._is_running and self._stream.continuations == continuations:
+        while self._runs(awaited) and self._stream.continuations == continuations:
             await self._event()
-        if not self._is_running:
+        if not self._runs(awaited):
             return
         self._running = b""  # the client may be in IDLE for as long as it likes
         lines: list[bytes] = []
@@ -141,9 +187,9 @@ class BackendRelay:
             self._wake()
 
         self._io.read_line().addCallbacks(ended, lambda _: None)
-        while self._is_running and not lines:
+        while self._runs(awaited) and not lines:
             await self._event()
-        if self._is_running:
+        if self._runs(awaited):
             self._await(b"IDLE")
             # Any other line becomes one that the backend can only refuse: it is not a command that was counted.
             self._connection.write(b"DONE\r\n" if lines[0].upper() == b"DONE" else b"NOT-DONE\r\n")
@@ -164,7 +210,7 @@ class BackendRelay:
         """Pass on what the backend sends, and stop reading from it while the client does not read."""
         io, stream = self._io, self._stream
         started_at = self._heard_at = self._backend.reactor.seconds()
-        before, lines = (stream.tag, stream.continuations), stream.lines
+        before, lines = (stream.ended, stream.continuations), stream.lines
         violation = ""
         try:
             passed = stream.feed(data)
@@ -186,7 +232,7 @@ class BackendRelay:
         if io.full or io.turn_is_over:
             self._pause()
         io.count_seconds(self._backend.reactor.seconds() - started_at)
-        if before != (stream.tag, stream.continuations):
+        if before != (stream.ended, stream.continuations):
             self._wake()
 
     def _pause(self) -> None:
@@ -236,11 +282,11 @@ class BackendRelay:
             return
         self.lost = True
         self._stop_watching()
-        tag = self._stream.tag
+        awaited = self._stream.awaited
         if not self._stream.at_line_start:
             self._io.reset("the mail server has left within a response")
-        elif self._running == b"LOGOUT" and self._stream.said_bye and tag is not None:
-            self._io.write(encode.short_tagged(tag, ok("LOGOUT completed")))
+        elif self._running == b"LOGOUT" and self._stream.said_bye and awaited:
+            self._io.write(encode.short_tagged(awaited[0].tag, ok("LOGOUT completed")))
             self._io.close(logged_out=True)
         elif self._stream.said_bye:
             self._io.close(cause="the mail server has said BYE")

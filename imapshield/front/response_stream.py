@@ -37,6 +37,20 @@ class ProtocolViolation(Exception):
     passed = b""
 
 
+class Awaited:
+    """A command whose tagged response is awaited.
+
+    Attributes:
+        tag: its tag. Another command may have the same one.
+        condition: OK, NO or BAD when its tagged response is complete, until then empty.
+    """
+
+    __slots__ = ("condition", "tag")
+
+    def __init__(self, tag: bytes) -> None:
+        self.tag, self.condition = tag, b""
+
+
 class ResponseStream:
     """The responses of one backend after the login.
 
@@ -44,8 +58,8 @@ class ResponseStream:
         rewrite: returns the line with other capabilities, for a complete line that has some, with its CRLF.
 
     Attributes:
-        tag: the tag of the command that runs; None if none does.
-        condition: OK, NO or BAD of the command that has ended last.
+        awaited: the commands whose tagged response is awaited, in the order in which they were sent.
+        ended: how many commands have ended.
         lines: how many lines have begun whose kind had to be found out.
         continuations: how many continuation requests (``+``) have arrived.
         passes_continuation: whether the next continuation request is passed on: that of IDLE, which belongs between
@@ -55,13 +69,13 @@ class ResponseStream:
     """
 
     def __init__(self, rewrite: Callable[[bytes], bytes]) -> None:
-        self.tag: bytes | None = None
-        self.condition = b""
-        self.lines = self.continuations = 0
+        self.awaited: list[Awaited] = []
+        self.ended = self.lines = self.continuations = 0
         self.passes_continuation = False
         self.said_bye = False
         self._rewrite = rewrite
         self._held = b""
+        self._ending: tuple[Awaited, bytes] | None = None  # by the tagged response that has begun
         self._literal = 0  # bytes of a literal that are still to come
         # The rest of the current line: "" at its start, else data, text, tagged, capability or continuation. The last
         # two may have a word before them.
@@ -74,8 +88,14 @@ class ResponseStream:
         within = self._kind in ("data", "text", "tagged", "passed continuation")
         return not (within or self._literal or self._in_response)
 
+    def expect(self, tag: bytes) -> Awaited:
+        """Note that a command was sent, and return what shows when it has ended."""
+        awaited = Awaited(tag)
+        self.awaited.append(awaited)
+        return awaited
+
     def feed(self, data: bytes) -> bytes:
-        """Take bytes of the backend, and return those for the client. `tag` is None if its command has ended.
+        """Take bytes of the backend, and return those for the client.
 
         Raises:
             ProtocolViolation: the responses cannot be understood.
@@ -119,7 +139,7 @@ class ResponseStream:
         if star[:2] == b"* " and star[2:].isdigit():  # most lines, such as those of FETCH
             self._kind = "data"
             return position
-        longest = _KIND_BYTES + len(self.tag or b"")
+        longest = _KIND_BYTES + max((len(each.tag) for each in self.awaited), default=0)
         start = data[position : position + longest]
         line_end = start.find(b"\r\n")
         if line_end < 0 and len(start) < longest:
@@ -141,10 +161,12 @@ class ResponseStream:
 
     def _tagged_kind(self, word: bytes, rest: bytes) -> str:
         condition = _STATUS.match(rest)
-        if self.tag is None or word != self.tag or condition is None:
+        # Nearly all servers answer in order, but they need not (RFC 9051 section 5.5).
+        awaited = next((each for each in self.awaited if each.tag == word), None)
+        if awaited is None or condition is None:
             known = "a tagged response that belongs to no command"
             raise ProtocolViolation(known if TAG.fullmatch(word) else "a line that is no response")
-        self.condition = condition[0].strip().upper()
+        self._ending = awaited, condition[0].strip().upper()
         return "tagged capability" if _CAPABILITY.match(rest) else "tagged"
 
     def _continue_line(self, data: bytes, position: int, passed: list[bytes]) -> int:
@@ -170,12 +192,20 @@ class ResponseStream:
         elif kind != "continuation":
             passed.append(data[position:end])
         if kind.startswith("tagged"):
-            self.tag = None
+            self._command_ended()
         elif kind.endswith("continuation"):
             self.continuations += 1
             self.passes_continuation = False
         self._kind = ""
         return end
+
+    def _command_ended(self) -> None:
+        assert self._ending is not None
+        awaited, condition = self._ending
+        awaited.condition = condition
+        self.awaited.remove(awaited)
+        self._ending = None
+        self.ended += 1
 
     def _continue_data(self, data: bytes, position: int, passed: list[bytes]) -> int:
         """Pass lines of data on, up to a literal or to a line of another kind."""

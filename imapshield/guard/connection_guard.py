@@ -254,6 +254,10 @@ class ConnectionGuard:
             self._update_full()
         return self._running
 
+    def waiting(self, first: int, count: int) -> list[RawCommand]:
+        """Return `count` of the commands on the backlog, from number `first` on. They stay there, and pending."""
+        return [RawCommand.unpacked(each) for each in self._backlog[first : first + count]]
+
     def command_finished(self) -> Verdict:
         """Note that the running command's tagged response is in the write buffer.
 

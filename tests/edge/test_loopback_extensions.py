@@ -8,13 +8,14 @@ import hmac
 import ssl
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 from twisted.cred.portal import Portal
 from twisted.internet.tcp import Connection
 
 from imapshield.cred.passwords import ScramSecret
 from imapshield.cred.sasl import ScramChecker, challengers
-from imapshield.edge.write_buffer import WriteBuffer
+from imapshield.edge import write_buffer
 from imapshield.mailbox.values import NewMessage
 from imapshield.testing.in_process import MAIL
 from imapshield.wire.commands.base import MemoryLiteral
@@ -109,13 +110,13 @@ class ResponseTests(test_loopback.LoopbackCase):
     async def test_long_response_is_sent_in_large_writes(self) -> None:
         """While the client reads, what the transport may hold is one write, not a piece."""
         sizes: list[int] = []
-        send = WriteBuffer._send_at_once
+        send = write_buffer.send_at_once
 
-        def send_at_once(write_buffer: WriteBuffer, data: bytes) -> bytes:
+        def send_at_once(transport: Any, data: bytes) -> bytes:
             sizes.append(len(data))
-            return send(write_buffer, data)
+            return send(transport, data)
 
-        self.patch(WriteBuffer, "_send_at_once", send_at_once)
+        self.patch(write_buffer, "send_at_once", send_at_once)
         content = MemoryLiteral(MAIL + b"x" * (4 << 20))
         await self.realm.account().append("INBOX", [NewMessage((), None, content)])
 

@@ -29,7 +29,8 @@ def rewrite(line: bytes) -> bytes:
 
 def stream(tag: bytes | None = b"a1") -> ResponseStream:
     made = ResponseStream(rewrite)
-    made.tag = tag
+    if tag is not None:
+        made.expect(tag)
     return made
 
 
@@ -42,20 +43,20 @@ class PassingTests(SynchronousTestCase):
                 found.feed(RESPONSES[at : at + size]) for at in range(0, len(RESPONSES), size)
             ]
             self.assertEqual(b"".join(passed), PASSED, size)
-            self.assertEqual((found.tag, found.condition, found.continuations), (None, b"OK", 1))
+            self.assertEqual((found.awaited, found.ended, found.continuations), ([], 1, 1))
             self.assertTrue(found.at_line_start)
         for at in range(1, len(RESPONSES)):
             found = stream()
             self.assertEqual(found.feed(RESPONSES[:at]) + found.feed(RESPONSES[at:]), PASSED, at)
-            self.assertIsNone(found.tag)
+            self.assertEqual(found.awaited, [])
 
     def test_command_ends_with_its_tagged_response_only(self) -> None:
         """The command runs on until its tagged response is complete."""
         found = stream()
         found.feed(RESPONSES[:-2])
-        self.assertEqual(found.tag, b"a1")
+        self.assertEqual([each.tag for each in found.awaited], [b"a1"])
         found.feed(b"\r\n")
-        self.assertIsNone(found.tag)
+        self.assertEqual(found.awaited, [])
 
     def test_bytes_are_passed_on_as_they_arrive(self) -> None:
         """A long literal and a long line are not collected."""
@@ -71,10 +72,11 @@ class PassingTests(SynchronousTestCase):
 
     def test_long_tagged_line_is_not_collected(self) -> None:
         """A tagged response with a long code is passed on in pieces."""
-        found = stream()
+        found = stream(None)
+        awaited = found.expect(b"a1")
         self.assertEqual(found.feed(b"a1 NO [X " + b"1" * 20_000)[:9], b"a1 NO [X ")
-        self.assertEqual((found.feed(b"] no\r\n"), found.tag), (b"] no\r\n", None))
-        self.assertEqual(found.condition, b"NO")
+        self.assertEqual(awaited.condition, b"")
+        self.assertEqual((found.feed(b"] no\r\n"), awaited.condition), (b"] no\r\n", b"NO"))
 
     def test_bye_is_noticed(self) -> None:
         """BYE is passed on, and remembered."""
@@ -86,6 +88,26 @@ class PassingTests(SynchronousTestCase):
         self.assertFalse(other.said_bye)
 
 
+class PipeliningTests(SynchronousTestCase):
+    def test_several_commands(self) -> None:
+        """Several commands may be awaited; each ends with its own tagged response, in any order."""
+        found = stream(None)
+        first, second, third = map(found.expect, (b"a", b"bbbb", b"c"))
+        found.feed(b"bbbb NO x\r\n* 1 EXISTS\r\na OK\r\n")
+        self.assertEqual((first.condition, second.condition, third.condition), (b"OK", b"NO", b""))
+        self.assertEqual(found.awaited, [third])
+
+    def test_same_tag_twice(self) -> None:
+        """Of two commands with one tag, the first one has ended first."""
+        found = stream(None)
+        first, second = found.expect(b"a"), found.expect(b"a")
+        found.feed(b"a BAD\r\n")
+        self.assertEqual((first.condition, second.condition), (b"BAD", b""))
+        found.feed(b"a OK\r\n")
+        self.assertEqual(second.condition, b"OK")
+        self.assertRaises(ProtocolViolation, found.feed, b"a OK\r\n")
+
+
 class CapabilityTests(SynchronousTestCase):
     def test_lines_with_capabilities_are_rewritten(self) -> None:
         """Each line with capabilities is rewritten, also a tagged one, however it is divided."""
@@ -93,7 +115,7 @@ class CapabilityTests(SynchronousTestCase):
         for at in range(1, len(lines)):
             found = stream()
             self.assertEqual(found.feed(lines[:at]) + found.feed(lines[at:]), rewrite(lines))
-            self.assertIsNone(found.tag)
+            self.assertEqual(found.awaited, [])
 
     def test_endless_capabilities_are_a_violation(self) -> None:
         """A line of capabilities has a maximum length, complete or not."""
