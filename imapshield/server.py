@@ -95,18 +95,22 @@ class _ServerLife:
         """Return how many files the process should be permitted to open."""
         limits, needed = self._parts.settings.limits, 0
         if self._parts.front is not None:
-            needed = min(limits.max_backend_connections, limits.max_connections)
+            # Each user has a connection to the backend, and may upload a message.
+            needed = 2 * min(limits.max_backend_connections, limits.max_connections)
         return needed + files_for(limits.max_connections)
 
     def _fit_open_files(self, open_files: int | None) -> None:
         """Fit the limits to the number of files that the process may open."""
         guard, realm = self._parts.guard, self._parts.realm
-        of_clients = open_files
-        if open_files is not None and self._parts.front is not None:
-            of_backend = guard.limits.max_backend_connections
-            of_clients = max(open_files - of_backend, open_files * 4 // 7)
-        shares, wanted = guard.shares, guard.limits.max_connections
-        shares.set_open_files(of_clients)
+        shares, wanted, of_users = guard.shares, guard.limits.max_connections, open_files
+        if self._parts.front is not None:
+            shares.count_for_backend()
+            if (
+                open_files is not None
+            ):  # logins that are checked have a connection to the backend, too
+                checks = guard.limits.max_login_checks + guard.limits.max_backend_exchanges
+                of_users = max(0, open_files - checks)
+        shares.set_open_files(of_users)
         if shares.max_idle_accounts is not None:
             realm.max_idle_accounts = min(realm.max_idle_accounts, shares.max_idle_accounts)
         if shares.max_connections < wanted:

@@ -26,6 +26,10 @@ FILES_PER_ACCOUNT = 8
 """Open files of an account: its Maildir, the directory of ``--index-root``, its index and its text index, each with two
 or three files of SQLite."""
 
+FILES_OF_BACKEND = 1
+"""Open files of a connection with a login in front mode, besides those: the connection to the backend. An account has
+none there."""
+
 SPARE_FILES = 64
 """Open files that no connection may use: logs, listening sockets, inotify, the event loop, libraries."""
 
@@ -101,11 +105,17 @@ class ConnectionShares:
         self._addresses: Counter[str] = Counter()  # of connections with a login
         self._open = 0
         self._logins = 0
+        self._per_login, self._per_account = FILES_PER_LOGIN, FILES_PER_ACCOUNT
         self.set_open_files(open_files)
 
     def set_limits(self, limits: Limits) -> None:
         """Apply other limits to connections and logins from now on."""
         self._limits = limits
+        self.set_open_files(self._open_files)
+
+    def count_for_backend(self) -> None:
+        """Count open files as in front mode from now on, before any connection."""
+        self._per_login, self._per_account = FILES_PER_LOGIN + FILES_OF_BACKEND, 0
         self.set_open_files(self._open_files)
 
     def set_open_files(self, open_files: int | None) -> None:
@@ -121,8 +131,9 @@ class ConnectionShares:
             self._available: int | None = None
         else:
             spare = max(0, open_files - SPARE_FILES)
-            self.max_idle_accounts = spare // 4 // FILES_PER_ACCOUNT
-            self._available = spare - spare // 4
+            of_idle_accounts = spare // 4 if self._per_account else 0
+            self.max_idle_accounts = of_idle_accounts // FILES_PER_ACCOUNT
+            self._available = spare - of_idle_accounts
             self.max_connections = max(1, min(limits.max_connections, self._available))
         self.max_strangers = max(1, min(limits.max_preauth_connections, self.max_connections // 2))
         self._max_per_address = max(1, min(limits.max_preauth_per_address, self.max_strangers // 2))
@@ -221,9 +232,8 @@ class ConnectionShares:
         return Eviction(victim, reached)
 
     def _used_files(self) -> int:
-        return (
-            self.connections + self._logins * FILES_PER_LOGIN + len(self._users) * FILES_PER_ACCOUNT
-        )
+        of_accounts = len(self._users) * self._per_account
+        return self.connections + self._logins * self._per_login + of_accounts
 
     def _missing_files(self) -> int:
         return 0 if self._available is None else self._used_files() - self._available
@@ -275,10 +285,8 @@ class ConnectionShares:
         limit, most = "max_connections_per_user", held + self.max_connections - self._logins
         shares = [(configured, ""), (most // 2, "max_connections")]
         if self._available is not None:
-            per_login = 1 + FILES_PER_LOGIN
-            files = (
-                self._available - self._logins * per_login - len(self._users) * FILES_PER_ACCOUNT
-            )
+            per_login, of_accounts = 1 + self._per_login, len(self._users) * self._per_account
+            files = self._available - self._logins * per_login - of_accounts
             shares.append(((held * per_login + files) // 2 // per_login, "open_files"))
         value, binding = min(shares)
         return (

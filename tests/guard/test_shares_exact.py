@@ -42,6 +42,17 @@ class ExactShareTests(SynchronousTestCase):
         self.assertEqual(repr(found), "(751, 375, 31)")
         self.assertEqual(ConnectionShares(Limits(max_connections=9)).max_connections, 9)
 
+    def test_front_mode(self) -> None:
+        """With a backend, each user needs three descriptors, and accounts need none."""
+        shares = ConnectionShares(Limits(), open_files=64 + 300)
+        shares.count_for_backend()
+        self.assertEqual((shares.max_connections, shares.max_idle_accounts), (300, 0))
+        users = 0
+        while (connection := shares.connect(f"192.0.{users}.1")[0]) is not None:
+            self.assertIsNone(shares.login(connection, f"user{users}")[1])
+            users += 1
+        self.assertEqual(users, 100)
+
     def test_files_that_are_asked_for(self) -> None:
         """The files that a server asks for suffice for all connections: 64, and four for every three of them."""
         self.assertEqual([files_for(n) for n in (3, 4, 5, 1000)], [68, 70, 71, 1398])
