@@ -105,11 +105,9 @@ class _ServerLife:
         shares, wanted, of_users = guard.shares, guard.limits.max_connections, open_files
         if self._parts.front is not None:
             shares.count_for_backend()
-            if (
-                open_files is not None
-            ):  # logins that are checked have a connection to the backend, too
-                checks = guard.limits.max_login_checks + guard.limits.max_backend_exchanges
-                of_users = max(0, open_files - checks)
+            # Logins that are checked have a connection to the backend, too.
+            checks = guard.limits.max_login_checks + guard.limits.max_backend_exchanges
+            of_users = None if open_files is None else max(0, open_files - checks)
         shares.set_open_files(of_users)
         if shares.max_idle_accounts is not None:
             realm.max_idle_accounts = min(realm.max_idle_accounts, shares.max_idle_accounts)
