@@ -22,7 +22,6 @@ _INITIAL_RESPONSE_SIZE = 4096
 _TAGGED = re.compile(rb"(OK|NO|BAD)(?: (.*))?\Z", re.IGNORECASE | re.DOTALL)
 _GREETING = re.compile(rb"\* OK(?: (?:\[[^\]]*\] ?)?(.*))?\Z", re.IGNORECASE | re.DOTALL)
 _CODE = re.compile(rb"\[([A-Za-z\-]+)")
-_HAS_CAPABILITIES = re.compile(rb"(?:\* (?:OK )?)?\[?CAPABILITY ", re.IGNORECASE)
 _UNQUOTABLE = re.compile(rb"[^\x01-\x09\x0b\x0c\x0e-\x7f]")
 
 Challenge = Callable[[bytes], Awaitable[bytes]]
@@ -51,8 +50,8 @@ class Answer(NamedTuple):
     @property
     def capabilities(self) -> tuple[bytes, ...]:
         """The capabilities that the response names; empty if it names none."""
-        lines = (self.text, *self.untagged)
-        return next((capability_names(line) for line in lines if _HAS_CAPABILITIES.match(line)), ())
+        found = map(capability_names, (self.text, *self.untagged))
+        return next(filter(None, found), ())
 
 
 class _ContinuationRequested(Exception):

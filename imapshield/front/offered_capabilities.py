@@ -31,12 +31,19 @@ _OURS = frozenset(
 
 _COMPRESS = b"COMPRESS=DEFLATE"
 _APPEND_LIMIT = b"APPENDLIMIT"
-_CAPABILITIES = re.compile(rb"(CAPABILITY )([^\]\r\n]*)", re.IGNORECASE)
+# A text is none of both: Courier ends its answer with "OK CAPABILITY completed".
+_CAPABILITIES = re.compile(
+    rb"((?:\* |(?:[^ ]+ (?:OK|NO|BAD|BYE|PREAUTH) )?\[)CAPABILITY )([^\]\r\n]*)", re.IGNORECASE
+)
 
 
 def capability_names(line: bytes) -> tuple[bytes, ...]:
-    """Return the capabilities in a CAPABILITY response or response code; empty if there are none."""
-    found = _CAPABILITIES.search(line)
+    """Return the capabilities in a CAPABILITY response or response code; empty if there are none.
+
+    Args:
+        line: a line of a backend, or its part after the tag and the condition.
+    """
+    found = _CAPABILITIES.match(line)
     return () if found is None else tuple(found[2].split())
 
 

@@ -40,7 +40,8 @@ class FailureTests(FrontCase):
         self.reachable = True
         self.clock.advance(10)
         self.assertEqual(self.link.received(), b"s1 CAPABILITY\r\n")
-        self.link.send(b"* CAPABILITY IMAP4rev1 IDLE\r\ns1 OK done\r\n")
+        # The text is that of Courier.
+        self.link.send(b"* CAPABILITY IMAP4rev1 IDLE\r\ns1 OK CAPABILITY completed\r\n")
         self.assertEqual(self.link.received(), b"s2 LOGOUT\r\n")
         self.assertFalse(self.backend.breaker.is_open)
         self.assertEqual(self.backend.connections, 0)

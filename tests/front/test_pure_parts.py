@@ -115,7 +115,13 @@ class CapabilityTests(SynchronousTestCase):
         self.assertEqual(
             replace_capabilities(line, [b"X"]), b"a OK [CAPABILITY X] Hello CAPABILITY C\r\n"
         )
-        self.assertEqual(capability_names(b"* OK hello"), ())
+        for text in (
+            b"* OK hello",
+            b"OK CAPABILITY completed",
+            b"CAPABILITY completed",
+            b"* OK [X] CAPABILITY A",
+        ):
+            self.assertEqual(capability_names(text), (), text)
 
 
 class ProxyHeaderTests(SynchronousTestCase):
