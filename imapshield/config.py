@@ -27,10 +27,13 @@ LOG_FORMATS = ("text", "json")
 SEPARATORS = "/.^_|:~-"
 """The characters that ``--separator`` permits: those that mean nothing else in mailbox names, patterns and URLs."""
 
+MAX_WORKERS = 64
+"""The most processes of ``--workers``. Each sends to all others what the guard counts."""
+
 _TOML_TYPES: dict[str, type] = {
     **dict.fromkeys(("mail-root", "index-root", "separator", "prefix"), str),
     **dict.fromkeys(("certificate", "key", "backlog", "state", "ban-command", "control"), str),
-    **dict.fromkeys(("default-domain", "master-users"), str),
+    **dict.fromkeys(("default-domain", "master-users", "workers"), str),
     **dict.fromkeys(("exact-user-names", "no-rehash", "no-special-folders"), bool),
     **dict.fromkeys(("backend-proxy", "backend-id"), bool),
     **dict.fromkeys(("admin", "admin-auth", "metrics", "log-format"), str),
@@ -96,6 +99,7 @@ class Settings:
         admin_auth: who may see it, as ``file:PATH``; None for those who have the token of the process.
         metrics: description of an endpoint with figures for Prometheus, without a login; None for none.
         log_format: one of `LOG_FORMATS`.
+        workers: how many processes serve the clients; 1 for that of the server itself.
         limits: the limits, with the changes of the operator.
     """
 
@@ -132,6 +136,7 @@ class Settings:
     admin_auth: str | None = None
     metrics: str | None = None
     log_format: str = LOG_FORMATS[0]
+    workers: int = 1
     limits: Limits = field(default_factory=Limits)
 
 
@@ -178,6 +183,7 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         admin_auth=options.get("admin-auth"),
         metrics=options.get("metrics"),
         log_format=options.get("log-format", LOG_FORMATS[0]),
+        workers=_workers(options.get("workers", "1")),
         limits=Limits(**limits),
     )
     if settings.mail_root is not None and not settings.auth:
@@ -223,6 +229,14 @@ def _networks(option: str, given: str | Sequence[str]) -> tuple[str, ...]:
         except ValueError as error:
             raise ConfigError(f"--{option}: {error}") from None
     return networks
+
+
+def _workers(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_WORKERS:
+        raise ConfigError(
+            f"--workers {text}: must be a whole number from 1 to {MAX_WORKERS}; usually that of the cores"
+        )
+    return int(text)
 
 
 def _check_names(separator: str, prefix: str) -> None:
@@ -284,7 +298,7 @@ def _option_value(name: str, value: object) -> object:
         similar = "".join(f" did you mean {option!r}?" for option in meant)
         known = ", ".join(sorted(_TOML_TYPES))
         raise ConfigError(f"unknown option {name!r};{similar} known are {known}")
-    if name == "backlog" and type(value) is int:
+    if name in ("backlog", "workers") and type(value) is int:
         return str(value)
     if value == "":
         raise ConfigError(f"{name} needs a value")

@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -52,8 +53,15 @@ def listen_endpoint(reactor: Any, text: str, certificates: Certificates) -> Any:
     raise ConfigError(f"--listen {text}: {reason}; use for example tcp:143 or {DEFAULT_LISTEN}")
 
 
-def server_endpoint(reactor: Any, description: str, certificates: Certificates) -> Any:
+def server_endpoint(
+    reactor: Any,
+    description: str,
+    certificates: Certificates,
+    make: Callable[[Any, str], Any] = serverFromString,
+) -> Any:
     """Return the `IStreamServerEndpoint` of a description.
+
+    `make` makes one without TLS, of the reactor and a description.
 
     A description may begin with ``haproxy:`` (see `is_proxied`). These use TLS from the first byte:
 
@@ -77,8 +85,8 @@ def server_endpoint(reactor: Any, description: str, certificates: Certificates) 
         files, plain = _split_ssl(arguments, f"--listen {description}")
         source = certificates.add(files)
     else:
-        return serverFromString(reactor, description)
-    return wrapServerTLS(source, serverFromString(reactor, plain), reactor)
+        return make(reactor, description)
+    return wrapServerTLS(source, make(reactor, plain), reactor)
 
 
 def plain_endpoint(reactor: Any, description: str) -> Any:

@@ -78,6 +78,7 @@ _memory = _Group("Memory")
 _time = _Group("Time")
 _quota = _Group("Quota")
 _front = _Group("Front mode")
+_workers = _Group("Workers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,6 +369,12 @@ class Limits:
         3,
         "Consecutive failures to connect, or failed checks, after which logins are NO [UNAVAILABLE] at once until a"
         " check succeeds. One failure may be a restart.",
+    )
+
+    worker_silent_seconds: float = _workers(
+        30,
+        "Time without a word of a process of --workers, after which it is killed and replaced. Each says something"
+        " every second; on a machine that swaps it may be late. Its clients connect again.",
     )
 
     report_only_limits: frozenset[str] = frozenset()

@@ -110,6 +110,13 @@ def _show_status(answer: dict[str, Any]) -> Iterable[str]:
         " held for connections"
     )
     yield f"bans         {answer['bans']}"
+    for each in answer.get("workers", ()):
+        state = "" if each["serves"] else "; does not serve clients yet"
+        started = f", started {each['starts']} times" if each["starts"] > 1 else ""
+        yield (
+            f"worker {each['worker']:<5} pid {each['pid']}, up for {age(each['seconds'])}{started},"
+            f" {counted(each['connections'], 'connection')}, memory {size(each['memory'])}{state}"
+        )
 
 
 def _show_who(answer: list[dict[str, Any]]) -> Iterable[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from imapshield.admin.monitor import Monitor
+from imapshield.admin.monitor import Monitor, process_memory
 from imapshield.admin.web_ports import WebPorts, check_admin_auth
 from imapshield.certificates import Certificates
 from imapshield.config import ConfigError, Settings
@@ -18,7 +18,7 @@ from imapshield.control.end_history import EndHistory
 from imapshield.control.page_logins import PageLogins
 from imapshield.control.port import ControlPort
 from imapshield.control.request_lines import ControlError, Request
-from imapshield.control.server import ControlFactory, Handler
+from imapshield.control.server import ControlFactory, Handler, Stream
 from imapshield.control.socket_file import server_path
 from imapshield.control.trace import Traces
 from imapshield.control.work_meter import WorkMeter
@@ -42,23 +42,23 @@ class OperatorPorts:
     Attributes:
         observers: note what happens. They belong to the observers of the server.
         handlers: the commands of the control socket.
+        streams: those with an answer that goes on.
         advisor: observes for the command ``advise``.
+        meter: observes for the command ``talkers``.
+        delay: measures how late the reactor is, for the status page.
+        event_observers: those of `observers` to which another process can pass its events.
         status: answers the command ``status``.
     """
 
     def __init__(self, settings: Settings, reactor: Any) -> None:
         self._settings, self._reactor = settings, reactor
-        self._meter, self._history = WorkMeter(reactor), EndHistory(time.time)
+        self.meter, self._history = WorkMeter(reactor), EndHistory(time.time)
         self._counters, self._traces = Counters(), Traces(reactor.callLater)
-        self.advisor = Advisor(reactor)
-        self.observers: list[EventObserver] = [
-            self._meter,
-            self._history,
-            self._counters,
-            self._traces,
-            self.advisor,
-        ]
+        self.advisor, self.delay = Advisor(reactor), ReactorDelay(reactor)
+        self.event_observers: list[EventObserver] = [self._history, self._counters, self.advisor]
+        self.observers: list[EventObserver] = [self.meter, self._traces, *self.event_observers]
         self.handlers: dict[str, Handler] = {}
+        self.streams: dict[str, Stream] = {}
 
     def connect(
         self,
@@ -80,27 +80,23 @@ class OperatorPorts:
         """
         settings, reactor = self._settings, self._reactor
         self._factory, self._first_mail = factory, FirstRunFolder(folder).mail
-        connections = ConnectionCommands(factory, reactor.seconds)
-        self._traces.matching = connections.matching
-        bans = BanCommands(factory, reactor.seconds)
-        self.status = connections.status
+        self.make_commands(factory)
+        self.status = self.handlers["status"]
         self.handlers |= {
-            **{name: getattr(connections, name) for name in ("status", "who", "kick")},
-            **{name: getattr(bans, name) for name in ("bans", "ban", "unban")},
             "options": self._options,
-            "talkers": self._meter.talkers,
+            "talkers": self.meter.talkers,
             "why": self._history.why,
             "advise": self.advisor.advise,
         }
-        delay, meter = ReactorDelay(reactor), self._meter
         monitor = Monitor(
             self.handlers,
             self._counters,
-            delay,
-            lambda: meter.total,
-            meter.history,
+            self.delay,
+            lambda: self.meter.total,
+            self.meter.history,
             reactor,
             time.time,
+            self.memory,
         )
         with acting():
             check_admin_auth(settings)
@@ -108,8 +104,27 @@ class OperatorPorts:
         self._web = WebPorts(settings, monitor, logins, certificates, reactor)
         self.handlers["admin"] = self._web.admin
         path = settings.control or server_path(os.environ, folder)
-        control = ControlFactory(self.handlers, {"trace": self._traces.trace})
+        control = ControlFactory(self.handlers, self.streams)
         self._control = ControlPort(None if path == "none" else path, control, reactor)
+
+    def make_commands(self, factory: ShieldedIMAP4Factory) -> None:
+        """Make the commands about connections and bans, in `handlers` and `streams`."""
+        connections = ConnectionCommands(factory, self._reactor.seconds)
+        bans = BanCommands(factory, self._reactor.seconds)
+        self._traces.matching = connections.matching
+        self.use_commands(connections, bans)
+        self.streams["trace"] = self._traces.trace
+
+    def use_commands(self, connections: Any, bans: Any) -> None:
+        """Answer with the methods of `ConnectionCommands` and `BanCommands`, or of others that have the same."""
+        self.handlers |= {
+            **{name: getattr(connections, name) for name in ("status", "who", "kick")},
+            **{name: getattr(bans, name) for name in ("bans", "ban", "unban")},
+        }
+
+    def memory(self) -> int:
+        """Return the bytes of memory that the server occupies."""
+        return process_memory()
 
     async def _options(self, request: Request) -> dict[str, Any]:  # noqa: ARG002
         """Answer the command ``options``: where the server listens, as options, and the pattern of its mail."""
@@ -145,13 +160,13 @@ class OperatorPorts:
 
     def start(self) -> None:
         """Begin to measure."""
-        self._meter.start(self._factory)
+        self.meter.start(self._factory)
         self.advisor.start(self._factory)
         self._web.start()
 
     async def close(self) -> None:
         """Close the ports, and measure no more."""
-        self._meter.stop()
+        self.meter.stop()
         self.advisor.stop()
         await self._web.close()
         await self._control.close()

@@ -40,44 +40,71 @@ def make_server(settings: Settings, reactor: Any, process: Process = Process()) 
     Raises:
         ConfigError: the settings cannot be used.
     """
+    parts, endpoints = make_parts(settings, reactor, process)
+    return ServerLife(parts).service(endpoints)
+
+
+def make_parts(
+    settings: Settings,
+    reactor: Any,
+    process: Process,
+    *,
+    listen: Callable[[Any, str, Certificates], Any] = listen_endpoint,
+    operator: Any = None,
+    obtains_certificate: bool = True,
+) -> tuple[ServerParts, Sequence[tuple[str, Any]]]:
+    """Return the parts of a server, and pairs of a text of ``--listen`` and its endpoint.
+
+    Args:
+        settings: the configuration.
+        reactor: the reactor.
+        process: what is known of the process.
+        listen: makes an endpoint.
+        operator: as for `ServerParts`.
+        obtains_certificate: whether this process obtains the certificate of ``--acme``.
+
+    Raises:
+        ConfigError: the settings cannot be used.
+    """
     certificates = _certificates(settings, reactor)
     folder, acting = FirstRunFolder.from_environ(os.environ).folder, process.user.acting
-    acme = AcmeService(settings, certificates, reactor, os.environ, folder, acting)
-    endpoints = [(text, listen_endpoint(reactor, text, certificates)) for text in settings.listen]
+    acme = AcmeService(
+        *(settings, certificates, reactor, os.environ, folder, acting), obtains=obtains_certificate
+    )
+    endpoints = [(text, listen(reactor, text, certificates)) for text in settings.listen]
     check_as_user(settings, process, certificates)
-    life = _ServerLife(ServerParts(settings, reactor, process, certificates, acme))
-    return life.service(endpoints)
+    return ServerParts(settings, reactor, process, certificates, acme, operator), endpoints
 
 
-class _ServerLife:
+class ServerLife:
     """What happens in the life of a server. The methods are in the order in which `ShieldService` calls them."""
 
     def __init__(self, parts: ServerParts) -> None:
-        self._parts = parts
+        self.parts = parts
         # Now, because twistd redirects standard output before the server listens.
         has_users = parts.settings.auth or parts.front is not None
         self._announce = (lambda _: None) if has_users else _announcer(parts.first_run)
 
     def service(self, endpoints: Sequence[tuple[str, Any]]) -> ShieldService:
         """Return the service, which listens on `endpoints`: pairs of a text of ``--listen`` and its endpoint."""
-        parts = self._parts
+        parts = self.parts
         return ShieldService(
             endpoints,
             parts.factory,
-            self._stop_steps(),
-            self._periodic,
+            self.stop_steps(),
+            self.periodic,
             parts.reactor,
             needed_files=self._needed_files(),
-            on_start=[self._start],
-            on_open_files=self._fit_open_files,
-            on_port=self._close_off,
-            on_listening=self._listening,
+            on_start=[self.start],
+            on_open_files=self.fit_open_files,
+            on_port=self.close_off,
+            on_listening=self.listening,
         )
 
-    def _start(self) -> None:
+    def start(self) -> None:
         """Load what was kept, and start what runs besides connections."""
-        parts = self._parts
-        _log_start(parts.settings, parts.state_path, parts.operator.control_path)
+        parts = self.parts
+        log_start(parts.settings, parts.state_path, parts.operator.control_path)
         for checker in parts.all_checkers():
             if isinstance(checker, PasswordFile):
                 checker.load()
@@ -93,17 +120,17 @@ class _ServerLife:
 
     def _needed_files(self) -> int:
         """Return how many files the process should be permitted to open."""
-        limits, needed = self._parts.settings.limits, 0
-        if self._parts.front is not None:
+        limits, needed = self.parts.settings.limits, 0
+        if self.parts.front is not None:
             # Each user has a connection to the backend, and may upload a message.
             needed = 2 * min(limits.max_backend_connections, limits.max_connections)
         return needed + files_for(limits.max_connections)
 
-    def _fit_open_files(self, open_files: int | None) -> None:
+    def fit_open_files(self, open_files: int | None) -> None:
         """Fit the limits to the number of files that the process may open."""
-        guard, realm = self._parts.guard, self._parts.realm
+        guard, realm = self.parts.guard, self.parts.realm
         shares, wanted, of_users = guard.shares, guard.limits.max_connections, open_files
-        if self._parts.front is not None:
+        if self.parts.front is not None:
             shares.count_for_backend()
             # Logins that are checked have a connection to the backend, too.
             checks = guard.limits.max_login_checks + guard.limits.max_backend_exchanges
@@ -123,31 +150,31 @@ class _ServerLife:
                 needed=self._needed_files(),
             )
 
-    def _close_off(self, text: str, port: Any) -> None:
+    def close_off(self, text: str, port: Any) -> None:
         """Put the gate before a port that has been opened, so that banned addresses do not get in."""
-        parts = self._parts
+        parts = self.parts
         shared = parts.factory.shared
         proxies = parts.only_proxies if is_proxied(text) else parts.proxies
         Gate.close_off(port, shared.admission, shared.fair_queue, proxies)
 
-    def _listening(self, ports: Sequence[tuple[str, str]]) -> None:
+    def listening(self, ports: Sequence[tuple[str, str]]) -> None:
         """Let the operator in, and print the welcome text of the first start."""
-        self._parts.operator.open()
-        self._parts.acme.open()
+        self.parts.operator.open()
+        self.parts.acme.open()
         self._announce(ports)
 
-    def _periodic(self) -> None:
+    def periodic(self) -> None:
         """Report what is reported now and then."""
-        parts = self._parts
+        parts = self.parts
         shared = parts.factory.shared
         parts.control_process.update()
         shared.admission.report_refused()
         shared.admission.report_busy(shared.busy_users.end_window(parts.reactor.seconds()))
         parts.log.summarize()
 
-    def _stop_steps(self) -> list[Callable[[], Any]]:
+    def stop_steps(self) -> list[Callable[[], Any]]:
         """Return what is done, in this order, when all connections have ended."""
-        parts = self._parts
+        parts = self.parts
         return [
             parts.operator.close,
             parts.acme.close,
@@ -177,7 +204,7 @@ def _close_checkers(checkers: Sequence[Any]) -> Deferred[Any]:
     return DeferredList(closed, consumeErrors=True)
 
 
-def _log_start(settings: Settings, state: str | None, control: str | None) -> None:
+def log_start(settings: Settings, state: str | None, control: str | None) -> None:
     """Log what decides about bans, which limits are not enforced, and where the server can be asked."""
     _log.info("version={version}", version=__version__)
     _log.info("control={path}", path=control or "none")

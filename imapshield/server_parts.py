@@ -53,6 +53,7 @@ class ServerParts:
         process: what is known of the process.
         certificates: those of the endpoints.
         acme: obtains and renews a certificate.
+        operator: what operators ask; by default ports of this process.
 
     Attributes:
         settings: as the argument, and so are `reactor`, `process`, `certificates` and `acme`.
@@ -85,7 +86,9 @@ class ServerParts:
         process: Process,
         certificates: Certificates,
         acme: AcmeService,
+        operator: Any = None,
     ) -> None:
+        self.operator: Any = operator or OperatorPorts(settings, reactor)
         self.settings, self.reactor, self.process = settings, reactor, process
         self.certificates, self.acme = certificates, acme
         with process.user.acting():
@@ -120,7 +123,6 @@ class ServerParts:
         limits = settings.limits
         self.guard = ProcessGuard(limits, NetworkSet.parse(settings.trust))
         self.log = LogObserver(verbose=settings.verbose)
-        self.operator = OperatorPorts(settings, reactor)
         observers: list[EventObserver] = [self.log, *self.operator.observers]
         self.factory = ShieldedIMAP4Factory(
             self._portal,
@@ -150,8 +152,9 @@ class ServerParts:
         self.state.on_unban = admission.unbanned
         self.state.on_load = self.keep_decoys
         advisor = self.operator.advisor
-        self.state.on_peaks = advisor.restore
-        self.state.changed_peaks = lambda stopping: advisor.changed(force=stopping)
+        if advisor is not None:
+            self.state.on_peaks = advisor.restore
+            self.state.changed_peaks = lambda stopping: advisor.changed(force=stopping)
         self.ban_command = _ban_command(settings, admission, self.state, reactor)
 
     def all_checkers(self) -> list[Any]:

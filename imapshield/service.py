@@ -71,6 +71,7 @@ class ShieldService(Service):
         needed_files: the number of open files that the connections need.
         on_open_files: called with the number of files that the system permits the process to open, or None.
         on_port: called with each endpoint description and port when it listens.
+        logs_ports: whether the log has a line for each port.
         on_listening: called, while the process may still be root, with (endpoint description, address) of each port.
 
     Attributes:
@@ -87,6 +88,7 @@ class ShieldService(Service):
     on_open_files: Callable[[int | None], object] = lambda _: None
     on_port: Callable[[str, Any], object] = lambda _text, _port: None
     on_listening: Callable[[Sequence[tuple[str, str]]], object] | None = None
+    logs_ports: bool = True
     log_observer: ILogObserver | None = field(default=None, init=False)
     _ports: list[tuple[str, Any]] | None = field(default=None, init=False)
 
@@ -154,7 +156,7 @@ class ShieldService(Service):
             gc.collect()
             gc.freeze()
         self._loop.start(SUMMARY_SECONDS, now=False)
-        for _, port in self._ports or ():
+        for _, port in (self._ports or ()) if self.logs_ports else ():
             address = port.getHost()
             _log.info("serving at {where}", where=port_text(address), address=address)
 

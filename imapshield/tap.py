@@ -94,6 +94,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["admin-auth", None, None, "Who may log in to it, as file:PATH [default: see docs]"],
         ["metrics", None, None, "Endpoint with /metrics and /health, without a login"],
         ["log-format", None, None, "text, or json for one JSON object a line [default: text]"],
+        ["workers", None, None, "Processes that serve the clients, on as many cores [default: 1]"],
         ["config", None, None, "TOML file with these options; the command line takes precedence"],
     ]
     optFlags = [
@@ -234,13 +235,17 @@ def makeService(options: Options) -> IService:
 
     from imapshield.server import make_server
 
+    make = make_server
+    if options.settings.workers > 1:
+        from imapshield.workers.supervising_server import make_supervising_server as make
+
     if options["check"]:
         raise SystemExit(run_check(options, options.parent or {}))
     use_monotonic_clock(reactor)
     from imapshield.process.json_log_file import json_log_observer
 
     try:
-        service = make_server(options.settings, reactor, _process(options, reactor))
+        service = make(options.settings, reactor, _process(options, reactor))
         if options.settings.log_format == "json":
             service.log_observer = json_log_observer(options.parent)
         return service

@@ -275,10 +275,26 @@ RULES = {
         (*BASE, "wire", "guard", "message", "mailbox", "session", "cred"),
         ("twisted", "zope", "OpenSSL"),
     ),
+    "workers.division": Rule(("config", "limits"), never=IO_MODULES),
+    "workers.link_messages": Rule(
+        ("config", "events", "guard.bans", "limits"),
+        never=tuple(name for name in IO_MODULES if name != "io"),
+    ),
+    "workers.link": Rule(("workers.link_messages",), ("twisted",)),
+    "workers.inherited_ports": Rule((), ("twisted",)),
+    "workers.worker_process": Rule(("config", "tap"), ("twisted",)),
+    "workers": Rule(
+        (
+            *(*BASE, "admin.monitor", "certificates", "command_output", "config", "control"),
+            *("cred.checkers", "edge", "endpoints", "guard", "observe", "operator_ports"),
+            *("process", "server", "server_parts", "service"),
+        ),
+        ("twisted", "zope"),
+    ),
     "tap": Rule(
         (
             *("__init__", "limits", "config", "guard.memory_budget", "process", "server"),
-            "config_check",
+            *("config_check", "workers.supervising_server"),
         ),
         ("twisted",),
     ),
@@ -552,7 +568,7 @@ class ImportTests(SynchronousTestCase):
         self.assertEqual(importers, ["session.dispatcher"])
 
     def test_only_programs_import_the_reactor(self) -> None:
-        """Only tap, the plugin and the process of `running_server` import the reactor, inside a function: importing the
+        """Only tap, the plugin and two files that are processes import the reactor, inside a function: importing the
         package installs no reactor.
         """
         inside, anywhere = set(), set()
@@ -570,7 +586,7 @@ class ImportTests(SynchronousTestCase):
                 inside.add(module)
             if "twisted.internet.reactor" in _imported(module, source):
                 anywhere.add(module)
-        programs = {"plugin", "tap", "testing.server_process"}
+        programs = {"plugin", "tap", "testing.server_process", "workers.worker_process"}
         self.assertEqual((inside, anywhere), (programs, programs))
 
     def test_dependencies_are_declared(self) -> None:

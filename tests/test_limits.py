@@ -30,6 +30,7 @@ NO_LIMITS = {
         control.arguments.MAX_BAN_SECONDS control.arguments.MAX_LISTED control.arguments.MAX_ROWS
         control.arguments.MAX_TEXT control.arguments.MAX_TRACE_SECONDS edge.ban_command.MAX_OUTPUT
         observe.counters.MAX_LABELS observe.dialogue.MAX_SHOWN user_commands.MAX_MISTAKES
+        workers.supervisor.MAX_PAUSE
         """,
     "numbers of standards, formats and systems": """
         control.socket_file.MAX_PATH maildir.index_database._MAX_UIDVALIDITY maildir.message_table.MAX_UID

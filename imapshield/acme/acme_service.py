@@ -48,6 +48,7 @@ class AcmeService:
         environ: the environment.
         first_run_folder: has the state by default.
         acting: returns a context in which the process has the rights of the server's user.
+        obtains: whether the process obtains it; otherwise another process does.
 
     Raises:
         ConfigError: an option cannot be used.
@@ -61,6 +62,8 @@ class AcmeService:
         environ: Mapping[str, str],
         first_run_folder: str,
         acting: Callable[[], AbstractContextManager[None]],
+        *,
+        obtains: bool = True,
     ) -> None:
         self._port: ChallengePort | None = None
         self._renewal: Renewal | None = None
@@ -70,6 +73,8 @@ class AcmeService:
         with acting():
             files.prepare()
             source = certificates.main = certificates.add(acme_pair(settings, files))
+        if not obtains:
+            return
         self._port = port = ChallengePort(settings.acme_http, reactor)
         self._renewal = Renewal(
             settings.acme,

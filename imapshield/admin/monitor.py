@@ -51,6 +51,7 @@ class Monitor:
         talkers: who had most in the last minutes.
         reactor: an `IReactorTime`.
         wall_clock: returns the seconds since 1970.
+        memory: returns the bytes of memory that the server occupies.
 
     Attributes:
         is_stopping: whether the server stops.
@@ -65,10 +66,12 @@ class Monitor:
         talkers: TalkerHistory,
         reactor: Any,
         wall_clock: Callable[[], float],
+        memory: Callable[[], int],
     ) -> None:
         self.counters, self.delay, self.work, self._talkers = counters, delay, work, talkers
         self.is_stopping = False
         self._handlers, self._now, self._time = handlers, reactor.seconds, wall_clock
+        self._memory = memory
         self._history = ChartHistory(MEASURES)
         self._before = self._totals()
         self._delays = [0.0, 0.0]  # of the last two samples
@@ -99,7 +102,7 @@ class Monitor:
 
     async def status(self) -> dict[str, Any]:
         """Return the status of the server, and the memory of its process in bytes."""
-        return {**await self.ask("status"), "process_memory": process_memory()}
+        return {**await self.ask("status"), "process_memory": self._memory()}
 
     def problem(self) -> str:
         """Return why the server is not healthy; "" if it is."""
@@ -202,10 +205,15 @@ def _rounded(series: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
     return {name: [float(f"{v:.5g}") for v in values] for name, values in series.items()}
 
 
-def process_memory() -> int:
-    """Return the bytes of memory that the process occupies; where there is no /proc, the most it ever had."""
+def process_memory(process: int | str = "self") -> int:
+    """Return the bytes of memory that a process occupies, this one or that with a number.
+
+    Where there is no /proc, it is the most that this process ever had, and 0 for another one.
+    """
     try:
-        with open("/proc/self/statm", "rb") as file:
+        with open(f"/proc/{process}/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
+        if process != "self":
+            return 0
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -46,6 +46,10 @@ class Advisor:
     Args:
         reactor: an `IReactorTime`.
         wall_clock: returns the seconds since 1970.
+
+    Attributes:
+        memory: returns the bytes that are held for the connections of users, the user for whom most is held, and how
+            much that is.
     """
 
     def __init__(self, reactor: Any, wall_clock: Callable[[], float] = time.time) -> None:
@@ -54,6 +58,7 @@ class Advisor:
         self._key = b""
         self._hash_of = lru_cache(MAX_HASHES)(self._keyed_hash)
         self._factory: ShieldedIMAP4Factory | None = None
+        self.memory = self._memory_of_factory
         self._forget()
         self._next_save = self._now() + SAVE_SECONDS
         self._loop = LoopingCall(self._sample)
@@ -216,12 +221,16 @@ class Advisor:
 
     def _sample(self) -> None:
         """Look at the memory that connections hold."""
+        memory, user, held = self.memory()
+        if memory:
+            self._peaks.note("max_memory_bytes", memory, "", "", self._time())
+            self._peaks.note("max_user_bytes", held, user, "", self._time())
+
+    def _memory_of_factory(self) -> tuple[int, str, int]:
         assert self._factory is not None
         budget = self._factory.shared.memory_budget
-        if budget.memory_of_users:
-            user, held = budget.largest_user()
-            self._peaks.note("max_memory_bytes", budget.memory_of_users, "", "", self._time())
-            self._peaks.note("max_user_bytes", held, user, "", self._time())
+        memory = budget.memory_of_users
+        return memory, *(budget.largest_user() if memory else ("", 0))
 
     async def advise(self, request: Request) -> dict[str, Any]:
         """Return what is advised about each limit. With the argument `forget`, begin to observe again."""

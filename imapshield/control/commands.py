@@ -134,18 +134,29 @@ class BanCommands:
                 " `imapshield reload`"
             )
         if not request.get("force"):
-            self._refuse_slip(target)
+            await self._refuse_slip(target)
         ban = self._admission.ban_by_operator(network, request.get("seconds"))
+        number = await self.reset(ban.network)
+        return {"network": describe(ban.network), "seconds": ban.seconds, "reset": number}
+
+    async def reset(self, network: Network) -> int:
+        """Reset the connections from a banned network, and return how many they were."""
+        trusted = self._admission.guard.trusted
         victims = [
             server
             for server in self._factory.connections
-            if is_in(server.reporter.peer, ban.network) and server.reporter.peer not in trusted
+            if is_in(server.reporter.peer, network) and server.reporter.peer not in trusted
         ]
         for server in victims:
             server.evict(BANNED)
-        return {"network": describe(ban.network), "seconds": ban.seconds, "reset": len(victims)}
+        return len(victims)
 
-    def _refuse_slip(self, target: Network) -> None:
+    async def users_in(self, network: Network) -> list[str]:
+        """Return the user of each connection from a network, "" for one without a login."""
+        servers = self._factory.connections
+        return [s.reporter.user for s in servers if is_in(s.reporter.peer, network)]
+
+    async def _refuse_slip(self, target: Network) -> None:
         """Refuse a ban that looks like a slip of the operator.
 
         Raises:
@@ -160,11 +171,11 @@ class BanCommands:
         elif self._admission.guard.trusted.overlaps(target):
             reason = "a network of --trust is in it, which stays exempt"
         if reason:
-            servers = [s for s in self._factory.connections if is_in(s.reporter.peer, target)]
-            users = len({s.reporter.user for s in servers if s.reporter.user})
+            found = await self.users_in(target)
+            users = len({user for user in found if user})
             raise ControlError(
-                f"{shown}: {reason}, and {counted(len(servers), 'connection')} of {counted(users, 'user')}"
-                f" {'is' if len(servers) == 1 else 'are'} from there;"
+                f"{shown}: {reason}, and {counted(len(found), 'connection')} of {counted(users, 'user')}"
+                f" {'is' if len(found) == 1 else 'are'} from there;"
                 f" to ban it all the same: `imapshield ban {shown} --force`"
             )
 

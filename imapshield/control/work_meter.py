@@ -38,17 +38,18 @@ class WorkMeter:
 
     Args:
         reactor: an `IReactorTime`.
+        talkers: sums up the work; by default a new `Talkers`, which answers `talkers`.
 
     Attributes:
         total: what all connections have done since the start.
         history: who had most in the last minutes.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, talkers: Talkers | None = None) -> None:
         self.total = Work()
         self._reactor = reactor
         self._now: Callable[[], float] = reactor.seconds
-        self._talkers = Talkers(self._now())
+        self._talkers = talkers or Talkers(self._now())
         self.history = self._talkers.history
         self._counted: dict[int, Work] = {}  # by the number of an open connection
         self._working: set[Any] = set()
@@ -78,8 +79,12 @@ class WorkMeter:
         networks = networks_of(event.peer)
         network = describe(networks[1]) if networks else ""
         number = str(event.connection) if event.connection else ""
-        self.total = Work._make(map(sum, zip(self.total, work, strict=True)))
-        self._talkers.add(Source(number, event.peer, network, user), work, self._now())
+        self.add(Source(number, event.peer, network, user), work)
+
+    def add(self, source: Source, work: Work) -> None:
+        """Count work that a connection has done, here or in another process."""
+        self.total = self.total.plus(work)
+        self._talkers.add(source, work, self._now())
 
     def _collect(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._collect_in_turns())

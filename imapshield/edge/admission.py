@@ -13,7 +13,7 @@ from imapshield.guard.bans import Ban, ban_target
 from imapshield.guard.busy_users import BusyUser
 from imapshield.guard.guess_rates import Guess
 from imapshield.guard.login_failures import FailedLogin
-from imapshield.guard.networks import describe, is_inside, networks_of
+from imapshield.guard.networks import Network, describe, is_inside, networks_of
 from imapshield.guard.process_guard import BANNED, Arrival, ProcessGuard
 from imapshield.guard.shares import Connection, Eviction
 from imapshield.guard.verdicts import LimitReached
@@ -140,9 +140,12 @@ class Admission:
         event = events.AddressBanned(number, address, network, *values, last=last, shared=shared)
         publish(event, self._observers)
         self.on_ban(ban)
-        if ban.strangers_only:
-            return  # these may be of honest users of the same address
-        for connection in self.guard.strangers_of([ban.network]):
+        if not ban.strangers_only:  # these may be of honest users of the same address
+            self.end_strangers(ban.network, spare)
+
+    def end_strangers(self, network: Network, spare: Connection | None = None) -> None:
+        """Reset the connections without a login from a network that is banned, but not `spare`."""
+        for connection in self.guard.strangers_of([network]):
             if connection.owner is not None and connection is not spare:
                 connection.owner.evict(BANNED)
 

@@ -1,9 +1,9 @@
 """`EventReporter`: makes the `events.Event` values of one connection and sends them to the observers."""
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from twisted.internet.error import ConnectionDone
 from twisted.logger import Logger
@@ -17,7 +17,6 @@ from imapshield.guard.verdicts import CommandEvent, LimitReached
 from imapshield.wire.proxy_header import begins_with_header
 from imapshield.wire.traits import log_sample
 
-_connection_numbers = count(1)
 _log = Logger(namespace="imapshield")
 
 
@@ -55,6 +54,7 @@ class EventReporter:
         observers: called with each event.
 
     Attributes:
+        numbers: yields the numbers of connections.
         number: the number of the connection.
         peer: the client's address; "" while it is unknown.
         user: the user who is logged in; "" before login.
@@ -71,9 +71,10 @@ class EventReporter:
     """
 
     was_reset = logged_out = False
+    numbers: ClassVar[Iterator[int]] = count(1)
 
     def __init__(self, observers: Iterable[events.EventObserver]) -> None:
-        self.number = next(_connection_numbers)
+        self.number = next(self.numbers)
         self.tap: Tap | None = None
         self.peer = self.user = self.master = self.client_id = self.cause = ""
         self.measure: Callable[[], dict[str, Any]] = dict

@@ -19,6 +19,20 @@ def json_line(event: LogEvent) -> str:
     name of a class of `imapshield.events`; for other lines it is the part of the program that wrote it. ``message`` is
     the text that a log without JSON has.
     """
+    fields = plain_fields(event)
+    level = getattr(event.get("log_level"), "name", "info")
+    message = formatEvent(event)
+    known = {
+        "time": _time(event.get("log_time") or time.time()),
+        "level": level,
+        "event": fields.pop("event", None) or _part(event),
+        "message": message.split("\n", 1)[0] if "traceback" in fields else message,
+    }
+    return json.dumps({**known, **fields}) + "\n"
+
+
+def plain_fields(event: LogEvent) -> dict[str, Any]:
+    """Return the fields of a log event that JSON can have, and the field ``traceback`` if there is a failure."""
     fields = {
         key: value
         for key, value in event.items()
@@ -29,15 +43,7 @@ def json_line(event: LogEvent) -> str:
     failure = event.get("log_failure")
     if failure is not None:
         fields["traceback"] = failure.getTraceback()
-    level = getattr(event.get("log_level"), "name", "info")
-    message = formatEvent(event)
-    known = {
-        "time": _time(event.get("log_time") or time.time()),
-        "level": level,
-        "event": fields.pop("event", None) or _part(event),
-        "message": message.split("\n", 1)[0] if "traceback" in fields else message,
-    }
-    return json.dumps({**known, **fields}) + "\n"
+    return fields
 
 
 def _part(event: LogEvent) -> str:

@@ -1,5 +1,6 @@
 """`ReactorDelay`: how late the reactor is. Everything that a client waits for waits at least that long."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.task import LoopingCall
@@ -48,6 +49,12 @@ class ReactorDelay:
         self._highest = max(self._highest, delay)
         self.total += delay
         self.counts[next((i for i, bound in enumerate(BOUNDS) if delay <= bound), len(BOUNDS))] += 1
+
+    def add(self, counts: Sequence[int], total: float, highest: float) -> None:
+        """Add what another process has measured: `counts` and `total` as the attributes, and the largest delay."""
+        self.counts = [own + other for own, other in zip(self.counts, counts, strict=True)]
+        self.total += total
+        self._highest = max(self._highest, highest)
 
     def take_highest(self) -> float:
         """Return the largest delay since the last call of this method, or the present one if that is larger."""

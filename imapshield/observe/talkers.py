@@ -39,6 +39,10 @@ class Work(NamedTuple):
         """Return the difference to an earlier value."""
         return Work._make([now - then for now, then in zip(self, before, strict=True)])
 
+    def plus(self, other: "Work") -> "Work":
+        """Return the sum with another value."""
+        return Work._make(map(sum, zip(self, other, strict=True)))
+
 
 class Source(NamedTuple):
     """Whose work it is: the number of a connection, and "" for what is unknown or does not exist."""

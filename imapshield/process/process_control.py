@@ -48,14 +48,23 @@ class ProcessControl:
     status: Callable[[Request], Awaitable[dict[str, Any]]]
     reactor: Any
 
-    def start(self, signals: ProcessSignals | None) -> None:
-        """Handle signals, and tell systemd when the server serves and when it stops."""
+    def start(
+        self,
+        signals: ProcessSignals | None,
+        when_ready: Callable[[Callable[[], None]], object] | None = None,
+    ) -> None:
+        """Handle signals, and tell systemd when the server serves and when it stops.
+
+        Args:
+            signals: those of the process.
+            when_ready: calls a function when the server serves; by default when the reactor runs.
+        """
         self.reloader.before, self.reloader.after = self.notifier.reloading, self.notifier.ready
         if signals is not None:
             signals.handlers[SIGHUP] = self._hangup
             signals.handlers[SIGUSR1] = self.log_status
         if self.notifier.is_used:
-            self.reactor.callWhenRunning(self.notifier.ready)
+            (when_ready or self.reactor.callWhenRunning)(self.notifier.ready)
             self.reactor.callWhenRunning(self.update)
             self.reactor.addSystemEventTrigger("before", "shutdown", self.notifier.stopping)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.threads import deferToThread
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from imapshield.config import ConfigError, Settings
 from imapshield.limits import Limits
@@ -58,6 +58,8 @@ class Reloader:
     Attributes:
         settings: those with which the server runs now.
         before, after: called before and after each reload.
+        renewals: as above.
+        level: the level of lines about what has changed.
     """
 
     def __init__(
@@ -72,7 +74,9 @@ class Reloader:
         self.settings = settings
         self.before: Callable[[], object] = lambda: None
         self.after: Callable[[], object] = lambda: None
-        self._load, self._parts, self._renewals = load, parts, tuple(renewals)
+        self.renewals = list(renewals)
+        self.level = LogLevel.info
+        self._load, self._parts = load, parts
         self._reopen, self._run_in_thread = reopen, run_in_thread
         self._lock = DeferredLock()
         self._callers: list[Deferred[Reloaded]] = []  # of the reload that has not begun
@@ -100,9 +104,10 @@ class Reloader:
             problems = list(self._reopen())
             done = await self._settings_reloaded()
             if not done.problems:
-                for renew in self._renewals:
+                for renew in self.renewals:
                     problems += await renew()
-                _log.info(
+                _log.emit(
+                    self.level,
                     "reloaded: changes={changes} problems={problems}",
                     changes=len(done.changed),
                     problems=len(problems),
@@ -136,7 +141,7 @@ class Reloader:
         self.settings = replace(new, **{name: getattr(old, name) for name in restart})
         lines = [line for name in sorted(changed & applied) for line in _describe(name, old, new)]
         for line in lines:
-            _log.info("reload: {change}", change=line)
+            _log.emit(self.level, "reload: {change}", change=line)
         options = [name.replace("_", "-") for name in restart]
         if options:
             _log.warn("reload: {options} changed; restart the server", options=", ".join(options))

@@ -88,7 +88,7 @@ class WebCase(SynchronousTestCase):
         delay = ReactorDelay(self.clock)
         self.monitor = Monitor(
             *(handlers, self.counters, delay, lambda: self.meter.total, self.meter.history),
-            *(self.clock, lambda: 1e9),
+            *(self.clock, lambda: 1e9, lambda: 2 << 20),
         )
         self.meter.start(self.server.factory)
         self.monitor.start()

@@ -1,0 +1,41 @@
+"""The endpoints of a worker: listening sockets that the supervising process has opened."""
+
+import socket
+from typing import Any
+
+from twisted.internet import tcp, unix
+from twisted.internet.defer import Deferred, succeed
+
+FIRST_SOCKET = 4
+"""The file descriptor of the first listening socket of a worker; 3 is that of the `Link`."""
+
+
+class InheritedUNIXPort(unix.Port):
+    """A UNIX socket of another process: its file is neither changed nor removed."""
+
+    startListening = tcp.Port.startListening
+    connectionLost = tcp.Port.connectionLost
+
+
+_UNIX_PORT: Any = InheritedUNIXPort
+
+
+class InheritedEndpoint:
+    """An endpoint that listens on a socket that is open already.
+
+    Args:
+        reactor: an `IReactorSocket`.
+        descriptor: that of the socket.
+        family: its address family.
+    """
+
+    def __init__(self, reactor: Any, descriptor: int, family: int) -> None:
+        self._reactor, self._descriptor, self._family = reactor, descriptor, family
+
+    def listen(self, factory: Any) -> Deferred[Any]:
+        """Listen at once."""
+        if self._family != socket.AF_UNIX:
+            return succeed(self._reactor.adoptStreamPort(self._descriptor, self._family, factory))
+        port = _UNIX_PORT._fromListeningDescriptor(self._reactor, self._descriptor, factory)
+        port.startListening()
+        return succeed(port)

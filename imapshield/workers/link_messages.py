@@ -1,0 +1,240 @@
+"""What the supervising process and its workers send to each other, as values and as bytes. Pure.
+
+A message is pickled, because most of it are values that exist already: settings, events and bans. Both sides are the
+same program, but a worker reads what strangers send. So `decode` makes no object but those of `_CLASSES`.
+
+Times are those of CLOCK_MONOTONIC, which all processes of a machine share.
+"""
+
+import io
+import pickle
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from imapshield import events
+from imapshield.config import Settings
+from imapshield.guard.bans import SavedBan
+from imapshield.limits import Limits
+
+MAX_MESSAGE = 256 << 20
+"""Bytes of one message. The largest is `Start`, with all bans and known users: 10 MB if the tables are full."""
+
+_LENGTH = struct.Struct("!I")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first message to a worker: what it is.
+
+    Attributes:
+        number: the number of the worker, from 1 to `count`.
+        count: how many workers there are.
+        settings: those of the worker.
+        first_connection: the number of its first connection; each further one has a number that is `count` higher.
+        failures_key: the key of the hashes in failed logins and known users, which all processes have in common.
+        decoys_key: that of the salts of unknown users; None if it will be another after a restart.
+        bans: all bans.
+        known: hashes of each known user and of the user's addresses.
+        inherited: the address family of each listening socket, in the order of ``settings.listen``.
+    """
+
+    number: int
+    count: int
+    settings: Settings
+    first_connection: int
+    failures_key: bytes
+    decoys_key: bytes | None
+    bans: Sequence[SavedBan]
+    known: Sequence[tuple[bytes, bytes]]
+    inherited: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker serves clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A worker answers, which it says at least once per second.
+
+    Attributes:
+        memory_of_users: the bytes that it holds for connections with a login.
+        largest_user: the user for whom it holds most, and how much that is.
+        delays: how late its reactor was since the last beat, as `observe.reactor_delay.ReactorDelay` counts it.
+        total_delay: the sum of these delays.
+        highest_delay: the largest of them.
+    """
+
+    memory_of_users: int
+    largest_user: tuple[str, int]
+    delays: Sequence[int]
+    total_delay: float
+    highest_delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Events of a worker, in their order."""
+
+    events: Sequence[events.Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """What the connections of a worker have done: rows of (connection, address, network, user) and their work."""
+
+    rows: Sequence[tuple[tuple[str, str, str, str], tuple[float, float, float, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A line of the log of a worker: the fields of an event of `twisted.logger` that are plain values."""
+
+    level: str
+    namespace: str
+    text: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Banned:
+    """Bans that have begun or changed in another process. `seconds` is when that was sent."""
+
+    bans: Sequence[SavedBan]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unbanned:
+    """An operator has ended the ban of a network."""
+
+    network: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Users who have logged in from an address where they were not known: as in `Start`."""
+
+    users: Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request to a worker: a command of the control socket, or one that only workers have."""
+
+    request: int
+    command: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Nobody waits for the answer of a request any more."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of an answer that goes on."""
+
+    request: int
+    item: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The end of an answer. `error` is a text for the operator; "" if there is none."""
+
+    request: int
+    result: Any = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Use other settings, and read files again. The answer has the problems."""
+
+    request: int
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End all connections, and then the process."""
+
+
+Message = (
+    Start | Ready | Beat | Happened | Worked | Logged | Banned | Unbanned | Known | Ask | Cancel
+    | Item | Answer | Reload | Stop
+)  # fmt: skip
+
+_CLASSES: Mapping[tuple[str, str], type] = {
+    (each.__module__, each.__qualname__): each
+    for each in (
+        *(Start, Ready, Beat, Happened, Worked, Logged, Banned, Unbanned, Known, Ask, Cancel),
+        *(Item, Answer, Reload, Stop, Settings, Limits, SavedBan, frozenset),
+        *(value for value in vars(events).values() if isinstance(value, type)),
+    )
+}
+
+
+class BadMessage(Exception):
+    """Bytes are no message of this program."""
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> type:
+        if (module, name) in _CLASSES:
+            return _CLASSES[module, name]
+        raise BadMessage(f"{module}.{name} is not part of a message")
+
+
+def encode(message: Message) -> bytes:
+    """Return a message with its length before it."""
+    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    return _LENGTH.pack(len(data)) + data
+
+
+def decode(data: bytes) -> Message:
+    """Return the message in `data`, which has no length before it.
+
+    Raises:
+        BadMessage: there is none.
+    """
+    try:
+        message: Message = _Unpickler(io.BytesIO(data)).load()
+    except BadMessage:
+        raise
+    except Exception as error:  # pickle may raise anything
+        raise BadMessage(str(error)) from None
+    return message
+
+
+class MessageBuffer:
+    """Divides a stream of bytes into messages."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def add(self, data: bytes) -> Iterator[Message]:
+        """Yield the messages that are complete with these bytes.
+
+        Raises:
+            BadMessage: the bytes are no messages.
+        """
+        buffer = self._data
+        buffer += data
+        while len(buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(buffer)
+            if length > MAX_MESSAGE:
+                raise BadMessage(f"a message of {length} bytes")
+            end = _LENGTH.size + length
+            if len(buffer) < end:
+                return
+            message = bytes(buffer[_LENGTH.size : end])
+            del buffer[:end]
+            yield decode(message)

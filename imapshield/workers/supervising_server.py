@@ -1,0 +1,239 @@
+"""The supervising process of ``--workers``: has the ports, the control socket, the web pages, the state and the log."""
+
+from typing import Any
+
+from twisted.internet.defer import DeferredList
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger, LogLevel
+
+from imapshield.admin.monitor import process_memory
+from imapshield.config import Settings
+from imapshield.control.commands import ConnectionCommands
+from imapshield.edge.event_reporter import publish
+from imapshield.edge.factory import ShieldedIMAP4Factory
+from imapshield.edge.gate import ACCEPT_QUEUE
+from imapshield.guard.bans import Ban
+from imapshield.guard.networks import describe
+from imapshield.observe.talkers import Source, Work
+from imapshield.operator_ports import OperatorPorts
+from imapshield.process.process_control import Process
+from imapshield.server import ServerLife, log_start, make_parts
+from imapshield.server_parts import ServerParts
+from imapshield.service import CannotServe, ShieldService
+from imapshield.workers.division import worker_settings
+from imapshield.workers.link_messages import (
+    Banned,
+    Beat,
+    Happened,
+    Known,
+    Logged,
+    Message,
+    Reload,
+    Start,
+    Unbanned,
+    Worked,
+)
+from imapshield.workers.merged_commands import MergedBans, MergedConnections
+from imapshield.workers.supervisor import Supervisor, WorkerProcess
+
+SPARE_NUMBERS = 1000
+"""Numbers of connections of a worker that has died that are not used: those of events that it could not send."""
+
+
+def make_supervising_server(
+    settings: Settings,
+    reactor: Any,
+    process: Process = Process(),  # noqa: B008
+) -> ShieldService:
+    """Return a server with several workers as a service that is not yet started.
+
+    The arguments and errors are those of `server.make_server`.
+    """
+    supervisor = Supervisor(settings.workers, reactor)
+    operator = SupervisingOperator(settings, reactor, supervisor)
+    parts, endpoints = make_parts(settings, reactor, process, operator=operator)
+    service = SupervisorLife(parts, supervisor).service(endpoints)
+    service.factory = _NoClients(supervisor)
+    return service
+
+
+class SupervisingOperator(OperatorPorts):
+    """What an operator sees of all workers together."""
+
+    def __init__(self, settings: Settings, reactor: Any, supervisor: Supervisor) -> None:
+        super().__init__(settings, reactor)
+        self._supervisor, self._now = supervisor, reactor.seconds
+
+    def make_commands(self, factory: ShieldedIMAP4Factory) -> None:
+        """Make commands that ask the workers."""
+        own = ConnectionCommands(factory, self._now)
+        connections = MergedConnections(self._supervisor, own, self._now)
+        self.use_commands(connections, MergedBans(self._supervisor, factory, self._now))
+        self.streams["trace"] = connections.trace
+        self.advisor.memory = self._memory_of_users
+
+    def memory(self) -> int:
+        """Return the bytes of memory that all processes occupy."""
+        pids = [worker.pid for worker in self._supervisor.workers if worker.is_running]
+        return process_memory() + sum(map(process_memory, pids))
+
+    def _memory_of_users(self) -> tuple[int, str, int]:
+        beats = [worker.last for worker in self._supervisor.workers if worker.last is not None]
+        user, most = max((beat.largest_user for beat in beats), key=lambda u: u[1], default=("", 0))
+        return sum(beat.memory_of_users for beat in beats), user, most
+
+
+class _NoClients(ServerFactory):
+    """In place of a factory: the supervising process accepts no connection. Its shutdown is that of the workers."""
+
+    noisy = False
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.shutdown = supervisor.stop
+
+
+class SupervisorLife(ServerLife):
+    """What happens in the life of the supervising process."""
+
+    def __init__(self, parts: ServerParts, supervisor: Supervisor) -> None:
+        super().__init__(parts)
+        self._supervisor, self._settings = supervisor, parts.settings
+        self._sockets: list[Any] = []
+        self._last_numbers = dict.fromkeys(supervisor.workers, 0)
+        supervisor.sockets = self._sockets
+        supervisor.limits = lambda: parts.factory.limits
+        supervisor.first_message, supervisor.received = self._first_message, self._received
+        admission = parts.factory.shared.admission
+        on_ban, on_unban = admission.on_ban, admission.on_unban
+
+        def banned(ban: Ban) -> None:
+            on_ban(ban)
+            self._tell_ban(ban)
+
+        def unbanned(network: str) -> None:
+            on_unban(network)
+            supervisor.broadcast(Unbanned(network))
+
+        admission.on_ban = parts.state.on_ban = banned
+        admission.on_unban = unbanned
+        parts.control_process.reloader.renewals.append(self._reload_workers)
+
+    def fit_open_files(self, open_files: int | None) -> None:
+        """Do nothing: each worker has its own files."""
+
+    def close_off(self, text: str, port: Any) -> None:
+        """Leave a port that has been opened to the workers."""
+        if not hasattr(port, "socket"):
+            raise CannotServe(
+                f"--listen {text}: workers cannot share this kind of port; omit --workers"
+            )
+        port.stopReading()
+        # Closing it here must not end it for a worker that still answers its last clients.
+        port._shouldShutdown = False
+        port.socket.listen(ACCEPT_QUEUE)
+        self._sockets.append(port.socket)
+
+    def start(self) -> None:
+        """Load what was kept, and start the workers."""
+        parts = self.parts
+        log_start(parts.settings, parts.state_path, parts.operator.control_path)
+        parts.state.start()
+        parts.operator.start()
+        parts.certificates.start()
+        parts.acme.start()
+        parts.control_process.start(parts.process.signals, self._supervisor.when_ready)
+        parts.reactor.callWhenRunning(self._supervisor.start)
+
+    def periodic(self) -> None:
+        """Report what is reported now and then."""
+        self.parts.control_process.update()
+        self.parts.log.summarize()
+
+    def _first_message(self, worker: WorkerProcess) -> Message:
+        parts, count = self.parts, self._settings.workers
+        guard, now = parts.guard, parts.reactor.seconds()
+        last = self._last_numbers[worker]
+        first = worker.number if worker.starts == 1 else last + SPARE_NUMBERS * count
+        saved = [guard.bans.saved(network, now) for network in guard.bans]
+        users = guard.failures.known_users()
+        return Start(
+            worker.number,
+            count,
+            worker_settings(parts.control_process.reloader.settings),
+            first + (worker.number - first) % count,
+            parts.state.secret("login failures"),
+            parts.state.kept_secret("decoys"),
+            [each for each in saved if each is not None],
+            [(user, guard.failures.known_addresses(user)) for user in users],
+            [int(each.family) for each in self._sockets],
+        )
+
+    def _received(self, worker: WorkerProcess, message: Message) -> None:
+        """Act on a message of a worker."""
+        operator = self.parts.operator
+        if isinstance(message, Happened):
+            for event in message.events:
+                self._last_numbers[worker] = max(self._last_numbers[worker], event.connection)
+                publish(event, operator.event_observers)
+        elif isinstance(message, Worked):
+            for source, work in message.rows:
+                operator.meter.add(Source(*source), Work(*work))
+        elif isinstance(message, Beat):
+            operator.delay.add(message.delays, message.total_delay, message.highest_delay)
+        elif isinstance(message, Logged):
+            _log_line(worker, message)
+        elif isinstance(message, Banned):
+            self._take_bans(worker, message)
+        elif isinstance(message, Known):
+            self._take_known(worker, message)
+
+    def _take_known(self, worker: WorkerProcess, message: Known) -> None:
+        now, failures = self.parts.reactor.seconds(), self.parts.guard.failures
+        for user, addresses in message.users:
+            failures.restore_known(user, addresses, now)
+            if failures.changed_users is not None:
+                failures.changed_users.add(user)
+        self._supervisor.broadcast(message, worker)
+
+    def _take_bans(self, worker: WorkerProcess, message: Banned) -> None:
+        guard, now = self.parts.guard, self.parts.reactor.seconds()
+        late = now - message.seconds
+        saved = [ban._replace(remaining=ban.remaining - late) for ban in message.bans]
+        guard.bans.restore(saved, now)
+        self._supervisor.broadcast(message, worker)
+        if self.parts.ban_command is not None:
+            networks = {ban.network for ban in message.bans}
+            for active in guard.bans.active(now):
+                if describe(active.network) in networks:
+                    self.parts.ban_command.ban(active)
+
+    def _tell_ban(self, ban: Ban) -> None:
+        now = self.parts.reactor.seconds()
+        saved = self.parts.guard.bans.saved(ban.network, now)
+        if saved is not None:
+            self._supervisor.broadcast(Banned([saved], now))
+
+    async def _reload_workers(self) -> list[str]:
+        settings = worker_settings(self.parts.control_process.reloader.settings)
+        supervisor, problems = self._supervisor, list[str]()
+        reloading = [
+            supervisor.ask(worker, lambda number: Reload(number, settings))
+            for worker in supervisor.running
+        ]
+        for is_good, result in await DeferredList(reloading, consumeErrors=True):
+            # A worker that has ended reads the settings anew.
+            problems += [each for each in (result if is_good else ()) if each not in problems]
+        return problems
+
+
+def _log_line(worker: WorkerProcess, line: Logged) -> None:
+    """Write a line of a worker to the log of the server. The worker is after the text, which programs parse."""
+    first, *rest = line.text.split("\n", 1)
+    text = "\n".join([f"{first} worker={worker.number}", *rest])
+    log = Logger(namespace=line.namespace)
+    level = LogLevel.lookupByName(line.level)
+    log.emit(
+        level,
+        "{line_of_worker}",
+        **{**line.fields, "line_of_worker": text, "worker": worker.number},
+    )

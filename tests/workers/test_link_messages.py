@@ -1,0 +1,99 @@
+"""Messages between processes, and how settings are divided."""
+
+import os
+import pickle
+import struct
+from dataclasses import fields
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield import events
+from imapshield.config import load_settings
+from imapshield.guard.bans import SavedBan
+from imapshield.limits import Limits
+from imapshield.workers.division import DIVIDED, divided_limits, worker_settings
+from imapshield.workers.link import MAX_UNSENT, Link
+from imapshield.workers.link_messages import (
+    MAX_MESSAGE,
+    BadMessage,
+    Banned,
+    Happened,
+    Message,
+    MessageBuffer,
+    Start,
+    Stop,
+    decode,
+    encode,
+)
+from tests.workers.cluster import MemoryTransport
+
+
+class MessagesTests(SynchronousTestCase):
+    def test_round_trip(self) -> None:
+        """Messages arrive as they are, however the bytes are divided."""
+        ban = SavedBan("192.0.2.7", "backlog", 5.0, 600.0, 1, False)
+        settings = load_settings({"workers": "3"})
+        messages: list[Message] = [
+            Start(1, 2, settings, 1, b"k", None, [ban], [(b"u", b"a")], [2]),
+            Happened([events.LoggedIn(7, "192.0.2.1", "alice", "PLAIN", True)]),
+            Banned([ban], 1.5),
+            Stop(),
+        ]
+        data, buffer = b"".join([encode(each) for each in messages]), MessageBuffer()
+        found = [each for n in range(len(data)) for each in buffer.add(data[n : n + 1])]
+        self.assertEqual(found, messages)
+
+    def test_other_classes(self) -> None:
+        """A message makes no object but those of messages, whatever a worker sends."""
+        for value in (os.system, os, SynchronousTestCase):
+            with self.assertRaises(BadMessage):
+                decode(pickle.dumps(value) if value is not os else b"cos\nsystem\n.")
+        with self.assertRaises(BadMessage):
+            decode(b"nonsense")
+
+    def test_too_long(self) -> None:
+        """A length above MAX_MESSAGE is an error, before anything is kept."""
+        with self.assertRaises(BadMessage):
+            list(MessageBuffer().add(struct.pack("!I", MAX_MESSAGE + 1)))
+
+    def test_link_leaves_out(self) -> None:
+        """While the other side does not read, a message that may be left out is, and is counted."""
+        link, transport = Link(), MemoryTransport()
+        link.send(Stop())
+        link.transport = transport
+        link.connectionMade()
+        link.send_if_read(Stop())
+        transport.dataBuffer = bytes(MAX_UNSENT + 1)
+        link.send_if_read(Stop())
+        link.send(Stop())
+        self.assertEqual((len(transport.written), link.left_out), (2, 1))
+
+    def test_link_ends(self) -> None:
+        """What is no message ends the link; nothing is sent after its end."""
+        link, transport, ended = Link(), MemoryTransport(), []
+        link.transport = transport
+        link.connectionMade()
+        link.on_end = lambda: ended.append(True)
+        link.dataReceived(struct.pack("!I", 3) + b"bad")
+        self.assertTrue(transport.is_closed)
+        link.connectionLost()
+        link.send(Stop())
+        link.close()
+        self.assertEqual((ended, transport.written), ([True], []))
+
+    def test_division(self) -> None:
+        """All workers together hold as much as is configured; all other limits are those of each worker."""
+        limits, part = Limits(), divided_limits(Limits(), 3)
+        for field in fields(Limits):
+            whole, own = getattr(limits, field.name), getattr(part, field.name)
+            if field.name in DIVIDED:
+                self.assertEqual(own, -(-whole // 3), field.name)
+            else:
+                self.assertEqual(own, whole, field.name)
+
+    def test_worker_settings(self) -> None:
+        """A worker has no ports for operators, and keeps no state."""
+        given = {"admin": "tcp:1:interface=127.0.0.1", "metrics": "tcp:2", "ban-command": "/x"}
+        settings = worker_settings(load_settings({**given, "workers": "2"}))
+        self.assertEqual((settings.control, settings.state), ("none", "none"))
+        self.assertEqual((settings.admin, settings.metrics, settings.ban_command), (None,) * 3)
