@@ -11,10 +11,12 @@ from imapshield import events
 from imapshield.edge.event_reporter import publish
 from imapshield.guard.bans import Ban, ban_target
 from imapshield.guard.busy_users import BusyUser
+from imapshield.guard.guard_report import GuardReport
 from imapshield.guard.guess_rates import Guess
 from imapshield.guard.login_failures import FailedLogin
-from imapshield.guard.networks import Network, describe, is_inside, networks_of
+from imapshield.guard.networks import Network, address_of, describe, is_inside, networks_of
 from imapshield.guard.process_guard import BANNED, Arrival, ProcessGuard
+from imapshield.guard.shared_guard import Merged, SharedGuard
 from imapshield.guard.shares import Connection, Eviction
 from imapshield.guard.verdicts import LimitReached
 
@@ -246,6 +248,23 @@ class Admission:
         """Report that an operator has ended the ban of `network`, here or in another process."""
         publish(events.AddressUnbanned(0, network), self._observers)
         self.on_unban(network)
+
+    def merge_report(self, shared: SharedGuard, member: str, report: GuardReport) -> Merged:
+        """Count what another process tells, and reset the connections that must go.
+
+        The bans of the other process are not reported, because it has done that, but `on_ban` is called.
+        """
+        merged = shared.merge_report(member, report, self._now())
+        self._evict(merged.evictions)
+        for ban in merged.bans:
+            self.on_ban(ban)
+            if not ban.strangers_only and not self.guard.limits.report_only:
+                self.end_strangers(ban.network)
+        for ban, reached in merged.new_bans:
+            self._banned(ban, address_of(ban.network), reached)
+        for network in merged.unbans:
+            self.on_unban(network)
+        return merged
 
     def report_refused(self) -> None:
         """Report how many connections bans have refused since the last call."""

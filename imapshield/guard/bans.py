@@ -11,7 +11,7 @@ Rules
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from imapshield.guard.bounded_table import BoundedTable
@@ -23,7 +23,7 @@ from imapshield.guard.networks import (
     networks_of,
     parse_network,
 )
-from imapshield.guard.rates import RecentItems
+from imapshield.guard.rates import RateNews, RecentItems
 from imapshield.limits import Limits
 
 MAX_BANS = 16384
@@ -76,6 +76,9 @@ class Bans:
 
     Attributes:
         changed: collects the networks for which `saved` returns something else than before. None collects nothing.
+        news: collects the networks whose ban was made or ended here, for other processes, and whether an earlier ban
+            was ended. None collects nothing.
+        violation_news: collects the violations counted here, for other processes. None collects nothing.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -88,6 +91,8 @@ class Bans:
         )
         self._violation_count = 0
         self.changed: set[Network] | None = None
+        self.news: dict[Network, bool] | None = None
+        self.violation_news: RateNews[Network] | None = None
 
     def set_limits(self, limits: Limits) -> None:
         """Apply other limits from now on. Violations are forgotten if their limit changes."""
@@ -146,11 +151,17 @@ class Bans:
         networks = networks_of(address)
         if not networks or self.banned(address, now):
             return False
+        if self.violation_news is not None:
+            self.violation_news.add(networks[0], 1)
+        return self.add_violation(networks[0], now)
+
+    def add_violation(self, network: Network, now: float) -> bool:
+        """Do what `count_violation` does for the address `network`, of which another process has told."""
         self._violation_count += 1
         item = self._violation_count.to_bytes(8, "big")
-        if self._violations.add(networks[0], item, now) < self._limits.max_limit_violations:
+        if self._violations.add(network, item, now) < self._limits.max_limit_violations:
             return False
-        self._violations.forget(networks[0])
+        self._violations.forget(network)
         return True
 
     def ban(
@@ -188,6 +199,7 @@ class Bans:
             seconds = min(limits.ban_seconds * 2.0 ** min(number - 1, 64), limits.max_ban_seconds)
         ban = Ban(target, reason, now + seconds, seconds, number, strangers_only)
         self._put(ban)
+        self._note_news(target, is_ended=last is not None and ban.until < last.until)
         return ban
 
     def unban(self, network: str) -> bool:
@@ -209,6 +221,7 @@ class Bans:
         """Forget the ban of exactly this network, how many there were, and the violations that have been counted."""
         self._bans.pop(network)
         self._note_change(network)
+        self._note_news(network, is_ended=True)
         self._violations.forget(network)
 
     def forget_ended(self, now: float) -> None:
@@ -249,6 +262,37 @@ class Bans:
             until = now + min(remaining, self._limits.max_ban_seconds)
             if self._counts(until, now):
                 self._put(Ban(target, reason, until, seconds, number, strangers_only))
+                self._note_news(target)
+
+    def add_remote(self, ban: Ban, now: float) -> bool:
+        """Take over a ban of another process; of two bans of a network the one that ends last applies.
+
+        Returns:
+            whether it applies now and has changed something.
+        """
+        own = self._bans.get(ban.network)
+        if not self._counts(ban.until, now) or (own is not None and own.until >= ban.until):
+            return False
+        if own is not None:
+            ban = replace(ban, number=max(own.number, ban.number))
+        self._put(ban)
+        return now < ban.until
+
+    def end_remote(self, network: Network) -> bool:
+        """End a ban because another process has ended it; returns whether there was one."""
+        self._violations.forget(network)
+        if self._bans.pop(network) is None:
+            return False
+        self._note_change(network)
+        return True
+
+    def forget_violations(self, network: Network) -> None:
+        """Forget the violations of an address that another process has banned for them."""
+        self._violations.forget(network)
+
+    def get(self, network: Network) -> Ban | None:
+        """Return the ban of exactly this network, even if it has ended."""
+        return self._bans.get(network)
 
     def _put(self, ban: Ban) -> None:
         dropped = self._bans.put(ban.network, ban)
@@ -257,6 +301,10 @@ class Bans:
             self._note_change(dropped)
         if ban.network[:2] not in ((4, 32), (6, 64)):
             self._other_prefixes.add(ban.network[:2])
+
+    def _note_news(self, network: Network, *, is_ended: bool = False) -> None:
+        if self.news is not None:
+            self.news[network] = is_ended or self.news.get(network, False)
 
     def _note_change(self, network: Network) -> None:
         if self.changed is not None:

@@ -32,6 +32,9 @@ class BoundedTable(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
     def __iter__(self) -> Iterator[K]:
         return iter(self._values)
 

@@ -8,9 +8,8 @@ looked at. What turns out not to be a guess is given back: a correct password, a
 from collections.abc import Hashable, Iterator
 from typing import NamedTuple
 
-from imapshield.guard.networks import Network
-from imapshield.guard.rates import RateTable
-from imapshield.guard.shares import level_factor
+from imapshield.guard.networks import Network, level_factor
+from imapshield.guard.rates import RateNews, RateTable
 from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
 
@@ -51,17 +50,21 @@ class GuessRates:
 
     Args:
         limits: has those of `LIMITS_OF_GUESSES`.
+        news: collects what is taken here, for other processes; None collects nothing.
+
+    Attributes:
+        users: the rates of all users. A key is the hash of the user, and whether the network is clean.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, news: RateNews[Hashable] | None = None) -> None:
+        self._limits, self._news = limits, news
         self._networks: dict[int, RateTable] = {}
-        self._users = self._table(limits.user_logins_per_minute, USER_FACTOR)
+        self.users = self._table(limits.user_logins_per_minute, USER_FACTOR)
 
     def _table(self, per_minute: float, factor: int) -> RateTable:
         # Checks that run may all turn out to be correct. They alone must not use the burst up.
         burst = factor * self._limits.max_failed_pairs + self._limits.max_login_checks
-        return RateTable(per_minute / 60, burst, MAX_KEYS)
+        return RateTable(per_minute / 60, burst, MAX_KEYS, self._news)
 
     def take(self, guess: Guess, now: float) -> LimitReached | None:
         """Take one from each rate, or nothing if one of them is used up; returns that one."""
@@ -83,8 +86,13 @@ class GuessRates:
         for network in guess.networks:
             factor = level_factor(network)
             value = self._limits.network_logins_per_minute * factor / NETWORK_FACTOR
-            if factor not in self._networks:
-                self._networks[factor] = self._table(value, factor)
-            yield self._networks[factor], network, "network_logins_per_minute", value
+            yield self.network_table(factor), network, "network_logins_per_minute", value
         value = self._limits.user_logins_per_minute
-        yield self._users, (guess.user, guess.is_clean), "user_logins_per_minute", value
+        yield self.users, (guess.user, guess.is_clean), "user_logins_per_minute", value
+
+    def network_table(self, factor: int) -> RateTable:
+        """Return the rates of all networks with this `level_factor`."""
+        if factor not in self._networks:
+            value = self._limits.network_logins_per_minute * factor / NETWORK_FACTOR
+            self._networks[factor] = self._table(value, factor)
+        return self._networks[factor]

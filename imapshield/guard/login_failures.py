@@ -18,13 +18,14 @@ Rules
   together take at most 32 MB, of which strangers can fill a half.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from imapshield.guard.guess_rates import LIMITS_OF_GUESSES, Guess, GuessRates
-from imapshield.guard.networks import Network, networks_of
-from imapshield.guard.rates import RateTable, RecentItems
+from imapshield.guard.login_news import FailedPair, LoginNews
+from imapshield.guard.networks import Network, networks_of, wider_networks
+from imapshield.guard.rates import RateNews, RateTable, RecentItems
 from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
 
@@ -79,7 +80,8 @@ MAX_KNOWN_ADDRESSES = 32
 _NETWORK_SHARES = (3, 9, 9)
 _USER_SHARE = 3
 
-# Latest addresses of a user that may be shared ones after a restart. A limit, because a start must not take seconds.
+# Latest addresses of a user that may be shared ones after a restart, and that other processes are told when they start.
+# A limit, because a start must not take seconds.
 _RESTORED_SHARES = 8
 
 _HASH_SIZE = 8  # bytes
@@ -111,11 +113,15 @@ class LoginFailures:
 
     Attributes:
         changed_users: collects the hashes of users whose entry in `known_addresses` changes. None collects nothing.
+        news: collects what other processes must know (`share`). None collects nothing.
     """
 
     def __init__(self, limits: Limits, key: bytes) -> None:
         self._limits = limits
         self.changed_users: set[bytes] | None = None
+        self.news: LoginNews | None = None
+        self._rate_news: RateNews[Hashable] | None = None
+        self._member = b""
         self.restart(key)
 
     def restart(self, key: bytes) -> None:
@@ -125,9 +131,9 @@ class LoginFailures:
         self._free = RecentItems(PAIR_SECONDS, MAX_ADDRESSES, FREE_PAIRS)
         self._networks = RecentItems(PAIR_SECONDS, MAX_NETWORKS, MAX_NETWORK_PAIRS)
         self._users = RecentItems(PAIR_SECONDS, MAX_NETWORKS, MAX_NETWORK_PAIRS)
-        self._scram = RateTable(1 / SCRAM_SECONDS, SCRAM_BURST, MAX_ADDRESSES)
+        self.scram_rate = RateTable(1 / SCRAM_SECONDS, SCRAM_BURST, MAX_ADDRESSES, self._rate_news)
         self._scram_excess = 0
-        self._guess_rates = GuessRates(limits)
+        self.guess_rates = GuessRates(limits, self._rate_news)
         self._uncounted = RecentItems(PAIR_SECONDS, MAX_NETWORKS, FREE_PAIRS)
         self._users_at = RecentItems(SHARED_SECONDS, MAX_ADDRESSES, SHARED_USERS)
         self._known: dict[
@@ -140,7 +146,15 @@ class LoginFailures:
         if limits.max_failed_pairs != old.max_failed_pairs:
             self._addresses = RecentItems(PAIR_SECONDS, MAX_ADDRESSES, limits.max_failed_pairs)
         if any(getattr(limits, name) != getattr(old, name) for name in LIMITS_OF_GUESSES):
-            self._guess_rates = GuessRates(limits)
+            self.guess_rates = GuessRates(limits, self._rate_news)
+
+    def share(self, member: bytes, rates: RateNews[Hashable]) -> None:
+        """Forget everything, and collect from now on what other processes must know, in `news` and in `rates`.
+
+        `member` is the name of this process, so that no two count the same excess of SCRAM logins.
+        """
+        self._member, self._rate_news, self.news = member, rates, LoginNews()
+        self.restart(self._key)
 
     def begin_guess(self, address: str, user: bytes, now: float) -> Guess | LimitReached | None:
         """Count a password that is about to be looked at.
@@ -154,11 +168,11 @@ class LoginFailures:
             return None
         is_clean = not self._networks.count(networks[1], now)
         guess = Guess(networks[1:], self._hash(b"user", user), is_clean)
-        return self._guess_rates.take(guess, now) or guess
+        return self.guess_rates.take(guess, now) or guess
 
     def not_a_guess(self, guess: Guess, now: float) -> None:
         """Undo a `begin_guess`: the password was correct or not looked at, or its failure has no `is_guess`."""
-        self._guess_rates.give_back(guess, now)
+        self.guess_rates.give_back(guess, now)
 
     def failed(self, address: str, user: bytes, secret: bytes | None, now: float) -> FailedLogin:
         """Count a failed login.
@@ -175,9 +189,9 @@ class LoginFailures:
         known = address_hash in _split(self._known.get(user_hash, b""))
         if secret is not None:
             pair = wide_pair = self._pair(user_hash, secret)
-        elif self._scram.take(source, now, SCRAM_KNOWN_COST if known else 1):
+        elif self.scram_rate.take(source, now, SCRAM_KNOWN_COST if known else 1):
             self._scram_excess += 1
-            pair = wide_pair = self._hash(b"scram", b"%d" % self._scram_excess)
+            pair = wide_pair = self._hash(b"scram", b"%d%b" % (self._scram_excess, self._member))
         else:
             # Without the address, guesses from a thousand addresses would be one pair of their network.
             pair, wide_pair = user_hash, self._hash(b"source", source)
@@ -188,7 +202,11 @@ class LoginFailures:
         address_key = networks[0]
         repeated = self._addresses.has(address_key, pair, now) or self._free.has(source, pair, now)
         if known and (free := self._free.add_if_room(source, pair, now)):
+            if self.news is not None:
+                self.news.add_pair(FailedPair(address_key, user_hash, pair, wide_pair, True))
             return FailedLogin(self._delay(free), repeated=repeated)
+        if self.news is not None:
+            self.news.add_pair(FailedPair(address_key, user_hash, pair, wide_pair, False))
         count, limit = self._addresses.add(address_key, pair, now), self._limits.max_failed_pairs
         counts: list[float] = [count]
         for network, share in zip(networks[1:], _NETWORK_SHARES, strict=False):
@@ -201,6 +219,32 @@ class LoginFailures:
             user_delay = min(user_delay, USER_DELAY_SECONDS)
         delay = max(user_delay, self._delay(max(counts)))
         return FailedLogin(delay, repeated=repeated, is_guess=is_guess)
+
+    def add_pair(self, failed: FailedPair, now: float) -> LimitReached | None:
+        """Count a failed login of another process; returns the limit that its address has reached, or None."""
+        network, user, pair, wide_pair, is_free = failed
+        self._users.add(user, wide_pair, now)
+        if is_free:
+            self._free.add(user + self._hash_network(network), pair, now)
+            return None
+        count, limit = self._addresses.add(network, pair, now), self._limits.max_failed_pairs
+        for wider in wider_networks(network):
+            self._networks.add(wider, wide_pair, now)
+        if count < limit:
+            return None
+        self._addresses.forget(network)
+        return LimitReached("max_failed_pairs", limit, count)
+
+    def tell_all(self) -> None:
+        """Have `news` tell all known users, with their latest addresses."""
+        assert self.news is not None
+        for user_hash, addresses in self._known.items():
+            for address_hash in _split(addresses)[-_RESTORED_SHARES:]:
+                self.news.add_login(user_hash, address_hash)
+
+    def forget_pairs(self, network: Network) -> None:
+        """Forget the pairs of an address that another process has banned for them."""
+        self._addresses.forget(network)
 
     def is_repeated(self, address: str, user: bytes, secret: bytes | None, now: float) -> bool:
         """Return whether a failed login repeats one of the last day, and remember it without counting it for anything.
@@ -219,6 +263,12 @@ class LoginFailures:
         if not (networks := networks_of(address)):
             return
         user_hash, address_hash = self._hash(b"user", user), self._address_hash(networks)
+        if self.news is not None:
+            self.news.add_login(user_hash, address_hash)
+        self.add_login(user_hash, address_hash, now)
+
+    def add_login(self, user_hash: bytes, address_hash: bytes, now: float) -> None:
+        """Do what `succeeded` does, for a login in another process."""
         self._users_at.add(address_hash, user_hash, now)
         addresses = self._known.pop(user_hash, b"")
         if not addresses.endswith(address_hash):
@@ -298,6 +348,13 @@ class LoginFailures:
 
     def _address_hash(self, networks: tuple[Network, ...]) -> bytes:
         return self._hash(b"address", repr(networks[:1]).encode())
+
+    def _hash_network(self, network: Network) -> bytes:
+        return self._address_hash((network,))
+
+    def hash_account(self, user: str) -> bytes:
+        """Return the keyed hash of the name of an account, by which other processes count its connections."""
+        return self._hash(b"account", user.encode(errors="surrogateescape"))
 
 
 def _split(hashes: bytes) -> list[bytes]:

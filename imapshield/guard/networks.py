@@ -60,6 +60,39 @@ def networks_of(address: str) -> tuple[Network, ...]:
     return tuple([(version, prefix, number >> (bits - prefix)) for prefix in _PREFIXES[version]])
 
 
+_LEVEL_FACTOR = {
+    (4, 32): 1,
+    (4, 26): 3,
+    (4, 21): 9,
+    (6, 64): 1,
+    (6, 56): 3,
+    (6, 48): 9,
+    (6, 32): 27,
+}
+
+
+def level_factor(network: Network) -> int:
+    """Return how many times the share of one address `network` has."""
+    return _LEVEL_FACTOR.get(network[:2], 1)
+
+
+def wider_networks(network: Network) -> tuple[Network, ...]:
+    """Return the networks of `networks_of` that contain `network` and are wider, the smallest first."""
+    version, prefix, number = network
+    prefixes = _PREFIXES[version]
+    return tuple([(version, each, number >> (prefix - each)) for each in prefixes if each < prefix])
+
+
+def has_share(version: int, prefix: int) -> bool:
+    """Return whether `networks_of` returns networks of this IP version with this length of the prefix."""
+    return prefix in _PREFIXES.get(version, ())
+
+
+def address_of(network: Network) -> str:
+    """Return the first address of a network as text."""
+    return describe(network).partition("/")[0]
+
+
 @lru_cache(maxsize=4096)  # of talkers and of ended connections, for each connection
 def describe(network: Network) -> str:
     """Return a network as text, such as ``192.0.2.0/26``."""

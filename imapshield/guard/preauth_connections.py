@@ -1,10 +1,11 @@
 """`PreauthConnections`: the connections without a login, and the oldest one of the address that has most of them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from imapshield.guard.networks import Network
+from imapshield.guard.remote_counts import CountNews
 
 
 class HasNetworks(Protocol):
@@ -48,10 +49,12 @@ class PreauthConnections(Generic[T]):
 
     Attributes:
         total: their number.
+        news: collects the addresses whose number changes. None collects nothing.
     """
 
     def __init__(self) -> None:
         self.total = 0
+        self.news: CountNews[Network] | None = None
         self._by_address: dict[Network, dict[T, None]] = {}
         self._totals: Counter[Network] = Counter()  # of all networks
         self._all = _ByCount()
@@ -62,6 +65,10 @@ class PreauthConnections(Generic[T]):
     def count(self, network: Network) -> int:
         """Return how many connections `network` has."""
         return self._totals[network]
+
+    def addresses(self) -> Iterator[tuple[Network, int]]:
+        """Yield the addresses with their numbers of connections."""
+        return ((address, len(held)) for address, held in self._by_address.items() if address[0])
 
     def of_address(self, address: Network) -> Sequence[T]:
         """Return the connections of `address`, the oldest first."""
@@ -101,6 +108,8 @@ class PreauthConnections(Generic[T]):
     def _changed(self, connection: T, before: int, now: int) -> None:
         address, *wider = connection.networks
         self.total += now - before
+        if self.news is not None and address[0]:  # not those of a UNIX socket
+            self.news.changed(address, now)
         self._all.move(address, before, now)
         for network in wider:
             counts = self._in_network.setdefault(network, _ByCount())

@@ -8,7 +8,7 @@ Rules
 * A login gives the connection back to the rate of its address. So a rate counts only connections that do not log in.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest
 from operator import itemgetter
@@ -18,9 +18,9 @@ from imapshield.guard.bans import Ban, Bans
 from imapshield.guard.bounded_table import BoundedTable
 from imapshield.guard.guess_rates import Guess
 from imapshield.guard.login_failures import FailedLogin, LoginFailures
-from imapshield.guard.networks import Network, NetworkSet, describe, networks_of
-from imapshield.guard.rates import RateTable
-from imapshield.guard.shares import Connection, ConnectionShares, Eviction, level_factor
+from imapshield.guard.networks import Network, NetworkSet, describe, level_factor, networks_of
+from imapshield.guard.rates import RateNews, RateTable
+from imapshield.guard.shares import Connection, ConnectionShares, Eviction
 from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
 
@@ -95,6 +95,8 @@ class ProcessGuard:
         bans: the banned addresses.
         failures: the failed logins, and the users who have logged in from each address.
         limits: as above.
+        rate_news: collects what addresses and networks take here of `connections_per_minute`, for other processes
+            (`SharedGuard`); None collects nothing.
     """
 
     def __init__(self, limits: Limits, trusted: NetworkSet = NO_NETWORKS, key: bytes = b"") -> None:
@@ -104,6 +106,7 @@ class ProcessGuard:
         self.failures = LoginFailures(limits, key)
         self.limits = limits
         self._rates: dict[int, RateTable] = {}
+        self.rate_news: RateNews[Hashable] | None = None
         self._refused: dict[Network, int] = {}  # banned network → connections, until `take_refused`
         # address → end of its probation, and the seconds between two of its connections
         self._probations: BoundedTable[Network, tuple[float, float]] = BoundedTable(
@@ -147,7 +150,7 @@ class ProcessGuard:
     def rate_taken(self, address: str, now: float) -> float:
         """Return how many connections of an address count for `connections_per_minute`."""
         networks = networks_of(address)
-        return self._rate_of(networks[0]).taken(networks[0], now) if networks else 0.0
+        return self.rate_of(networks[0]).taken(networks[0], now) if networks else 0.0
 
     def take_refused(self, now: float) -> list[Refused]:
         """Return how many connections bans have refused since the last call, for the `MAX_REFUSED` largest networks.
@@ -190,7 +193,7 @@ class ProcessGuard:
 
     def _take_rate(self, networks: Sequence[Network], now: float) -> LimitReached | None:
         for i, network in enumerate(networks):
-            if self._rate_of(network).take(network, now):
+            if self.rate_of(network).take(network, now):
                 self._give_back(networks[:i], now)
                 value = self.limits.connections_per_minute * level_factor(network)
                 return LimitReached("connections_per_minute", value, value + 1)
@@ -198,13 +201,21 @@ class ProcessGuard:
 
     def _give_back(self, networks: Sequence[Network], now: float) -> None:
         for network in networks:
-            self._rate_of(network).give_back(network, now)
+            self.rate_of(network).give_back(network, now)
 
-    def _rate_of(self, network: Network) -> RateTable:
+    def share_rates(self, news: RateNews[Hashable]) -> None:
+        """Collect in `news` what is taken from now on. What was counted until now is forgotten."""
+        self.rate_news = news
+        self._rates.clear()
+
+    def rate_of(self, network: Network) -> RateTable:
+        """Return the rates of all networks that are as wide as `network`."""
         factor = level_factor(network)
         if factor not in self._rates:
             per_minute = self.limits.connections_per_minute * factor
-            self._rates[factor] = RateTable(per_minute / 60, per_minute, MAX_RATE_KEYS)
+            self._rates[factor] = RateTable(
+                per_minute / 60, per_minute, MAX_RATE_KEYS, self.rate_news
+            )
         return self._rates[factor]
 
     def _over_rate(

@@ -3,8 +3,15 @@
 import math
 import struct
 from collections.abc import Hashable
+from itertools import islice
+from typing import Generic, TypeVar
 
 from imapshield.guard.bounded_table import BoundedTable
+
+K = TypeVar("K", bound=Hashable)
+
+MAX_NEWS = 20_000
+"""Keys of one kind that wait to be reported to other processes."""
 
 _ROUNDING = 1e-6
 """Seconds by which sums of times may be wrong. A caller that waits exactly as long as told must succeed."""
@@ -21,12 +28,24 @@ class RateTable:
         burst: how much a key may take at once after a pause.
         max_keys: the number of keys that are remembered. One more makes the table forget the key that is nearest to
             having its whole burst again, so the key that has taken most is never the first.
+        news: as the attribute.
+
+    Attributes:
+        news: collects how much each key takes here, less what is given back, for `add_taken` of other processes. None
+            collects nothing.
     """
 
-    def __init__(self, per_second: float, burst: float, max_keys: int) -> None:
+    def __init__(
+        self,
+        per_second: float,
+        burst: float,
+        max_keys: int,
+        news: "RateNews[Hashable] | None" = None,
+    ) -> None:
         self._seconds_each = 1 / per_second
         self._burst_seconds = burst / per_second
         self._used_until: BoundedTable[Hashable, float] = BoundedTable(max_keys, float)
+        self.news = news
 
     def __len__(self) -> int:
         return len(self._used_until)
@@ -41,6 +60,8 @@ class RateTable:
         wait = until - now - self._burst_seconds
         if wait <= _ROUNDING:
             self._used_until.put(key, until)
+            if self.news is not None:
+                self.news.add(key, cost)
             return 0.0
         return wait if cost * self._seconds_each <= self._burst_seconds else math.inf
 
@@ -53,6 +74,49 @@ class RateTable:
         until = self._used_until.get(key)
         if until is not None:
             self._used_until.put(key, max(now, until - cost * self._seconds_each))
+            if self.news is not None:
+                self.news.add(key, -cost)
+
+    def add_taken(self, key: Hashable, amount: float, now: float) -> None:
+        """Count what `key` has taken in another process, or given back (`amount` below 0).
+
+        Two processes may have let it take a burst each. It counts as one, or the key would wait longer than if all had
+        happened here.
+        """
+        until = max(self._used_until.get(key, now), now) + amount * self._seconds_each
+        if until > now or key in self._used_until:
+            self._used_until.put(key, max(now, min(until, now + self._burst_seconds)))
+
+    def set_taken(self, key: Hashable, amount: float, now: float) -> None:
+        """Set how much `key` has taken that is not used up yet."""
+        if amount > 0 or key in self._used_until:
+            seconds = min(amount * self._seconds_each, self._burst_seconds)
+            self._used_until.put(key, now + max(0.0, seconds))
+
+    @property
+    def rate(self) -> tuple[float, float]:
+        """The rate: how much a key may take per second, and at once."""
+        return 1 / self._seconds_each, self._burst_seconds / self._seconds_each
+
+
+class RateNews(Generic[K]):
+    """How much each key has taken since it was last reported to other processes.
+
+    What a new key takes is not collected while there are `MAX_NEWS` others. It counts in this process alone.
+    """
+
+    def __init__(self) -> None:
+        self.amounts: dict[K, float] = {}
+
+    def add(self, key: K, amount: float) -> None:
+        """Add `amount`, which is below 0 for what is given back."""
+        if key in self.amounts or len(self.amounts) < MAX_NEWS:
+            self.amounts[key] = self.amounts.get(key, 0.0) + amount
+
+    def take(self, number: int) -> list[tuple[K, float]]:
+        """Remove and return the first `number` keys with their amounts, without those that have given back all."""
+        taken = [(key, self.amounts.pop(key)) for key in list(islice(self.amounts, number))]
+        return [(key, amount) for key, amount in taken if amount]
 
 
 _RECORD = struct.Struct("<8sI")  # an item, and the second in which it was last added

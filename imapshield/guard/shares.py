@@ -10,12 +10,13 @@ Rules
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imapshield.guard.networks import Network, networks_of
+from imapshield.guard.networks import Network, level_factor, networks_of
 from imapshield.guard.preauth_connections import PreauthConnections
+from imapshield.guard.remote_counts import CountNews, RemoteCounts
 from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
 
@@ -37,22 +38,6 @@ SPARE_FILES = 64
 def files_for(connections: int) -> int:
     """Return how many files the process must be permitted to open, so that `connections` fit."""
     return SPARE_FILES + -(-connections * 4 // 3)
-
-
-_LEVEL_FACTOR = {
-    (4, 32): 1,
-    (4, 26): 3,
-    (4, 21): 9,
-    (6, 64): 1,
-    (6, 56): 3,
-    (6, 48): 9,
-    (6, 32): 27,
-}
-
-
-def level_factor(network: Network) -> int:
-    """Return how many times the share of one address `network` has."""
-    return _LEVEL_FACTOR.get(network[:2], 1)
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +81,13 @@ class ConnectionShares:
     Args:
         limits: the limits of the shares.
         open_files: how many files the system permits the process to open; None means no limit.
+
+    Attributes:
+        remote: the connections of other processes, which count for the shares of networks and users; None if there are
+            none. A process evicts only its own, so the newest of an address stays: there may be as many more
+            as there are other processes.
+        user_news: collects the users whose number of connections changes. None collects nothing.
+        hash_user: returns the hash of a user by which `remote` counts.
     """
 
     def __init__(self, limits: Limits, open_files: int | None = None) -> None:
@@ -106,6 +98,9 @@ class ConnectionShares:
         self._open = 0
         self._logins = 0
         self._per_login, self._per_account = FILES_PER_LOGIN, FILES_PER_ACCOUNT
+        self.remote: RemoteCounts | None = None
+        self.user_news: CountNews[str] | None = None
+        self.hash_user: Callable[[str], bytes] = str.encode
         self.set_open_files(open_files)
 
     def set_limits(self, limits: Limits) -> None:
@@ -196,8 +191,10 @@ class ConnectionShares:
         for network in newest.networks:
             share = self._max_per_address * level_factor(network)
             held = strangers.count(network)
+            if self.remote is not None:
+                held += self.remote.networks[network]
             victim = strangers.oldest_of_largest(network)
-            if held > share and victim is not None:
+            if held > share and victim is not None and victim is not newest:
                 reached = self._reached("max_preauth_per_address", share, held)
                 yield self._evict(victim, reached)
         if strangers.total > self.max_strangers:
@@ -207,6 +204,52 @@ class ConnectionShares:
             reached = self._reached("max_connections", self.max_connections, self.connections)
             yield from self._evict_largest(reached, newest)
         yield from self._free_files(newest)
+
+    def make_room(self, networks: Iterable[Network]) -> list[Eviction]:
+        """Return the own connections that must be reset because other processes have more in `networks`.
+
+        Each process gives up the same part of its connections, but keeps one in a network. In report-only mode none
+        does: what is above a share is reported by the process that accepts it.
+        """
+        strangers, evictions = self._strangers, list[Eviction]()
+        if self.remote is None or self._limits.reports_only("max_preauth_per_address"):
+            return evictions
+        for network in networks:
+            share = self._max_per_address * level_factor(network)
+            own = strangers.count(network)
+            held = own + self.remote.networks[network]
+            if held > share:
+                reached = self._reached("max_preauth_per_address", share, held)
+                for _ in range(own - max(1, own * share // held)):
+                    victim = strangers.oldest_of_largest(network)
+                    assert victim is not None
+                    evictions.append(self._evict(victim, reached))
+        return evictions
+
+    def share_counts(self, hash_user: Callable[[str], bytes]) -> None:
+        """Begin to count the connections of other processes, and to collect changes for them."""
+        self.remote, self.hash_user = RemoteCounts(), hash_user
+        self.user_news, self._strangers.news = CountNews(), CountNews()
+        self.tell_all_counts()
+
+    def tell_all_counts(self) -> None:
+        """Have `take_counts` return all counts again."""
+        assert self.user_news is not None
+        assert self._strangers.news is not None
+        self.user_news.restart(self._users.items())
+        self._strangers.news.restart(self._strangers.addresses())
+
+    def take_counts(
+        self, number: int
+    ) -> tuple[list[tuple[Network, int]], list[tuple[bytes, int]], bool]:
+        """Return at most `number` changed counts of addresses and of users, and whether these are all counts again."""
+        users, addresses = self.user_news, self._strangers.news
+        assert users is not None
+        assert addresses is not None
+        if is_restarted := users.is_lost or addresses.is_lost:
+            self.tell_all_counts()
+        changed = [(self.hash_user(user), count) for user, count in users.take(number)]
+        return addresses.take(number), changed, is_restarted
 
     def _free_files(self, newest: Connection | None) -> Iterator[Eviction]:
         while self._missing_files() > 0 and self._strangers.total:
@@ -266,10 +309,14 @@ class ConnectionShares:
             return (), LimitReached("max_preauth_per_address", self._max_per_address, 0)
         held = self._users[user]
         reached = self._refuse_user(held)
+        if reached is None and self.remote is not None:
+            reached = self._refuse_for_others(user, held)
         if reached is not None:
             return (), reached
         self._strangers.remove(connection)
         self._users[user] += 1
+        if self.user_news is not None:
+            self.user_news.changed(user, held + 1)
         self._addresses[connection.address] += 1
         self._logins += 1
         connection.logged_in, connection.user = True, user
@@ -293,6 +340,16 @@ class ConnectionShares:
             LimitReached(limit, value, held + 1, binding=binding) if held >= max(1, value) else None
         )
 
+    def _refuse_for_others(self, user: str, held: int) -> LimitReached | None:
+        """Return the limit if a user has so many connections in all processes that one more is refused, or None."""
+        assert self.remote is not None
+        total, most = held, self._limits.max_connections_per_user
+        if self.remote.users:
+            total += self.remote.users[self.hash_user(user)]
+        if total < max(1, most):
+            return None
+        return LimitReached("max_connections_per_user", most, total + 1)
+
     def logout(self, connection: Connection) -> Sequence[Eviction]:
         """Count `connection` as one without a login again, and as the newest of its address.
 
@@ -310,6 +367,8 @@ class ConnectionShares:
         if not self._addresses[connection.address]:
             del self._addresses[connection.address]
         self._users[connection.user] -= 1
+        if self.user_news is not None:
+            self.user_news.changed(connection.user, self._users[connection.user])
         if not self._users[connection.user]:
             del self._users[connection.user]
         self._logins -= 1

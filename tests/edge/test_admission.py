@@ -16,7 +16,9 @@ from imapshield import events
 from imapshield.cred.sasl import IBearerToken, challengers
 from imapshield.edge.gate import Gate
 from imapshield.guard import login_failures
-from imapshield.guard.networks import networks_of
+from imapshield.guard.networks import describe, networks_of
+from imapshield.guard.process_guard import ProcessGuard
+from imapshield.guard.shared_guard import SharedGuard
 from imapshield.testing.in_process import Client, Server, Transport
 from tests.edge.fake_port import FakePort, FakeSocket
 
@@ -200,6 +202,35 @@ class BanTests(SynchronousTestCase):
         self.flood(server)
         server.clock.advance(101)
         self.assertIn(b"a OK", server.connect(ATTACKER)(b"a NOOP"))
+
+    def test_what_another_process_tells(self) -> None:
+        """A ban of another process ends the connections here and reaches `on_ban`; so does its end."""
+        server = Server(max_failed_pairs=2)
+        admission = server.factory.shared.admission
+        seen: list[str] = []
+        admission.on_ban = lambda ban: seen.append(describe(ban.network))
+        admission.on_unban = seen.append
+        here = SharedGuard(admission.guard, "here")
+        guard = ProcessGuard(admission.guard.limits)
+        there = SharedGuard(guard, "there")
+
+        def tell() -> None:
+            report = there.take_report(server.clock.seconds())
+            assert report is not None
+            admission.merge_report(here, "there", report)
+
+        client = server.connect(ATTACKER)
+        guard.bans.ban(ATTACKER, "test", server.clock.seconds())
+        tell()
+        self.assertTrue(client.transport.aborted)
+        guard.bans.unban(ATTACKER)
+        tell()
+        self.assertEqual(seen, ["192.0.2.1/32", "192.0.2.1/32"])
+        self.assertEqual(server.events_of(events.AddressBanned), [])
+        for failures, secret in ((admission.guard.failures, b"1"), (guard.failures, b"2")):
+            failures.failed(VICTIM, b"u", secret, 0.0)
+        tell()
+        self.assertEqual([e.peer for e in server.events_of(events.AddressBanned)], [VICTIM])
 
     def test_this_machine_is_trusted(self) -> None:
         """The default trusts this machine: it is reset, but not banned."""

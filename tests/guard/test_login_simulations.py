@@ -314,9 +314,9 @@ class MemoryTests(SynchronousTestCase):
                 table._table.put(key, bytes(table._max_bytes))
             self.assertLessEqual(len(table), 16384)
         for n in range(20_000):
-            failures._scram.take(b"%16d" % n, float(n))
+            failures.scram_rate.take(b"%16d" % n, float(n))
             for networks in ([(6, 56, n)], [(6, 48, n)], [(6, 32, n)]):
-                failures._guess_rates.take(
+                failures.guess_rates.take(
                     Guess(tuple(networks), b"%8d" % n, is_clean=False), 20 * float(n)
                 )
             failures.restore_known(b"%8d" % n, b"12345678" * 32, 0.0)

@@ -89,13 +89,13 @@ class SetLimitsTests(SynchronousTestCase):
     def test_rates_of_guesses(self) -> None:
         """The rates of guesses begin again only if one of their limits changes."""
         failures = LoginFailures(Limits(), b"key")
-        rates = failures._guess_rates
+        rates = failures.guess_rates
         failures.set_limits(Limits(max_login_delay_seconds=1, backlog=3))
-        self.assertIs(failures._guess_rates, rates)
+        self.assertIs(failures.guess_rates, rates)
         for name in LIMITS_OF_GUESSES:
             failures.set_limits(replace(Limits(), **{name: cast("Any", 7)}))
-            self.assertIsNot(failures._guess_rates, rates)
-            rates = failures._guess_rates
+            self.assertIsNot(failures.guess_rates, rates)
+            rates = failures.guess_rates
 
     def test_login_queue(self) -> None:
         """More checks may begin at once, and fewer when those that run have ended."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.guard.shares import Connection, ConnectionShares, files_for, level_factor
+from imapshield.guard.networks import level_factor
+from imapshield.guard.shares import Connection, ConnectionShares, files_for
 from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
 

@@ -1,0 +1,128 @@
+"""`RemoteCounts`: how many connections the other processes have, which serve the same users or share one guard."""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Generic, TypeVar
+
+from imapshield.guard.networks import Network, wider_networks
+
+K = TypeVar("K", bound=Hashable)
+
+MAX_COUNTS = 200_000
+"""Addresses, and users, of which all other processes together may tell. More are not counted. Full tables take at most
+80 MB, but a process only tells of open connections."""
+
+MAX_CHANGES = 20_000
+"""Keys of one kind that wait to be told to other processes. After more, all counts are told again."""
+
+
+class CountNews(Generic[K]):
+    """The counts of one process that the others do not know yet.
+
+    Attributes:
+        is_lost: whether more have changed than are remembered, so that all counts must be told again.
+    """
+
+    def __init__(self) -> None:
+        self.is_lost = False
+        self._told: dict[K, int] = {}
+        self._changes: dict[K, int] = {}
+
+    def changed(self, key: K, count: int) -> None:
+        """Note that `key` has `count` connections now."""
+        if key in self._changes or len(self._changes) < MAX_CHANGES:
+            self._changes[key] = count
+        else:
+            self.is_lost = True
+
+    def restart(self, counts: Iterable[tuple[K, int]]) -> None:
+        """Tell all `counts` again, to processes that have forgotten all earlier ones."""
+        self.is_lost = False
+        self._told.clear()
+        self._changes = dict(counts)
+
+    def take(self, number: int) -> list[tuple[K, int]]:
+        """Remove and return at most `number` counts that have changed since they were last told."""
+        taken: list[tuple[K, int]] = []
+        while self._changes and len(taken) < number:
+            for key in list(islice(self._changes, number - len(taken))):
+                count = self._changes.pop(key)
+                if count != self._told.get(key, 0):
+                    taken.append((key, count))
+                if count:
+                    self._told[key] = count
+                else:
+                    self._told.pop(key, None)
+        return taken
+
+
+@dataclass(slots=True)
+class _Member:
+    addresses: dict[Network, int] = field(default_factory=dict)
+    users: dict[bytes, int] = field(default_factory=dict)
+
+
+class RemoteCounts:
+    """The counts of all other processes.
+
+    Attributes:
+        networks: the connections without a login of each address and each wider network.
+        users: the connections with a login by the hash of the user.
+    """
+
+    def __init__(self) -> None:
+        self.networks: Counter[Network] = Counter()
+        self.users: Counter[bytes] = Counter()
+        self._members: dict[str, _Member] = {}
+        self._addresses = 0
+
+    def set_addresses(self, member: str, counts: Iterable[tuple[Network, int]]) -> set[Network]:
+        """Set how many connections without a login some addresses have in the process `member`.
+
+        Returns:
+            the networks whose numbers have changed.
+        """
+        own = self._members.setdefault(member, _Member()).addresses
+        changed: set[Network] = set()
+        for address, count in counts:
+            before = own.get(address, 0)
+            if not before and self._addresses >= MAX_COUNTS:
+                continue
+            self._addresses += bool(count) - bool(before)
+            _set(own, address, count)
+            for network in (address, *wider_networks(address)):
+                _add(self.networks, network, count - before)
+                changed.add(network)
+        return changed
+
+    def set_users(self, member: str, counts: Iterable[tuple[bytes, int]]) -> None:
+        """Set how many connections some users have in the process `member`."""
+        own = self._members.setdefault(member, _Member()).users
+        for user, count in counts:
+            before = own.get(user, 0)
+            if before or len(self.users) < MAX_COUNTS:
+                _set(own, user, count)
+                _add(self.users, user, count - before)
+
+    def forget(self, member: str) -> None:
+        """Forget all counts of the process `member`."""
+        forgotten = self._members.get(member)
+        if forgotten is not None:
+            self.set_addresses(member, [(address, 0) for address in forgotten.addresses])
+            self.set_users(member, [(user, 0) for user in forgotten.users])
+            del self._members[member]
+
+
+def _set(counts: dict[K, int], key: K, count: int) -> None:
+    if count:
+        counts[key] = count
+    else:
+        counts.pop(key, None)
+
+
+def _add(counts: Counter[K], key: K, change: int) -> None:
+    counts[key] += change
+    if not counts[key]:
+        del counts[key]

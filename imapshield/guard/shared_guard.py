@@ -1,0 +1,314 @@
+"""`SharedGuard`: lets the guards of several processes decide alone, and nearly as one guard would that sees everything.
+
+Rules
+-----
+* A process decides with its own `ProcessGuard`, at once. It tells the others what happened (`take_report`), and what
+  they tell it (`merge_report`) counts in its decisions from then on. It never asks before it decides.
+* Reports may be late, repeated or lost. Of an older report than the newest of a process, the counts of connections are
+  ignored. After a lost one they are not `Merged.is_complete`, until the process tells them all again (`tell_all`).
+* A ban applies in all processes. Of two, the one that ends last applies. An end by hand ends all bans made before it.
+* How far a process may be from one guard for all, when all reports have arrived, is in docs/guard.rst.
+* A process whose limits are others counts by its own. `max_connections`, `max_preauth_connections` and the files are
+  those of one process, and so is the pace of an address on probation.
+* All tables have a maximum size, whatever the other processes tell.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from imapshield.guard.bans import Ban, SavedBan, ban_target
+from imapshield.guard.bounded_table import BoundedTable
+from imapshield.guard.guard_report import (
+    MAX_ENTRIES,
+    GuardReport,
+    RateTaken,
+    network_bytes,
+    network_from,
+)
+from imapshield.guard.networks import Network, address_of, describe, level_factor
+from imapshield.guard.process_guard import ProcessGuard
+from imapshield.guard.rates import RateNews, RateTable
+from imapshield.guard.shares import Eviction
+from imapshield.guard.verdicts import LimitReached
+
+MAX_MEMBERS = 1024
+"""Other processes. The reports of more are ignored."""
+
+MAX_ENDED = 16384
+"""Bans that were ended by hand, so that an older report does not bring them back."""
+
+MAX_VIOLATIONS = 100
+"""Violations of one address in one report that count."""
+
+_RECENT = 64
+"""Reports before the newest of a process that are accepted when they are late."""
+
+_ROUNDING = 1e-3  # seconds
+
+
+class NewBan(NamedTuple):
+    """A `ban` that this process makes because of what others tell, and the limit that was `reached`."""
+
+    ban: Ban
+    reached: LimitReached
+
+
+@dataclass(slots=True)
+class Merged:
+    """What must be done after a report.
+
+    Attributes:
+        bans: the bans of the other process that apply now.
+        new_bans: bans of this process, because it knows more now.
+        unbans: the networks, as text, whose ban was ended by hand.
+        evictions: own connections that must be reset because the other process has more.
+        is_complete: whether all counts of the other process are known. If not, ask it to `tell_all`.
+    """
+
+    bans: list[Ban] = field(default_factory=list)
+    new_bans: list[NewBan] = field(default_factory=list)
+    unbans: list[str] = field(default_factory=list)
+    evictions: list[Eviction] = field(default_factory=list)
+    is_complete: bool = True
+
+
+@dataclass(slots=True)
+class _Member:
+    newest: int = 0
+    seen: int = 0  # bit n: the report newest - n
+    is_complete: bool = False
+
+
+class SharedGuard:
+    """Shares the guard of this process with others.
+
+    It forgets what `guard` knows of logins and rates, so make it before the first connection. All processes must have
+    the same key for `LoginFailures`, because they exchange its hashes.
+
+    Args:
+        guard: the guard of this process.
+        name: the name of this process, which no other has or had.
+
+    Attributes:
+        guard: as above.
+        members: the names of the other processes.
+        clock_offset: the seconds by which the clock that all processes share is ahead of the times of the calls here.
+    """
+
+    def __init__(self, guard: ProcessGuard, name: str) -> None:
+        self.guard = guard
+        self.clock_offset = 0.0
+        self.members: dict[str, _Member] = {}
+        self._number = 0
+        self._is_first = True
+        self._rates: RateNews[Hashable] = RateNews()
+        self._guesses: RateNews[Hashable] = RateNews()
+        # network → when its ban was ended by hand, by the shared clock
+        self._ended: BoundedTable[Network, float] = BoundedTable(MAX_ENDED, float)
+        self._violations: RateNews[Network] = RateNews()
+        guard.share_rates(self._rates)
+        guard.failures.share(name.encode(), self._guesses)
+        guard.shares.share_counts(guard.failures.hash_account)
+        guard.bans.violation_news = self._violations
+        guard.bans.news = dict.fromkeys(guard.bans, False)
+
+    def tell_all(self, *, logins: bool = False) -> None:
+        """Tell all bans and all counts of connections in the next reports; with `logins`, also the known users."""
+        bans, shares = self.guard.bans, self.guard.shares
+        self._is_first = True
+        shares.tell_all_counts()
+        assert bans.news is not None
+        for network in (*bans, *self._ended):
+            bans.news.setdefault(network, network in self._ended)
+        if logins:
+            self.guard.failures.tell_all()
+
+    def take_report(self, now: float, *, always: bool = True) -> GuardReport | None:
+        """Return what has happened since the last report, or None if that is nothing, unless `always`.
+
+        Call it every fraction of a second, and at once after a ban or the end of one.
+        """
+        guard, shared_now = self.guard, now + self.clock_offset
+        connections, users, is_restarted = guard.shares.take_counts(MAX_ENTRIES)
+        login_news = guard.failures.news
+        assert login_news is not None
+        bans, unbans = self._take_bans(now)
+        report = GuardReport(
+            self._number + 1,
+            shared_now,
+            self._is_first or is_restarted,
+            bans,
+            unbans,
+            login_news.take_pairs(MAX_ENTRIES),
+            login_news.take_logins(MAX_ENTRIES),
+            tuple(connections),
+            tuple(users),
+            tuple((network, int(n)) for network, n in self._violations.take(MAX_ENTRIES)),
+            tuple(self._take_rates()),
+        )
+        if report.is_empty and not always:
+            return None
+        self._number, self._is_first = self._number + 1, False
+        return report
+
+    def _take_bans(self, now: float) -> tuple[tuple[SavedBan, ...], tuple[tuple[str, float], ...]]:
+        bans = self.guard.bans
+        found: list[SavedBan] = []
+        ended: list[tuple[str, float]] = []
+        assert bans.news is not None
+        for network in list(bans.news)[:MAX_ENTRIES]:
+            is_ended, ban = bans.news.pop(network), bans.saved(network, now)
+            if is_ended:
+                if network not in self._ended or bans.get(network) is not None:
+                    made = now if ban is None else now + ban.remaining - ban.seconds
+                    self._ended.put(network, made + self.clock_offset)
+                ended.append((describe(network), self._ended.get(network, 0.0)))
+            if ban is not None:
+                found.append(ban)
+        return tuple(found), tuple(ended)
+
+    def _take_rates(self) -> Iterator[RateTaken]:
+        for kind, news in (("connections", self._rates), ("guesses", self._guesses)):
+            for key, amount in news.take(MAX_ENTRIES):
+                yield _rate_taken(kind, key, amount)
+
+    def rate_table(self, taken: RateTaken) -> tuple[RateTable, Hashable]:
+        """Return the table that has the rate of which something was taken, and its key there."""
+        failures, key = self.guard.failures, taken.key
+        if taken.kind == "scram":
+            return failures.scram_rate, key
+        if taken.kind == "guesses of users":
+            return failures.guess_rates.users, (key[:-1], bool(key[-1]))
+        network = network_from(key)
+        if taken.kind == "connections":
+            return self.guard.rate_of(network), network
+        return failures.guess_rates.network_table(level_factor(network)), network
+
+    def merge_report(self, member: str, report: GuardReport, now: float) -> Merged:
+        """Count what another process tells.
+
+        Args:
+            member: its name.
+            report: its report.
+            now: the time of this process.
+        """
+        merged = Merged()
+        known = self.members.get(member)
+        if known is None:
+            if len(self.members) >= MAX_MEMBERS:
+                return merged
+            known = self.members[member] = _Member()
+        is_newest = _is_newest(known, report)
+        merged.is_complete = known.is_complete
+        if is_newest is None:
+            return merged
+        reached = self._merge_logins(report, now)
+        self._merge_bans(report, merged, now)
+        self._ban_all(reached, merged, now)
+        for taken in report.rates:
+            table, key = self.rate_table(taken)
+            table.add_taken(key, taken.amount, now)
+        if is_newest:
+            self._merge_counts(member, report, merged)
+        return merged
+
+    def _merge_bans(self, report: GuardReport, merged: Merged, now: float) -> None:
+        bans, elapsed = self.guard.bans, now + self.clock_offset - report.time
+        for text, time in report.unbans:
+            network = ban_target(text)
+            self._ended.put(network, max(time, self._ended.get(network, time)))
+            own = bans.get(network)
+            if own is not None and own.until - own.seconds + self.clock_offset <= time + _ROUNDING:
+                bans.end_remote(network)
+                if now < own.until:
+                    merged.unbans.append(describe(network))
+        for saved in report.bans:
+            network = ban_target(saved.network)
+            made = report.time + saved.remaining - saved.seconds
+            if made + _ROUNDING < self._ended.get(network, made) or self._ends(network):
+                continue
+            remaining = min(saved.remaining - elapsed, self.guard.limits.max_ban_seconds)
+            ban = Ban(network, saved.reason, now + remaining, *saved[3:])
+            if bans.add_remote(ban, now):
+                merged.bans.append(ban)
+                if ban.reason == "max_failed_pairs":
+                    self.guard.failures.forget_pairs(network)
+                else:
+                    bans.forget_violations(network)
+
+    def _ends(self, network: Network) -> bool:
+        """Return whether a ban was ended here by hand, which the next report tells."""
+        bans = self.guard.bans
+        return bool(bans.news and bans.news.get(network)) and bans.get(network) is None
+
+    def _merge_logins(self, report: GuardReport, now: float) -> list[tuple[Network, LimitReached]]:
+        """Count logins and violations; returns the addresses that have reached a limit for a ban.
+
+        They may be among the bans of the report, so these come next.
+        """
+        bans, failures = self.guard.bans, self.guard.failures
+        most, found = self.guard.limits.max_limit_violations, list[tuple[Network, LimitReached]]()
+        for user, address in report.logins:
+            failures.add_login(user, address, now)
+        for pair in report.failures:
+            reached = failures.add_pair(pair, now)
+            if reached is not None:
+                found.append((pair.network, reached))
+        for network, count in report.violations:
+            for _ in range(min(count, MAX_VIOLATIONS)):
+                if bans.add_violation(network, now):
+                    found.append((network, LimitReached("max_limit_violations", most, most)))
+                    break
+        return found
+
+    def _ban_all(
+        self, addresses: Iterable[tuple[Network, LimitReached]], merged: Merged, now: float
+    ) -> None:
+        guard = self.guard
+        for network, reached in addresses:
+            address = address_of(network)
+            is_exempt = guard.limits.reports_only(reached.limit) or address in guard.trusted
+            if not is_exempt and not guard.bans.banned(address, now):
+                shared = guard.failures.is_shared(address, now)
+                ban = guard.bans.ban(address, reached.limit, now, strangers_only=shared)
+                merged.new_bans.append(NewBan(ban, reached))
+
+    def _merge_counts(self, member: str, report: GuardReport, merged: Merged) -> None:
+        shares = self.guard.shares
+        assert shares.remote is not None
+        if report.is_first:
+            shares.remote.forget(member)
+        changed = shares.remote.set_addresses(member, report.connections)
+        shares.remote.set_users(member, report.users)
+        merged.evictions = shares.make_room(changed)
+
+    def forget_member(self, member: str) -> None:
+        """Forget the connections of a process that has ended, or is silent. What else it has told stays."""
+        assert self.guard.shares.remote is not None
+        self.members.pop(member, None)
+        self.guard.shares.remote.forget(member)
+
+
+def _is_newest(member: _Member, report: GuardReport) -> bool | None:
+    """Note that a report has arrived. Returns whether it is the newest; None if it is repeated, or much too late."""
+    ahead = report.number - member.newest
+    if ahead > 0:
+        member.is_complete = report.is_first or (member.is_complete and ahead == 1)
+        member.seen = (member.seen << min(ahead, _RECENT) | 1) & ((1 << _RECENT) - 1)
+        member.newest = report.number
+        return True
+    if -ahead >= _RECENT or member.seen >> -ahead & 1:
+        return None
+    member.seen |= 1 << -ahead
+    return False
+
+
+def _rate_taken(kind: str, key: Hashable, amount: float) -> RateTaken:
+    """Return what was taken of a rate whose key in its table is `key`."""
+    if isinstance(key, bytes):
+        return RateTaken("scram", key, amount)
+    assert isinstance(key, tuple)
+    if len(key) == 2:
+        return RateTaken("guesses of users", key[0] + bytes([key[1]]), amount)
+    return RateTaken(kind, network_bytes(key), amount)
