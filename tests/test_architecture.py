@@ -369,6 +369,7 @@ ORDER = {
             "tls_failures",
             "fair_queue",
             "input_turns",
+            "password_digest",
             "peer",
             "user_turns",
         ),
@@ -378,7 +379,7 @@ ORDER = {
         ("admission",),
         ("shared_parts",),
         ("connection_owner", "proxy"),
-        ("client_peaks", "gate"),
+        ("answer_delay", "client_peaks", "gate"),
         (
             "authentication",
             "compress",

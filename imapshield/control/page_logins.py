@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from imapshield import events
-from imapshield.edge.authentication import password_digest
 from imapshield.edge.event_reporter import publish
 from imapshield.edge.factory import ShieldedIMAP4Factory
+from imapshield.edge.password_digest import password_digest
 from imapshield.guard.networks import networks_of
 from imapshield.guard.shares import Connection
 

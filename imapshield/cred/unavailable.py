@@ -19,9 +19,11 @@ class CheckerUnavailable(LoginFailed):
 
     Attributes:
         text: the text for the client. The argument of the constructor is not sent.
+        may_be_wrong: whether the checker has got the password, so that it may be one of a guesser.
     """
 
     text = "Cannot check passwords now; try again later"
+    may_be_wrong = False
 
 
 class EntryUnusable(CheckerUnavailable):

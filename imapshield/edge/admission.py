@@ -194,6 +194,10 @@ class Admission:
             self._banned(ban, address, reached, spare=connection, number=number)
         return failed, ban
 
+    def login_undecided(self, connection: Connection, user: bytes, secret: bytes | None) -> int:
+        """Count a login that nobody could decide about (see `ProcessGuard.login_undecided`)."""
+        return self.guard.login_undecided(connection, user, secret, self._now())
+
     def violation(self, connection: Connection, reached: LimitReached) -> None:
         """Note that `connection` has reached a limit that resets it, which may ban its address.
 

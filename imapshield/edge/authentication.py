@@ -1,10 +1,8 @@
 """`Authentication`: logs a client in through a Twisted Cred portal, with a password or by SASL."""
 
-import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from hashlib import blake2b
 from itertools import count
 from typing import Any, cast
 
@@ -19,21 +17,19 @@ from imapshield.cred import sasl
 from imapshield.cred.checkers import CheckerUnavailable
 from imapshield.cred.twisted_mail_account import TwistedMailAccount
 from imapshield.edge import peer
+from imapshield.edge.answer_delay import AnswerDelay
 from imapshield.edge.channel_binding import channel_bindings
 from imapshield.edge.client_peaks import peaks_before_login, report_user_peaks
 from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.login_checks import LEFT, Check, LoginAttempt, LoginNotChecked
+from imapshield.edge.password_digest import password_digest
 from imapshield.edge.write_buffer import Disconnected
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.guard.guess_rates import Guess
+from imapshield.guard.login_failures import FREE_PAIRS
 from imapshield.guard.process_guard import BANNED
 from imapshield.guard.verdicts import LimitReached
 from imapshield.mailbox.account_api import IAccount
-
-_DIGEST_KEY = secrets.token_bytes(32)
-
-_PRESENCE_SECONDS = 2.0
-"""Seconds after which the server looks whether a client whose answer is delayed is still there."""
 
 
 class Authentication:
@@ -51,7 +47,7 @@ class Authentication:
         self._owner = owner
         self._logout: Callable[[], object] | None = None
         self._attempt: LoginAttempt | None = None
-        self._delay: Deferred[None] | None = None
+        self._delay: AnswerDelay | None = None
         self._guess: Guess | None = None  # the password that is being looked at
         self.peer_is_local = False
 
@@ -303,6 +299,8 @@ class Authentication:
                 raise UnauthorizedLogin
             interface, account, logout = await login
         except CheckerUnavailable as error:
+            if error.may_be_wrong:
+                await self._login_undecided(user, counted, mechanism, secret)
             if owner.closed:
                 raise Disconnected from None
             owner.reporter.login_refused(user, mechanism, "unavailable")
@@ -338,6 +336,17 @@ class Authentication:
             owner.reporter.master_logged_in(master)
         return cast("IAccount", account)
 
+    async def _login_undecided(
+        self, user: bytes, counted: bytes, mechanism: str, secret: bytes | None
+    ) -> None:
+        """Count a password about which the checker has not decided; many different ones count as wrong."""
+        owner = self._owner
+        passwords = owner.shared.admission.login_undecided(owner.counted, counted, secret)
+        if passwords:
+            self._guess = None
+        if passwords > FREE_PAIRS:
+            await self._login_failed(user, counted, mechanism, secret)
+
     async def _login_failed(
         self, user: bytes, counted: bytes, mechanism: str, secret: bytes | None
     ) -> None:
@@ -358,20 +367,8 @@ class Authentication:
             owner.reporter.limit_triggered("none", failed.banned_for)
         if ban is not None:
             owner.bye("Too many failed logins; try again later")
-        while delay > 0 and not owner.closed:
-            self._delay = Deferred(lambda waiting: waiting.errback(Disconnected()))
-            timer = owner.callLater(
-                min(delay, _PRESENCE_SECONDS), partial(self._delay.callback, None)
-            )
-            try:
-                await self._delay
-            finally:
-                self._delay = None
-                if timer.active():
-                    timer.cancel()
-            delay -= _PRESENCE_SECONDS
-            if peer.has_left(owner.transport):
-                owner.reset(LEFT)
+        self._delay = AnswerDelay(owner)
+        await self._delay.wait(delay)
         if owner.closed:
             raise Disconnected
 
@@ -393,8 +390,3 @@ class Authentication:
         logout, self._logout, self._owner.account = self._logout, None, None
         if logout is not None:
             logout()
-
-
-def password_digest(password: bytes) -> bytes:
-    """Return a digest of a password, with a key that is never stored, which only tells equal passwords from others."""
-    return blake2b(password, key=_DIGEST_KEY, digest_size=16).digest()

@@ -2,11 +2,16 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 
 from imapshield.events import printable
-from imapshield.front.backend_connection import BackendConnection, BackendUnavailable
+from imapshield.front.backend_connection import (
+    BackendConnection,
+    BackendUnavailable,
+    ClientSilent,
+    LoginUndecided,
+)
 from imapshield.front.offered_capabilities import capability_names
 from imapshield.wire.strings import quoted
 
@@ -24,7 +29,7 @@ _GREETING = re.compile(rb"\* OK(?: (?:\[[^\]]*\] ?)?(.*))?\Z", re.IGNORECASE | r
 _CODE = re.compile(rb"\[([A-Za-z\-]+)")
 _UNQUOTABLE = re.compile(rb"[^\x01-\x09\x0b\x0c\x0e-\x7f]")
 
-Challenge = Callable[[bytes], Awaitable[bytes]]
+Challenge = Callable[[bytes], Coroutine[Any, Any, bytes]]
 """Returns the response to a challenge, both in base64."""
 
 
@@ -102,7 +107,11 @@ class BackendClient:
         self.connection.close()
 
     async def log_in(self, user: bytes, password: bytes, capabilities: tuple[bytes, ...]) -> Answer:
-        """Log in with LOGIN; with AUTHENTICATE PLAIN if the backend does not permit LOGIN."""
+        """Log in with LOGIN; with AUTHENTICATE PLAIN if the backend does not permit LOGIN.
+
+        Raises:
+            LoginUndecided: the backend has not answered.
+        """
         if b"LOGINDISABLED" in capabilities:
             return await self.authenticate(b"PLAIN", b"\0%b\0%b" % (user, password), capabilities)
         texts = [b"LOGIN "]
@@ -118,7 +127,7 @@ class BackendClient:
             if answer is not None:
                 return answer
             self.connection.write(text + b"\r\n")
-        return await self._answer(None)
+        return await self._login_answer(None)
 
     async def authenticate(
         self,
@@ -127,7 +136,12 @@ class BackendClient:
         capabilities: tuple[bytes, ...],
         challenge: Challenge | None = None,
     ) -> Answer:
-        """Log in with a SASL mechanism whose first message is `initial`; `challenge` answers what the backend asks."""
+        """Log in with a SASL mechanism whose first message is `initial`; `challenge` answers what the backend asks.
+
+        Raises:
+            LoginUndecided: as for `log_in`.
+            ClientSilent: `challenge` has not returned in time.
+        """
         encoded = b64encode(initial) or b"="
         if b"SASL-IR" in capabilities and len(encoded) <= _INITIAL_RESPONSE_SIZE:
             self._send(b"AUTHENTICATE %b %b" % (mechanism, encoded))
@@ -137,7 +151,7 @@ class BackendClient:
             if answer is not None:
                 return answer
             self.connection.write(b64encode(initial) + b"\r\n")
-        return await self._answer(challenge)
+        return await self._login_answer(challenge)
 
     def _send(self, text: bytes) -> None:
         self._number += 1
@@ -149,6 +163,15 @@ class BackendClient:
             return await self._answer(_note_request)
         except _ContinuationRequested:
             return None
+
+    async def _login_answer(self, challenge: Challenge | None) -> Answer:
+        """Wait for the answer to a login whose password was sent."""
+        try:
+            return await self._answer(challenge)
+        except ClientSilent:
+            raise
+        except BackendUnavailable as error:
+            raise LoginUndecided(*error.args) from None
 
     async def _answer(self, challenge: Challenge | None) -> Answer:
         tag = b"s%d" % self._number
@@ -168,7 +191,8 @@ class BackendClient:
             if word == b"+":
                 if challenge is None:
                     raise BackendUnavailable("it asks for more than the login needs")
-                self.connection.write(await challenge(rest) + b"\r\n")
+                response = await self.connection.unless_lost(challenge(rest))
+                self.connection.write(response + b"\r\n")
                 continue
             if word != b"*":
                 raise BackendUnavailable("its response has another tag")

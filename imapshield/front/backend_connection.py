@@ -1,7 +1,7 @@
 """`BackendConnection`: one connection to a backend: lines during the login, and a stream after it."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -34,6 +34,16 @@ class BackendUnavailable(CheckerUnavailable):
     """The backend cannot be used now. The argument is for the log."""
 
     text = "The mail server cannot be reached; try again later"
+
+
+class LoginUndecided(BackendUnavailable):
+    """The backend has got a password, and has not said whether it is correct."""
+
+    may_be_wrong = True
+
+
+class ClientSilent(BackendUnavailable):
+    """The client has not answered a challenge while the backend waited for it."""
 
 
 def describe(error: BaseException | None) -> str:
@@ -82,6 +92,7 @@ class BackendConnection(TwistedProtocol):
         self._waiter: Deferred[None] | None = None
         self._drain_waiter: Deferred[None] | None = None
         self._closing: Any = None
+        self._interrupt: Callable[[], None] | None = None
 
     # Twisted
 
@@ -122,6 +133,8 @@ class BackendConnection(TwistedProtocol):
             return
         self._lost = reason
         relay, self._relay = self._relay, None
+        if self._interrupt is not None:
+            self._interrupt()
         self._wake()
         self._wake_writer()
         if relay is not None:
@@ -152,6 +165,24 @@ class BackendConnection(TwistedProtocol):
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.callback(None)
+
+    async def unless_lost(self, work: Coroutine[Any, Any, bytes]) -> bytes:
+        """Return the result of `work`, for which the client is asked. If the connection ends, do not wait for it.
+
+        Raises:
+            ClientSilent: the connection has ended.
+        """
+        result: Deferred[Any] = Deferred()
+
+        def finish(outcome: Any) -> None:
+            self._interrupt = None
+            if not result.called:
+                result.callback(outcome)
+
+        self._interrupt = lambda: finish(Failure(ClientSilent(self._lost)))
+        Deferred.fromCoroutine(work).addBoth(finish)
+        found: bytes = await result
+        return found
 
     def start_tls(self, options: Any) -> None:
         """Start TLS; what the backend has sent before is dropped (CVE-2011-0411)."""

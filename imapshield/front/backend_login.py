@@ -10,7 +10,11 @@ from imapshield.edge.session_io import SessionIO
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.front.backend import Backend, ClientAddress
 from imapshield.front.backend_client import Answer, BackendClient, Challenge
-from imapshield.front.backend_connection import BackendConnection, BackendUnavailable
+from imapshield.front.backend_connection import (
+    BackendConnection,
+    BackendUnavailable,
+    LoginUndecided,
+)
 from imapshield.front.proxy_v2 import plain_address
 from imapshield.mailbox.account_api import IAccount
 from imapshield.wire.grammar.login import decode_base64
@@ -173,7 +177,7 @@ class BackendLogin:
             if condition != b"OK":
                 found.connection.close()
                 if condition == b"NO" and answer.code in _TEMPORARY:
-                    raise BackendUnavailable("the backend refuses the login for now")
+                    raise LoginUndecided("the backend refuses the login for now")
                 raise UnauthorizedLogin
             logged_in = found
             name = user.decode("utf-8", "replace").lower()

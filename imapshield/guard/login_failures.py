@@ -135,6 +135,7 @@ class LoginFailures:
         self._scram_excess = 0
         self.guess_rates = GuessRates(limits, self._rate_news)
         self._uncounted = RecentItems(PAIR_SECONDS, MAX_NETWORKS, FREE_PAIRS)
+        self._undecided = RecentItems(PAIR_SECONDS, MAX_NETWORKS, FREE_PAIRS + 1)
         self._users_at = RecentItems(SHARED_SECONDS, MAX_ADDRESSES, SHARED_USERS)
         self._known: dict[
             bytes, bytes
@@ -257,6 +258,25 @@ class LoginFailures:
         is_repeated = self._uncounted.has(source, pair, now)
         self._uncounted.add(source, pair, now)
         return is_repeated
+
+    def undecided(self, address: str, user: bytes, secret: bytes | None, now: float) -> int:
+        """Count a password that a checker has got, without saying whether it is correct.
+
+        A server that fails answers so to correct passwords, which devices repeat. If it answers so to wrong ones, their
+        number gives a guesser away. The arguments are those of `failed`.
+
+        Returns:
+            how many passwords of the user came from the address in the last day, `FREE_PAIRS` and one at most; 0 if
+            this one is repeated, so that it is no guess. Each SCRAM login counts as the first one.
+        """
+        if secret is None:
+            return 1
+        user_hash = self._hash(b"user", user)
+        source = user_hash + self._address_hash(networks_of(address))
+        pair = self._pair(user_hash, secret)
+        is_repeated = self._undecided.has(source, pair, now)
+        passwords = self._undecided.add(source, pair, now)
+        return 0 if is_repeated else passwords
 
     def succeeded(self, address: str, user: bytes, now: float) -> None:
         """Remember that the user has logged in from the address."""

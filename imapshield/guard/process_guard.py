@@ -291,6 +291,14 @@ class ProcessGuard:
         limit = failed.banned_for.limit
         return failed, self.bans.ban(address, limit, now, strangers_only=shared)
 
+    def login_undecided(
+        self, connection: Connection, user: bytes, secret: bytes | None, now: float
+    ) -> int:
+        """Count a password of which nobody knows whether it is wrong, as `LoginFailures.undecided` does."""
+        if connection.address in self.trusted:
+            return 0
+        return self.failures.undecided(connection.address, user, secret, now)
+
     def refuse_login(self, connection: Connection, user: bytes, now: float) -> LimitReached | None:
         """Return why `user` may not even try to log in, or None: a ban, or a rate that is used up (`begin_login`)."""
         guess = self.begin_login(connection, user, now)
