@@ -134,8 +134,7 @@ class LoginFailures:
         self.scram_rate = RateTable(1 / SCRAM_SECONDS, SCRAM_BURST, MAX_ADDRESSES, self._rate_news)
         self._scram_excess = 0
         self.guess_rates = GuessRates(limits, self._rate_news)
-        self._uncounted = RecentItems(PAIR_SECONDS, MAX_NETWORKS, FREE_PAIRS)
-        self._undecided = RecentItems(PAIR_SECONDS, MAX_NETWORKS, FREE_PAIRS + 1)
+        self._uncounted = RecentItems(PAIR_SECONDS, MAX_NETWORKS, FREE_PAIRS + 1)
         self._users_at = RecentItems(SHARED_SECONDS, MAX_ADDRESSES, SHARED_USERS)
         self._known: dict[
             bytes, bytes
@@ -250,7 +249,7 @@ class LoginFailures:
     def is_repeated(self, address: str, user: bytes, secret: bytes | None, now: float) -> bool:
         """Return whether a failed login repeats one of the last day, and remember it without counting it for anything.
 
-        For trusted addresses. The arguments are those of `failed`. The last `FREE_PAIRS` pairs of each user are known.
+        For trusted addresses. The arguments are those of `failed`. The last pairs of each user are known.
         """
         user_hash = self._hash(b"user", user)
         source = user_hash + self._address_hash(networks_of(address))
@@ -274,8 +273,8 @@ class LoginFailures:
         user_hash = self._hash(b"user", user)
         source = user_hash + self._address_hash(networks_of(address))
         pair = self._pair(user_hash, secret)
-        is_repeated = self._undecided.has(source, pair, now)
-        passwords = self._undecided.add(source, pair, now)
+        is_repeated = self._uncounted.has(source, pair, now)
+        passwords = self._uncounted.add(source, pair, now)
         return 0 if is_repeated else passwords
 
     def succeeded(self, address: str, user: bytes, now: float) -> None:

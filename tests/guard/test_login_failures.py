@@ -225,16 +225,16 @@ class SharedAddressTests(FailuresCase):
         self.assertTrue(restored.is_shared(HERE, 5.0))
 
     def test_repetitions_that_do_not_count(self) -> None:
-        """`is_repeated` knows the last three passwords of each user and address for a day, and counts for nothing."""
+        """`is_repeated` knows the last four passwords of each user and address for a day, and counts for nothing."""
 
         def repeated(
             user: bytes, secret: bytes | None, address: str = HERE, now: float = 0.0
         ) -> bool:
             return self.failures.is_repeated(address, user, secret, now)
 
-        secrets = (b"1", b"2", None)
+        secrets = (b"1", b"2", b"3", None)
         for expected in (False, True):
-            self.assertEqual([repeated(b"bob", secret) for secret in secrets], [expected] * 3)
+            self.assertEqual([repeated(b"bob", secret) for secret in secrets], [expected] * 4)
         self.assertEqual([repeated(b"alice", b"1"), repeated(b"bob", b"1", THERE)], [False] * 2)
         self.assertEqual([repeated(b"bob", b"4"), repeated(b"bob", b"1")], [False] * 2)
         self.assertFalse(repeated(b"bob", b"4", now=86400.0))

@@ -307,7 +307,7 @@ class MemoryTests(SynchronousTestCase):
         """When every table is full, and every entry is as long as it can be, the failed logins take at most 32 MB."""
         failures = LoginFailures(Limits(), b"key")
         tables = [value for value in vars(failures).values() if isinstance(value, RecentItems)]
-        self.assertEqual(len(tables), 7)
+        self.assertEqual(len(tables), 6)
         for table in tables:
             for n in range(20_000):
                 key = (6, 48, n) if table is failures._networks else b"%16d" % n
