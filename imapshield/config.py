@@ -18,14 +18,12 @@ from imapshield.acme import acme_names
 from imapshield.front.front_options import front_options
 from imapshield.guard.networks import THIS_MACHINE, parse_network
 from imapshield.limits import REPORTABLE, Limits
+from imapshield.mailbox_name_options import check_names
 from imapshield.regular_file import open_regular
 
 DEFAULT_LISTEN = "tcp:1143:interface=127.0.0.1"
 
 LOG_FORMATS = ("text", "json")
-
-SEPARATORS = "/.^_|:~-"
-"""The characters that ``--separator`` permits: those that mean nothing else in mailbox names, patterns and URLs."""
 
 MAX_WORKERS = 64
 """The most processes of ``--workers``. Each sends to all others what the guard counts."""
@@ -35,14 +33,14 @@ _TOML_TYPES: dict[str, type] = {
     **dict.fromkeys(("certificate", "key", "backlog", "state", "ban-command", "control"), str),
     **dict.fromkeys(("default-domain", "master-users", "workers"), str),
     **dict.fromkeys(("exact-user-names", "no-rehash", "no-special-folders"), bool),
-    **dict.fromkeys(("backend-proxy", "backend-id"), bool),
+    **dict.fromkeys(("backend-proxy", "backend-id", "user-map-password"), bool),
     **dict.fromkeys(("admin", "admin-auth", "metrics", "log-format"), str),
-    **dict.fromkeys(("acme-email", "acme-http", "acme-server", "acme-state", "backend"), str),
+    **dict.fromkeys(("acme-email", "acme-http", "acme-server", "acme-state", "user-map"), str),
     **dict.fromkeys(
         ("strict-backlog", "report-only", "verbose", "follow-symlinks", "no-text-index"), bool
     ),
     **dict.fromkeys(
-        ("listen", "auth", "limit", "report-only-limit", "proxy", "trust", "acme"), list
+        ("listen", "auth", "limit", "report-only-limit", "proxy", "trust", "acme", "backend"), list
     ),
 }
 _TYPE_NAMES = {str: "a string", bool: "true or false", list: "a list of strings"}
@@ -86,9 +84,11 @@ class Settings:
         acme_http: where the authority asks: a port on all addresses, or the description of an endpoint.
         acme_server: the URL of the authority.
         acme_state: the directory of its account and certificate; None for the default.
-        backend: description of the server whose clients are protected; None if this server has the mail itself.
+        backend: descriptions of the servers whose clients are protected; empty if this server has the mail itself.
         backend_proxy: whether the backend gets the address of each client in a PROXY header.
         backend_id: whether it gets the address with ID.
+        user_map: what says which backend a user has; None if there is one.
+        user_map_password: whether that gets the password of each login.
         verbose: also log connections that never log in.
         proxy: the networks of proxies, whose connections begin with a PROXY header.
         trust: the networks without rates and bans.
@@ -123,9 +123,11 @@ class Settings:
     acme_http: str = acme_names.DEFAULT_HTTP
     acme_server: str = acme_names.DEFAULT_SERVER
     acme_state: str | None = None
-    backend: str | None = None
+    backend: tuple[str, ...] = ()
     backend_proxy: bool = False
     backend_id: bool = False
+    user_map: str | None = None
+    user_map_password: bool = False
     verbose: bool = False
     proxy: tuple[str, ...] = ()
     trust: tuple[str, ...] = THIS_MACHINE
@@ -188,9 +190,8 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
     )
     if settings.mail_root is not None and not settings.auth:
         raise ConfigError(
-            "--mail-root needs --auth: add --auth file:PATH (`imapshield passwd PATH USER` "
-            "creates the file)"
-            " or --auth memory:USER:PASSWORD"
+            "--mail-root needs --auth: add --auth file:PATH (`imapshield passwd PATH USER` creates the file) or --auth"
+            " memory:USER:PASSWORD"
         )
     if settings.key is not None and settings.certificate is None:
         raise ConfigError("--key needs --certificate: add --certificate PEM")
@@ -205,13 +206,13 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         raise ConfigError("--admin-auth needs --admin: add --admin tcp:8143:interface=127.0.0.1")
     if settings.log_format not in LOG_FORMATS:
         raise ConfigError(f"--log-format {settings.log_format}: must be {' or '.join(LOG_FORMATS)}")
-    _check_names(settings.separator, settings.prefix)
     return settings
 
 
 def _groups(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of ``--acme`` and ``--backend``, each with its companions."""
+    """Return the settings of ``--acme`` and ``--backend``, each with its companions, and check those of names."""
     try:
+        check_names(options.get("separator", "/"), options.get("prefix", ""))
         return acme_names.acme_options(options) | front_options(options)
     except ValueError as error:
         raise ConfigError(str(error)) from None
@@ -237,24 +238,6 @@ def _workers(text: str) -> int:
             f"--workers {text}: must be a whole number from 1 to {MAX_WORKERS}; usually that of the cores"
         )
     return int(text)
-
-
-def _check_names(separator: str, prefix: str) -> None:
-    if len(separator) != 1 or separator not in SEPARATORS:
-        raise ConfigError(f"--separator {separator}: must be one of {' '.join(SEPARATORS)}")
-    if not prefix:
-        return
-    levels = prefix.split(separator)
-    if levels.pop():
-        raise ConfigError(
-            f"--prefix {prefix}: must end with the separator {separator}; change --prefix or"
-            " --separator"
-        )
-    if not all(levels) or not prefix.isprintable() or set("*%") & set(prefix):
-        raise ConfigError(
-            f"--prefix {prefix!r}: must not have empty levels, wildcards or control characters;"
-            f" use for example INBOX{separator}"
-        )
 
 
 def read_toml(path: str) -> dict[str, Any]:
@@ -302,7 +285,7 @@ def _option_value(name: str, value: object) -> object:
         return str(value)
     if value == "":
         raise ConfigError(f"{name} needs a value")
-    if name in ("listen", "auth", "proxy", "trust", "acme") and isinstance(value, str):
+    if name in ("listen", "auth", "proxy", "trust", "acme", "backend") and isinstance(value, str):
         return [value]
     expected = _TOML_TYPES[name]
     items = value if isinstance(value, list) else ()

@@ -117,10 +117,11 @@ def _options(settings: Settings) -> Iterator[Finding]:
 def _users(
     settings: Settings, reactor: Any, user: ServerUser, checkers: list[Any]
 ) -> Iterator[Finding]:
-    if settings.backend is not None:
+    if settings.backend:
         with user.acting():
             tls_options_of(settings)
-        yield OK, f"--backend {settings.backend}: has the users and their mail; it is not asked now"
+        for text in settings.backend:
+            yield OK, f"--backend {text}: has the users and their mail; it is not asked now"
         return
     if not settings.auth:
         path = FirstRunFolder.from_environ(os.environ).users

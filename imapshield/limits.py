@@ -8,10 +8,8 @@ docs/limits.rst also lists the fixed limits, which are constants of the modules 
 """
 
 from dataclasses import dataclass, field, fields
-from typing import NamedTuple, TypeVar
 
-T = TypeVar("T", int, float, bool)
-
+from imapshield.front_limits import FrontLimits, LimitGroup
 
 REPORTABLE = frozenset(
     (
@@ -61,28 +59,18 @@ class LimitReached:
     binding: str = field(default="", kw_only=True)
 
 
-class _Group(NamedTuple):
-    """A group of limits. Calling it declares a limit with its default and the reason for it."""
-
-    title: str
-
-    def __call__(self, default: T, reason: str) -> T:
-        return field(default=default, metadata={"group": self.title, "reason": reason})
-
-
-_general = _Group("General")
-_preauth = _Group("Before login")
-_bans = _Group("Rates and bans")
-_user = _Group("After login")
-_memory = _Group("Memory")
-_time = _Group("Time")
-_quota = _Group("Quota")
-_front = _Group("Front mode")
-_workers = _Group("Workers")
+_general = LimitGroup("General")
+_preauth = LimitGroup("Before login")
+_bans = LimitGroup("Rates and bans")
+_user = LimitGroup("After login")
+_memory = LimitGroup("Memory")
+_time = LimitGroup("Time")
+_quota = LimitGroup("Quota")
+_workers = LimitGroup("Workers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(FrontLimits):
     """The limits of one server. `by_group` returns them with their reasons."""
 
     backlog: int = _general(
@@ -339,38 +327,6 @@ class Limits:
         32 << 10, "Size of one METADATA value. A mailbox may have up to a hundred of them."
     )
 
-    max_backend_connections: int = _front(
-        5_000,
-        "Connections to the backend at the same time. Above it, a login is NO [UNAVAILABLE]. Set it a little below what"
-        " the backend accepts, so that it also answers others. Each takes an open file.",
-    )
-    max_backend_exchanges: int = _front(
-        40,
-        "SCRAM logins at once, of which one address (IPv6: one /64) has at most a quarter. Each holds a connection to"
-        " the backend while the client computes its proof. Other logins do not wait for their client.",
-    )
-    backend_connect_seconds: float = _front(
-        5, "Time to connect to the backend. After that the login is NO [UNAVAILABLE]."
-    )
-    backend_login_seconds: float = _front(
-        20,
-        "Time from the connection to the backend to the end of the login. Some servers delay the answer to a wrong"
-        " password by several seconds. It is less than login_check_seconds.",
-    )
-    backend_silent_seconds: float = _front(
-        300,
-        "A backend that sends nothing for so long while a command runs, IDLE excepted, is given up with BYE. A SEARCH"
-        " in a large mailbox without an index takes minutes.",
-    )
-    backend_check_seconds: float = _front(
-        10, "Time between two checks of the backend. It takes one connection and three commands."
-    )
-    backend_failures: int = _front(
-        3,
-        "Consecutive failures to connect, or failed checks, after which logins are NO [UNAVAILABLE] at once until a"
-        " check succeeds. One failure may be a restart.",
-    )
-
     worker_silent_seconds: float = _workers(
         30,
         "Time without a word of a process of --workers, after which it is killed and replaced. Each says something"
@@ -387,7 +343,9 @@ class Limits:
     def by_group(self) -> dict[str, dict[str, tuple[object, str]]]:
         """Return the limits of each group: name → (value, reason), in the order in which people should read them."""
         groups: dict[str, dict[str, tuple[object, str]]] = {}
-        for limit in fields(self):
+        # Those of the base class come first in `fields`.
+        of_front = FrontLimits.__dataclass_fields__
+        for limit in sorted(fields(self), key=lambda limit: limit.name in of_front):
             if not limit.metadata:
                 continue
             group = groups.setdefault(limit.metadata["group"], {})

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -59,6 +59,10 @@ class OperatorPorts:
         self.observers: list[EventObserver] = [self.meter, self._traces, *self.event_observers]
         self.handlers: dict[str, Handler] = {}
         self.streams: dict[str, Stream] = {}
+
+    def add_commands(self, handlers: Mapping[str, Handler]) -> None:
+        """Add commands of front mode."""
+        self.handlers |= handlers
 
     def connect(
         self,

@@ -113,17 +113,17 @@ class ServerLife:
         parts.operator.start()
         parts.user_watch.start()
         if parts.front is not None:
-            parts.front.backend.start()
+            parts.front.nodes.start()
         parts.certificates.start()
         parts.acme.start()
         parts.control_process.start(parts.process.signals)
 
     def _needed_files(self) -> int:
         """Return how many files the process should be permitted to open."""
-        limits, needed = self.parts.settings.limits, 0
-        if self.parts.front is not None:
+        limits, front, needed = self.parts.settings.limits, self.parts.front, 0
+        if front is not None:
             # Each user has a connection to the backend, and may upload a message.
-            needed = 2 * min(limits.max_backend_connections, limits.max_connections)
+            needed = 2 * min(front.nodes.max_connections, limits.max_connections)
         return needed + files_for(limits.max_connections)
 
     def fit_open_files(self, open_files: int | None) -> None:
@@ -133,7 +133,8 @@ class ServerLife:
         if self.parts.front is not None:
             shares.count_for_backend()
             # Logins that are checked have a connection to the backend, too.
-            checks = guard.limits.max_login_checks + guard.limits.max_backend_exchanges
+            nodes = len(self.parts.front.nodes.by_name)
+            checks = guard.limits.max_login_checks * nodes + guard.limits.max_backend_exchanges
             of_users = None if open_files is None else max(0, open_files - checks)
         shares.set_open_files(of_users)
         if shares.max_idle_accounts is not None:
@@ -180,7 +181,7 @@ class ServerLife:
             parts.acme.close,
             parts.certificates.stop,
             parts.user_watch.stop,
-            *([] if parts.front is None else [parts.front.backend.stop]),
+            *([] if parts.front is None else [parts.front.nodes.stop]),
             lambda: _close_checkers(parts.all_checkers()),
             *([] if parts.ban_command is None else [parts.ban_command.stop]),
             parts.stop_freeing,

@@ -105,7 +105,7 @@ class ServerParts:
         self.front: Front | None = None
         self.checkers: list[Any] = []
         self.realm: Any
-        if settings.backend is not None:
+        if settings.backend:
             self.front = Front(settings, reactor, lambda: self.factory.limits)
             self.realm, self._portal, self._challengers = self.front.realm, self.front.portal, {}
             return
@@ -192,6 +192,8 @@ class ServerParts:
             self.reactor,
         )
         self.operator.handlers["reload"] = self.control_process.reload
+        if self.front is not None:
+            self.operator.add_commands(self.front.commands.handlers)
 
     def _make_watches(self) -> None:
         """Make what notices changed password files, and what gives memory back to the system."""
@@ -202,7 +204,7 @@ class ServerParts:
 def _first_run_folder(settings: Settings) -> FirstRunFolder:
     """Return the folder of the first start, with its mail root if the settings name no other."""
     folder = FirstRunFolder.from_environ(os.environ)
-    if settings.mail_root is None and settings.backend is None:
+    if settings.mail_root is None and not settings.backend:
         try:
             folder.create_mail_root(samples=not settings.auth)
         except OSError as error:

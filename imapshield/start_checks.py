@@ -28,7 +28,7 @@ def check_as_user(settings: Settings, process: Process, certificates: Certificat
     with process.user.acting():
         for text in settings.auth:
             check_auth_file(text)
-        if settings.mail_root is None and settings.backend is None:
+        if settings.mail_root is None and not settings.backend:
             problem = unwritable(FirstRunFolder.from_environ(os.environ).folder)
             if problem is not None:
                 raise ConfigError(f"{problem}; name the mail with --mail-root")

@@ -53,10 +53,10 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ],
         ["master-users", None, None, "Password file of those who may log in as USER*THEMSELVES"],
         [
-            "backend",
+            "user-map",
             None,
             None,
-            "Protect another server: tls:HOST:993, starttls:HOST:143, tcp:127.0.0.1:PORT, unix:PATH",
+            "Says which --backend has a user: file:PATH, https://HOST/PATH, ldap:FILE, redis://HOST",
         ],
         ["certificate", None, None, "PEM file with certificate and chain; enables STARTTLS"],
         ["key", None, None, "PEM file with the private key [default: the --certificate file]"],
@@ -106,6 +106,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["exact-user-names", None, "Alice is not alice; without it the exact name is tried first"],
         ["backend-proxy", None, "Tell the backend the client's address with a PROXY header (v2)"],
         ["backend-id", None, "Tell the backend the client's address with ID x-originating-ip"],
+        ["user-map-password", None, "Let the service of --user-map check passwords, too"],
         ["no-rehash", None, "Keep password hashes of other servers as they are in the file"],
         [
             "check",
@@ -120,6 +121,10 @@ class Options(usage.Options, strcred.AuthOptionMixin):
     def opt_listen(self, endpoint: str) -> None:
         """Twisted endpoint to listen on, such as tcp:143; repeatable [default: tcp:1143:interface=127.0.0.1]"""
         self.setdefault("listen", []).append(endpoint)
+
+    def opt_backend(self, description: str) -> None:
+        """Protect another server: tls:HOST:993, starttls:HOST:143, tcp:127.0.0.1:PORT, unix:PATH; or NAME=ENDPOINT"""
+        self.setdefault("backend", []).append(description)
 
     def opt_acme(self, name: str) -> None:
         """Obtain and renew a certificate for this name by itself; repeatable; agrees to the authority's terms"""

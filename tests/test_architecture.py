@@ -50,7 +50,9 @@ class Rule(NamedTuple):
 
 # The rule with the most specific key that matches a module applies to the module.
 RULES = {
-    "limits": Rule(never=IO_MODULES),
+    "limits": Rule(("front_limits",), never=IO_MODULES),
+    "front_limits": Rule(never=IO_MODULES),
+    "mailbox_name_options": Rule(never=IO_MODULES),
     "errors": Rule(("limits",), never=IO_MODULES),
     "events": Rule(never=IO_MODULES),
     "wire": Rule(BASE, never=IO_MODULES),
@@ -123,7 +125,7 @@ RULES = {
     **dict.fromkeys(
         (
             *("front.backend_address", "front.circuit_breaker", "front.front_options"),
-            *("front.proxy_v2", "front.sasl_user"),
+            *("front.map_option", "front.proxy_v2", "front.sasl_user"),
         ),
         Rule(("errors",), never=IO_MODULES),
     ),
@@ -132,8 +134,8 @@ RULES = {
     "front.response_stream": Rule(("wire",), never=IO_MODULES),
     "front": Rule(
         (
-            *(*BASE, "config", "cred.unavailable", "edge", "mailbox", "regular_file"),
-            *("session.dispatcher", "wire"),
+            *(*BASE, "config", "control.request_lines", "cred.unavailable", "edge", "mailbox"),
+            *("regular_file", "session.dispatcher", "wire"),
         ),
         ("twisted", "zope", "OpenSSL", "service_identity"),
     ),
@@ -242,7 +244,10 @@ RULES = {
     "__init__": Rule(("limits", "cred.realm", "edge.factory", "edge.protocol")),
     "service": Rule(("endpoints",), ("twisted",)),
     "config": Rule(
-        ("limits", "acme.acme_names", "front.front_options", "guard.networks", "regular_file"),
+        (
+            *("limits", "acme.acme_names", "front.front_options", "guard.networks"),
+            *("mailbox_name_options", "regular_file"),
+        ),
         never=IO_MODULES,
     ),
     "tls": Rule(("config", "regular_file"), ("twisted", "OpenSSL", "service_identity")),

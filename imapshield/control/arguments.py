@@ -21,6 +21,9 @@ MAX_TRACE_SECONDS = 86400.0
 MAX_BAN_SECONDS = 100 * 365 * 86400.0
 """The longest ban by an operator: longer than any server runs."""
 
+MAX_HOLD_SECONDS = 600.0
+"""The longest hold of a user that is not repeated. Who moves users may die, and nobody would let the logins go on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -76,8 +79,10 @@ ARGUMENTS: Mapping[str, Mapping[str, Text | Number | Flag]] = {
     "advise": {"forget": Flag()},
     "ban": {"network": _NAMED, "seconds": Number(1, MAX_BAN_SECONDS), "force": Flag()},
     "bans": {"number": _LISTED},
+    "hold": {"user": _NAMED, "seconds": Number(1, MAX_HOLD_SECONDS)},
     "kick": {"who": _NAMED},
     "options": {},
+    "release": {"user": _NAMED},
     "reload": {},
     "status": {},
     "talkers": {

@@ -21,7 +21,7 @@ from imapshield.edge.answer_delay import AnswerDelay
 from imapshield.edge.channel_binding import channel_bindings
 from imapshield.edge.client_peaks import peaks_before_login, report_user_peaks
 from imapshield.edge.connection_owner import ConnectionOwner
-from imapshield.edge.login_checks import LEFT, Check, LoginAttempt, LoginNotChecked
+from imapshield.edge.login_checks import LEFT, Check, LoginAttempt, LoginNotChecked, RunsChecks
 from imapshield.edge.password_digest import password_digest
 from imapshield.edge.write_buffer import Disconnected
 from imapshield.errors import BadCommand, CommandRefused
@@ -87,11 +87,17 @@ class Authentication:
         return cast("Deferred[Any]", self._owner.portal.login(credentials, None, *interfaces))
 
     async def login(
-        self, user: bytes, password: bytes | None, mechanism: str, check: Check | None = None
+        self,
+        user: bytes,
+        password: bytes | None,
+        mechanism: str,
+        check: Check | None = None,
+        queue: Callable[[RunsChecks], RunsChecks] = lambda checks: checks,
     ) -> IAccount:
-        """Log in with a password, which the client sent with LOGIN or `mechanism`. `check` may replace the portal.
+        """Log in with a password, which the client sent with LOGIN or `mechanism`.
 
-        If `check` asks the client for a proof, the password is None, and the login does not wait for its turn.
+        `check` may replace the portal, and `queue` that of the server, which it is given. If `check` asks the client
+        for a proof, the password is None, and the login does not wait for its turn.
 
         Raises:
             CommandRefused: AUTHENTICATIONFAILED; or UNAVAILABLE if the password was not checked in time, or the address
@@ -110,7 +116,7 @@ class Authentication:
         else:
             # After the cache: a ban must not stop a device whose password is known to be correct.
             self._refuse_banned(counted)
-            login = self._check_in_turn(counted, check)
+            login = self._check_in_turn(counted, check, queue)
         try:
             return await self._finish_login(login, user, mechanism, digest, counted)
         finally:
@@ -140,7 +146,7 @@ class Authentication:
             )
         return bytes(name)
 
-    async def _check_in_turn(self, user: bytes, check: Check) -> Any:
+    async def _check_in_turn(self, user: bytes, check: Check, queue: Any = lambda c: c) -> Any:
         """Wait for the turn of this client, and return the result of `check`.
 
         Raises:
@@ -165,7 +171,7 @@ class Authentication:
             return check()
 
         try:
-            return await owner.shared.login_checks.run(attempt, begin)
+            return await queue(owner.shared.login_checks).run(attempt, begin)
         except LoginNotChecked as error:
             owner.reporter.limit_triggered("refused", error.reached, holder=error.holder)
             raise CommandRefused(b"UNAVAILABLE", CheckerUnavailable.text) from None
@@ -175,7 +181,7 @@ class Authentication:
     def cancel_login(self) -> None:
         """End a login that waits for its password check or for its answer, because the connection has ended."""
         if self._attempt is not None:
-            self._owner.shared.login_checks.drop(self._attempt)
+            self._attempt.drop()
         if self._delay is not None:
             self._delay.cancel()
 

@@ -6,7 +6,7 @@ cause. The checkers do not know the address of the client, so the fair order is 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -58,6 +58,15 @@ class LoginAttempt:
     note: Callable[[str, float], object] = lambda _limit, _seconds: None
     report: Callable[[LimitReached, str], object] = lambda _reached, _holder: None
     turn: Deferred[None] | None = field(default=None, init=False)  # while it waits
+    # Forgets it, while it waits.
+    drop: Callable[[], object] = field(default=lambda: None, init=False)
+
+
+class RunsChecks(Protocol):
+    """Runs the check of an attempt in its turn, as `LoginChecks` does."""
+
+    async def run(self, attempt: LoginAttempt, check: Check) -> Any:
+        """Wait for the turn, and return the result of `check`; as `LoginChecks.run`."""
 
 
 class LoginChecks:
@@ -111,7 +120,7 @@ class LoginChecks:
     async def _wait(self, attempt: LoginAttempt) -> None:
         started = self._now()
         turn: Deferred[None] = Deferred()
-        attempt.turn = turn
+        attempt.turn, attempt.drop = turn, lambda: self.drop(attempt)
 
         def give_up() -> None:
             error = self._not_checked(attempt, "login_queue_seconds", started)

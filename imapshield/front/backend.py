@@ -12,6 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from imapshield.edge.login_checks import LoginChecks
 from imapshield.front.backend_address import BackendAddress
 from imapshield.front.backend_client import BackendClient
 from imapshield.front.backend_connection import BackendConnection, BackendUnavailable
@@ -53,7 +54,7 @@ class Backend:
         capabilities: what the backend offers before the login.
         greeting: the text of its greeting.
         connections: the connections that are open.
-        exchanges: SASL exchanges that wait for their clients, by network.
+        is_draining: whether it gets no further logins.
     """
 
     def __init__(
@@ -71,13 +72,14 @@ class Backend:
         self.capabilities: tuple[bytes, ...] = WITHOUT_CHECK
         self.greeting = b"IMAP4rev1 ready"
         self.connections = 0
-        self.exchanges: list[object] = []
+        self.is_draining = False
         self.breaker = CircuitBreaker(lambda: limits().backend_failures)
         self.reactor = reactor
         self.limits = limits
         self._tls_options = tls_options
         self._sends_proxy_header, self._sends_id = sends_proxy_header, sends_id
         self._logged, self._has_answered = "", False
+        self._queue: tuple[Limits, LoginChecks] | None = None
         self._connect = connect or self._open_transport
         self._checks = LoopingCall(self.check)
         self._checks.clock = reactor
@@ -89,6 +91,28 @@ class Backend:
             endpoint = UNIXClientEndpoint(self.reactor, address.host, timeout=seconds)
         connected: Deferred[Any] = endpoint.connect(factory)
         return connected
+
+    @property
+    def max_connections(self) -> int:
+        """Connections at the same time."""
+        return self.address.connections or self.limits().max_backend_connections
+
+    @property
+    def login_checks(self) -> LoginChecks:
+        """The queue of logins of this backend: while it does not answer, those of the others go on."""
+        limits, reactor = self.limits(), self.reactor
+        if self._queue is None:
+            self._queue = limits, LoginChecks(limits, reactor.callLater, reactor.seconds)
+        known, queue = self._queue
+        if known is not limits:
+            self._queue = limits, queue
+            queue.set_limits(limits)
+        return queue
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether its capabilities are known, from a check."""
+        return self.capabilities is not WITHOUT_CHECK
 
     def start(self) -> None:
         """Begin to check the backend, at once and regularly."""
@@ -130,9 +154,16 @@ class Backend:
         """
         if self.breaker.is_open:
             raise BackendUnavailable(self.breaker.reason)
-        most = self.limits().max_backend_connections
+        if self.is_draining:
+            raise BackendUnavailable(f"{self.address.node} is drained")
+        most = self.max_connections
         if self.connections >= most:
-            reason = f"all {most} connections are in use; raise --limit max_backend_connections"
+            setting = (
+                "connections= of the backend"
+                if self.address.connections
+                else "--limit max_backend_connections"
+            )
+            reason = f"all {most} connections are in use; raise {setting}"
             self._failed(reason, counts=False)
             raise BackendUnavailable(reason)
         return await self._within_time(use, address)

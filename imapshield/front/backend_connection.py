@@ -26,6 +26,9 @@ _CLOSED = "closed by the shield"
 CLOSING_SECONDS = 5
 """Time in which a connection must close that is not needed any more. After that it is reset."""
 
+LOGOUT_SECONDS = 1
+"""Time in which a server must end a session that has said LOGOUT. After that it is reset: a user who moves waits."""
+
 _KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3))
 """A backend that has vanished without a word is noticed two minutes later, also while a client is in IDLE."""
 
@@ -253,6 +256,24 @@ class BackendConnection(TwistedProtocol):
             self._closing = self._call_later(CLOSING_SECONDS, self.transport.abortConnection)
             self.transport.unregisterProducer()
             self.transport.loseConnection()
+
+    def log_out(self, before: bytes = b"") -> None:
+        """Say LOGOUT, after the line that ends a command, and let the server close the connection. Nobody is told.
+
+        So the session on the server has really ended when the connection has.
+        """
+        self._relay = None
+        if self._lost is None:
+            self.transport.write(before + b"s LOGOUT\r\n")
+            self._end(_CLOSED)
+            self._closing = self._call_later(LOGOUT_SECONDS, self.transport.abortConnection)
+            self.transport.resumeProducing()
+
+    def reset(self, reason: str) -> None:
+        """End the connection now, also one that is being closed."""
+        self._relay = None
+        self._end(reason)
+        self.transport.abortConnection()
 
     def abort(self, reason: str) -> None:
         """End the connection for a reason, which all waiting callers get."""

@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from imapshield.edge.session_io import SessionIO
+from imapshield.edge.write_buffer import Disconnected
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.front.backend import Backend, ClientAddress
 from imapshield.front.backend_client import Answer, BackendClient, Challenge
@@ -15,7 +16,17 @@ from imapshield.front.backend_connection import (
     BackendUnavailable,
     LoginUndecided,
 )
+from imapshield.front.login_route import LoginRerouted, LoginRoute, RoutedChecks
+from imapshield.front.nodes import Nodes
 from imapshield.front.proxy_v2 import plain_address
+from imapshield.front.sasl_user import (
+    mailbox_user,
+    replace_secret,
+    wrong_proof,
+    wrong_secret,
+)
+from imapshield.front.user_map import Query
+from imapshield.front.user_sessions import UserSession
 from imapshield.mailbox.account_api import IAccount
 from imapshield.wire.grammar.login import decode_base64
 
@@ -41,10 +52,21 @@ class LoggedIn(NamedTuple):
     Attributes:
         connection: the connection on which the user is logged in.
         answer: what the backend has answered.
+        session: the session of the user.
+        backend: where it is.
     """
 
     connection: BackendConnection
     answer: Answer
+    session: UserSession
+    backend: Backend
+
+
+Checked = tuple[Any, BackendAccount, Callable[[], None]]
+"""A login that has succeeded, as a portal returns it: interface, avatar, logout."""
+
+Ask = Callable[[BackendClient, tuple[bytes, ...], bytes | None], Awaitable[Answer]]
+"""Logs in on a connection, with the capabilities of the backend and the secret; another one for an unknown user."""
 
 
 class BackendLogin:
@@ -52,12 +74,14 @@ class BackendLogin:
 
     Args:
         io: the connection of the client.
-        backend: the backend.
+        nodes: the backends.
     """
 
-    def __init__(self, io: SessionIO, backend: Backend) -> None:
-        self._io, self._backend = io, backend
+    def __init__(self, io: SessionIO, nodes: Nodes) -> None:
+        self._io, self._nodes = io, nodes
         self._ended = False
+        self._route: LoginRoute | None = None  # of the last login
+        self._waiter: Deferred[None] | None = None
 
     def close(self) -> None:
         """Begin no login any more, because the connection of the client has ended.
@@ -66,6 +90,8 @@ class BackendLogin:
         it: a guesser would otherwise hang up when there is none at once, and guess as often as it likes.
         """
         self._ended = True
+        if self._waiter is not None:
+            self._waiter.cancel()
 
     async def password(self, user: bytes, password: bytes) -> LoggedIn:
         """Log in with LOGIN.
@@ -73,9 +99,11 @@ class BackendLogin:
         Raises:
             CommandRefused: as `edge.authentication.Authentication.login` does; so do the others.
         """
-        names = self._backend.capabilities
         return await self._log_in(
-            user, password, "LOGIN", lambda client: client.log_in(user, password, names)
+            user,
+            password,
+            "LOGIN",
+            lambda client, names, secret: client.log_in(user, secret or b"", names),
         )
 
     async def bearer(
@@ -112,8 +140,8 @@ class BackendLogin:
         The exchange occupies a connection to the backend for as long as the client likes, so few of them run at once,
         and one network has at most a quarter of them.
         """
-        exchanges, network = self._backend.exchanges, self._io.network
-        most = self._backend.limits().max_backend_exchanges
+        exchanges, network = self._nodes.exchanges, self._io.network
+        most = self._nodes.limits().max_backend_exchanges
         if len(exchanges) >= most or exchanges.count(network) >= max(1, most // 4):
             raise CommandRefused(b"UNAVAILABLE", "Too many simultaneous logins; try again later")
 
@@ -125,7 +153,10 @@ class BackendLogin:
                 raise BackendUnavailable("its challenge is not base64") from None
             if is_wrong:
                 raise UnauthorizedLogin
-            return await challenge(request)
+            response = await challenge(request)
+            return (
+                response if self._route is None or self._route.is_known else wrong_proof(response)
+            )
 
         exchanges.append(network)
         try:
@@ -141,59 +172,115 @@ class BackendLogin:
         message: bytes,
         challenge: Challenge,
     ) -> LoggedIn:
-        names = self._backend.capabilities
-        name = mechanism.decode()
-        return await self._log_in(
-            user,
-            secret,
-            name,
-            lambda client: client.authenticate(mechanism, message, names, challenge),
-        )
+        def ask(
+            client: BackendClient, names: tuple[bytes, ...], sent: bytes | None
+        ) -> Awaitable[Answer]:
+            first = message if sent == secret else replace_secret(message, secret, sent)
+            return client.authenticate(mechanism, first, names, challenge)
+
+        return await self._log_in(user, secret, mechanism.decode(), ask)
 
     async def _log_in(
-        self,
-        user: bytes,
-        secret: bytes | None,
-        mechanism: str,
-        ask: Callable[[BackendClient], Awaitable[Answer]],
+        self, user: bytes, secret: bytes | None, mechanism: str, ask: Ask
     ) -> LoggedIn:
         logged_in: LoggedIn | None = None
         cancelled: BadCommand | None = None
+        query = self._query(user, mechanism, secret)
+        route = self._route = LoginRoute(self._nodes, query, self._wait_for_release)
 
-        async def use(client: BackendClient) -> LoggedIn:
-            if self._ended:
-                client.connection.close()
-                raise BackendUnavailable("the client has left")
-            return LoggedIn(client.connection, await ask(client))
-
-        async def check() -> tuple[Any, BackendAccount, Callable[[], None]]:
+        async def check() -> Checked:
             nonlocal logged_in, cancelled
+            if secret is None:  # it does not wait in a queue
+                await route.find(None)
             try:
-                found = await self._backend.open(self._address(), use)
+                found = await route.backend.open(
+                    self._address(), lambda client: self._ask(client, route, secret, ask)
+                )
             except BadCommand as error:  # the client has cancelled the exchange
                 cancelled = error
                 raise BackendUnavailable("cancelled") from None
-            condition, answer = found.answer.condition, found.answer
-            if condition != b"OK":
-                found.connection.close()
-                if condition == b"NO" and answer.code in _TEMPORARY:
-                    raise LoginUndecided("the backend refuses the login for now")
-                raise UnauthorizedLogin
+            checked = _checked(found, route, user)
             logged_in = found
-            name = user.decode("utf-8", "replace").lower()
-            return IAccount, BackendAccount(name), found.connection.close
+            return checked
 
         try:
-            await self._io.login(user, secret, mechanism, lambda: Deferred.fromCoroutine(check()))
+            await self._io.login(
+                user,
+                secret,
+                mechanism,
+                lambda: Deferred.fromCoroutine(check()),
+                lambda queue: RoutedChecks(route, queue),
+            )
         except CommandRefused:
             if cancelled is not None:
                 raise cancelled from None
             raise
+        finally:
+            route.end()
         assert logged_in is not None
         return logged_in
 
+    async def _ask(
+        self, client: BackendClient, route: LoginRoute, secret: bytes | None, ask: Ask
+    ) -> LoggedIn:
+        """Log in on a connection, unless that has no purpose any more."""
+        session, backend = route.session, route.backend
+        if self._ended or session.is_leaving:
+            client.connection.close()
+            if self._ended:
+                raise BackendUnavailable("the client has left")
+            raise LoginRerouted("the user is being moved")
+        session.connected(client.connection)
+        # A node that does not have the user must not learn a password.
+        sent = secret if route.is_known or secret is None else wrong_secret(secret)
+        answer = await ask(client, backend.capabilities, sent)
+        return LoggedIn(client.connection, answer, session, backend)
+
+    def _query(self, user: bytes, mechanism: str, secret: bytes | None) -> Query:
+        client = self._address().client
+        address = "" if client is None else client[0]
+        return Query(mailbox_user(user), mechanism, address, secret or b"")
+
+    async def _wait_for_release(self, user: str) -> None:
+        """Wait while `user` is held.
+
+        Raises:
+            BackendUnavailable: as for `UserHolds.wait`.
+            Disconnected: the client has left.
+        """
+        self._waiter = Deferred()
+        try:
+            await self._nodes.holds.wait(user, self._waiter)
+        except CancelledError:
+            raise Disconnected from None
+        finally:
+            self._waiter = None
+        if self._ended:
+            raise Disconnected
+
     def _address(self) -> ClientAddress:
         return ClientAddress(*map(_host_and_port, self._io.addresses))
+
+
+def _checked(found: LoggedIn, route: LoginRoute, user: bytes) -> Checked:
+    """Return the result of a login that the backend has accepted.
+
+    Raises:
+        UnauthorizedLogin: it has refused it, or the map does not have the user.
+        BackendUnavailable: the backend refuses it for now.
+        LoginRerouted: the user is being moved.
+    """
+    answer, connection = found.answer, found.connection
+    is_accepted = answer.condition == b"OK" and route.is_known
+    if is_accepted and not found.session.is_leaving:
+        name = user.decode("utf-8", "replace").lower()
+        return IAccount, BackendAccount(name), connection.close
+    connection.close()
+    if is_accepted:
+        raise LoginRerouted("the user is being moved")
+    if answer.condition == b"NO" and answer.code in _TEMPORARY:
+        raise LoginUndecided("the backend refuses the login for now")
+    raise UnauthorizedLogin
 
 
 def _host_and_port(address: Any) -> tuple[str, int] | None:

@@ -3,17 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from imapshield.front.backend_address import BackendAddress
+from imapshield.front.backend_address import parse_nodes
+from imapshield.front.map_option import MapOption
 
 _OF_MAIL = (
     *("mail-root", "index-root", "separator", "prefix", "follow-symlinks", "no-text-index"),
     "no-special-folders",
 )
 _OF_USERS = (*("auth", "master-users", "default-domain", "exact-user-names", "no-rehash"),)
+_FLAGS = ("backend-proxy", "backend-id", "user-map-password")
 
 
 def front_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of ``--backend``, ``--backend-proxy`` and ``--backend-id``.
+    """Return the settings of ``--backend`` and its companions.
 
     Args:
         options: the options by their long names.
@@ -21,9 +23,11 @@ def front_options(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: they are wrong. The text is one line for the operator.
     """
-    companions = [name for name in ("backend-proxy", "backend-id") if options.get(name)]
-    text = options.get("backend")
-    if text is None:
+    flags = [name for name in _FLAGS if options.get(name)]
+    user_map = options.get("user-map")
+    companions = flags + ["user-map"] * (user_map is not None)
+    texts = tuple(options.get("backend") or ())
+    if not texts:
         if companions:
             raise ValueError(f"--{companions[0]} needs --backend: add --backend tls:HOST:993")
         return {}
@@ -33,8 +37,25 @@ def front_options(options: Mapping[str, Any]) -> dict[str, Any]:
                 raise ValueError(
                     f"--{name} and --backend exclude each other, because the backend {what}: remove one of them"
                 )
+    parse_nodes(texts)
+    if len(texts) > 1 and user_map is None:
+        raise ValueError(
+            "several --backend need --user-map, which says who is on which: add --user-map file:PATH"
+        )
+    _check_map(user_map, sends_password="user-map-password" in flags)
+    settings = {"backend": texts, "user_map": user_map}
+    return settings | {name.replace("-", "_"): True for name in flags}
+
+
+def _check_map(text: str | None, *, sends_password: bool) -> None:
+    """Refuse a value of ``--user-map`` that is wrong."""
+    if text is None:
+        if sends_password:
+            raise ValueError("--user-map-password needs --user-map https://HOST/PATH")
+        return
     try:
-        BackendAddress.parse(text)
+        option = MapOption.parse(text, sends_password=sends_password)
     except ValueError as error:
-        raise ValueError(f"--backend {text}: {error}") from None
-    return {"backend": text, **{name.replace("-", "_"): True for name in companions}}
+        raise ValueError(f"--user-map {text}: {error}") from None
+    if sends_password and not option.kind.startswith("http"):
+        raise ValueError("--user-map-password is for --user-map https://HOST/PATH alone")

@@ -1,6 +1,7 @@
 """Makes what a server in front mode has in place of checkers of passwords and Maildirs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -12,9 +13,12 @@ from zope.interface import implementer
 from imapshield.config import ConfigError, Settings
 from imapshield.edge.session_io import SessionFactory
 from imapshield.front.backend import Backend
-from imapshield.front.backend_address import BackendAddress
+from imapshield.front.backend_address import BackendAddress, parse_nodes
 from imapshield.front.backend_tls import tls_options
 from imapshield.front.front_session import FrontSession
+from imapshield.front.map_sources import make_source
+from imapshield.front.node_commands import NodeCommands
+from imapshield.front.nodes import Nodes
 from imapshield.limits import Limits
 
 
@@ -53,18 +57,21 @@ class BackendRealm:
         """Do nothing: there are no accounts."""
 
 
-def tls_options_of(settings: Settings) -> tuple[BackendAddress, Callable[[], Any] | None]:
-    """Return the address of the backend, and what makes the options of a TLS client, as `tls_options` does.
+def tls_options_of(
+    settings: Settings,
+) -> list[tuple[BackendAddress, Callable[[], Any] | None]]:
+    """Return the address of each backend, and what makes the options of a TLS client, as `tls_options` does.
 
     Raises:
         ConfigError: the file of ``ca=`` cannot be used.
     """
-    assert settings.backend is not None
-    address = BackendAddress.parse(settings.backend)  # `config` has checked it
-    try:
-        return address, tls_options(address)
-    except ValueError as error:
-        raise ConfigError(f"--backend {settings.backend}: {error}") from None
+    found = []
+    for address in parse_nodes(settings.backend):  # `config` has checked them
+        try:
+            found.append((address, tls_options(address)))
+        except ValueError as error:
+            raise ConfigError(f"--backend {address.text}: {error}") from None
+    return found
 
 
 class Front:
@@ -76,23 +83,28 @@ class Front:
         limits: returns the limits that apply now.
 
     Raises:
-        ConfigError: the backend cannot be used.
+        ConfigError: the backends or the user map cannot be used.
     """
 
     def __init__(self, settings: Settings, reactor: Any, limits: Callable[[], Limits]) -> None:
-        address, options = tls_options_of(settings)
+        backends = [
+            Backend(
+                replace(address, connections=-(-address.connections // max(1, settings.workers))),
+                options,
+                reactor,
+                limits,
+                sends_proxy_header=settings.backend_proxy,
+                sends_id=settings.backend_id,
+            )
+            for address, options in tls_options_of(settings)
+        ]
         self.realm = BackendRealm()
         self.portal = Portal(self.realm, [BackendChecker()])
-        self.backend = Backend(
-            address,
-            options,
-            reactor,
-            limits,
-            sends_proxy_header=settings.backend_proxy,
-            sends_id=settings.backend_id,
-        )
+        source = make_source(settings, [each.address for each in backends], reactor, limits)
+        self.nodes = Nodes(backends, reactor, limits, source)
+        self.commands = NodeCommands(self.nodes)
 
     @property
     def make_session(self) -> SessionFactory:
         """Makes the session of each connection."""
-        return lambda io: FrontSession(io, self.backend)
+        return lambda io: FrontSession(io, self.nodes)

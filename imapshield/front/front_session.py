@@ -8,8 +8,8 @@ from contextlib import suppress
 
 from imapshield.edge.session_io import SessionIO
 from imapshield.errors import BadCommand, CommandRefused
-from imapshield.front.backend import Backend
 from imapshield.front.backend_login import BackendLogin, LoggedIn, LoginRefused
+from imapshield.front.nodes import Nodes
 from imapshield.front.offered_capabilities import MECHANISMS, before_login, capability_names
 from imapshield.front.relay import BackendRelay
 from imapshield.front.sasl_user import user_and_secret
@@ -33,24 +33,24 @@ class FrontSession:
 
     Args:
         io: the connection of the client.
-        backend: where the mail is.
+        nodes: where the mail is.
     """
 
-    def __init__(self, io: SessionIO, backend: Backend) -> None:
-        self._io, self._backend = io, backend
-        self._login = BackendLogin(io, backend)
+    def __init__(self, io: SessionIO, nodes: Nodes) -> None:
+        self._io, self._nodes = io, nodes
+        self._login = BackendLogin(io, nodes)
         self._relay: BackendRelay | None = None
 
     def greeting(self) -> bytes:
-        """Return the greeting of the backend, with the capabilities that pass."""
+        """Return the greeting of the backends, with the capabilities that pass."""
         code = encode.capability_code(self.capabilities())
-        return encode.untagged(b"OK", self._backend.greeting.decode("ascii", "replace"), code)
+        return encode.untagged(b"OK", self._nodes.greeting.decode("ascii", "replace"), code)
 
     def capabilities(self) -> list[bytes]:
         """Return the capabilities before the login. After it the backend lists them."""
         io = self._io
         return before_login(
-            self._backend.capabilities, secure=io.secure, can_start_tls=io.can_start_tls
+            self._nodes.capabilities, secure=io.secure, can_start_tls=io.can_start_tls
         )
 
     def disconnected(self) -> None:
@@ -143,7 +143,7 @@ class FrontSession:
 
     async def _authenticate(self, command: Authenticate) -> LoggedIn:
         mechanism = command.mechanism
-        offered = b"AUTH=" + mechanism in [name.upper() for name in self._backend.capabilities]
+        offered = b"AUTH=" + mechanism in [name.upper() for name in self._nodes.capabilities]
         if mechanism not in MECHANISMS or not offered:
             text = "Unsupported authentication mechanism; CAPABILITY lists the supported ones"
             raise CommandRefused(b"CANNOT", text)
@@ -174,8 +174,8 @@ class FrontSession:
 
     def _logged_in(self, command: RawCommand, logged_in: LoggedIn) -> None:
         """Answer the login as the backend has, and relay from now on."""
-        io, (connection, answer) = self._io, logged_in
-        relay = self._relay = BackendRelay(io, connection, self._backend)
+        io, (connection, answer, session, backend) = self._io, logged_in
+        relay = self._relay = BackendRelay(io, connection, backend)
         for line in answer.untagged:
             io.write((relay.rewrite(line) if capability_names(line) else line) + b"\r\n")
         text = answer.text
@@ -184,6 +184,7 @@ class FrontSession:
         assert command.tag is not None
         io.write(b"%b OK %b\r\n" % (command.tag, text))
         connection.start_relay(relay)
+        session.logged_in(relay)
 
     # After the login
 

@@ -27,6 +27,7 @@ from imapshield.front.offered_capabilities import (
     replace_capabilities,
 )
 from imapshield.front.response_stream import Awaited, ProtocolViolation, ResponseStream
+from imapshield.front.user_sessions import MOVED
 from imapshield.wire import encode
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.framing import RawCommand
@@ -69,6 +70,7 @@ class BackendRelay:
         self._ahead: list[Awaited] = []  # the next commands, which were sent already
         self._waiter: Deferred[None] | None = None
         self._paused = False
+        self._is_leaving = False
         self._running = b""  # the name of the command whose response is awaited
         self._heard_at = 0.0
         self._timer: Any = None
@@ -101,6 +103,8 @@ class BackendRelay:
         self._running = b""
         # A backend that answers what it has not read must not be sent more and more.
         await self._connection.drained()
+        if self._is_leaving:
+            self.leave()
         return b"" if self.lost else awaited.condition
 
     async def _begin(self, command: RawCommand) -> Awaited:
@@ -135,7 +139,8 @@ class BackendRelay:
         """
         ahead, size = self._ahead, 0
         lines = [line] if line else []
-        if len(ahead) <= MAX_SENT_AHEAD // 2 and not self._connection.full:
+        may_send = not (self._connection.full or self._is_leaving)
+        if len(ahead) <= MAX_SENT_AHEAD // 2 and may_send:
             for command in self._io.waiting_commands(len(ahead), MAX_SENT_AHEAD - len(ahead)):
                 following = pipelined_line(command)
                 size += len(following or b"")
@@ -180,6 +185,8 @@ class BackendRelay:
         if not self._runs(awaited):
             return
         self._running = b""  # the client may be in IDLE for as long as it likes
+        if self._is_leaving:
+            self.leave()
         lines: list[bytes] = []
 
         def ended(line: bytes) -> None:
@@ -294,6 +301,22 @@ class BackendRelay:
             self._backend.protocol_violation(reason)
             self._io.bye("The mail server has closed the connection", b"UNAVAILABLE")
         self._wake()
+
+    def leave(self) -> None:
+        """End the session when no command runs, because its user moves to another node. IDLE is no obstacle."""
+        self._is_leaving = True
+        if self.lost or self._running or self._ahead:
+            return
+        is_idle = bool(self._stream.awaited)
+        self._connection.log_out(b"DONE\r\n" if is_idle else b"")
+        self._io.bye(MOVED, b"UNAVAILABLE")
+
+    def cut(self) -> None:
+        """End the session now, also within a command."""
+        if self._stream.at_line_start:
+            self._io.bye(MOVED, b"UNAVAILABLE")
+        else:
+            self._io.reset("the user is being moved, and the command took too long")
 
     def close(self) -> None:
         """Release everything, because the connection of the client has ended."""

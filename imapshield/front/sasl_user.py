@@ -1,6 +1,8 @@
 """Finds the user in the first message of a SASL exchange, for the guard; the backend decides who logs in."""
 
 import re
+import secrets
+from base64 import b64decode, b64encode
 
 from imapshield.errors import BadCommand
 
@@ -49,3 +51,38 @@ def _both(acting_for: bytes, user: bytes) -> bytes:
 
 def _saslname(name: bytes) -> bytes:
     return name.replace(b"=2C", b",").replace(b"=3D", b"=")
+
+
+def mailbox_user(user: bytes) -> str:
+    """Return the name of the user whose mail is wanted, in lower case: without the master user after a star.
+
+    The name is "" if it is not UTF-8: no map has it.
+    """
+    try:
+        return user.partition(b"*")[0].decode("utf-8").lower()
+    except UnicodeDecodeError:
+        return ""
+
+
+def wrong_secret(secret: bytes) -> bytes:
+    """Return a wrong password or token, which costs a server as much as another one."""
+    scheme = secret[:7] if secret[:7].lower() == b"bearer " else b""
+    return scheme + _random_text(len(secret) - len(scheme))
+
+
+def wrong_proof(response: bytes) -> bytes:
+    """Return a response of SCRAM, in base64, with a wrong proof if it has one."""
+    before, mark, proof = b64decode(response).rpartition(b",p=")
+    if not mark:
+        return response
+    return b64encode(before + mark + b64encode(secrets.token_bytes(len(b64decode(proof)))))
+
+
+def _random_text(length: int) -> bytes:
+    return secrets.token_hex(length).encode()[:length]
+
+
+def replace_secret(message: bytes, secret: bytes | None, other: bytes | None) -> bytes:
+    """Return the message of a SASL mechanism with another secret, which is the last of its fields."""
+    before, _, after = message.rpartition(secret or b"")
+    return before + (other or b"") + after

@@ -1,5 +1,6 @@
 """The supervising process of ``--workers``: has the ports, the control socket, the web pages, the state and the log."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import DeferredList
@@ -9,6 +10,7 @@ from twisted.logger import Logger, LogLevel
 from imapshield.admin.monitor import process_memory
 from imapshield.config import Settings
 from imapshield.control.commands import ConnectionCommands
+from imapshield.control.server import Handler
 from imapshield.edge.event_reporter import publish
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.gate import ACCEPT_QUEUE
@@ -34,6 +36,7 @@ from imapshield.workers.link_messages import (
     Worked,
 )
 from imapshield.workers.merged_commands import MergedBans, MergedConnections
+from imapshield.workers.merged_nodes import MergedNodes
 from imapshield.workers.supervisor import Supervisor, WorkerProcess
 
 SPARE_NUMBERS = 1000
@@ -71,6 +74,10 @@ class SupervisingOperator(OperatorPorts):
         self.use_commands(connections, MergedBans(self._supervisor, factory, self._now))
         self.streams["trace"] = connections.trace
         self.advisor.memory = self._memory_of_users
+
+    def add_commands(self, handlers: Mapping[str, Handler]) -> None:
+        """Add commands that ask the workers."""
+        self.handlers |= dict.fromkeys(handlers, MergedNodes(self._supervisor).ask)
 
     def memory(self) -> int:
         """Return the bytes of memory that all processes occupy."""

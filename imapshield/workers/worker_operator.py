@@ -1,6 +1,6 @@
 """`WorkerOperator`: what a worker has in place of `OperatorPorts`. It passes on what happens, and answers requests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.task import LoopingCall
@@ -94,6 +94,10 @@ class WorkerOperator:
             RESET_BANNED: self._reset_banned,
             USERS_IN: self._users_in,
         }
+
+    def add_commands(self, handlers: Mapping[str, Any]) -> None:
+        """Add commands of front mode."""
+        self.handlers |= handlers
 
     async def _reset_banned(self, request: Request) -> int:
         return await self._bans.reset(_network(request))

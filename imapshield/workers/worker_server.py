@@ -211,7 +211,7 @@ class WorkerLife(ServerLife):
         parts.operator.start()
         parts.user_watch.start()
         if parts.front is not None:
-            parts.front.backend.start()
+            parts.front.nodes.start()
         parts.certificates.start()
         self._worker.begin()
 

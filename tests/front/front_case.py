@@ -15,6 +15,7 @@ from imapshield.front.backend import Backend
 from imapshield.front.backend_address import BackendAddress
 from imapshield.front.front_parts import BackendChecker, BackendRealm
 from imapshield.front.front_session import FrontSession
+from imapshield.front.nodes import Nodes
 from imapshield.limits import Limits
 from imapshield.testing.in_process import Client, Server, Transport
 
@@ -102,12 +103,13 @@ class FrontCase(SynchronousTestCase):
             lambda: self.server.factory.limits, connect=self._connect, **self.options,
         )  # fmt: skip
         self.backend.capabilities = tuple(CAPABILITIES.split())
+        self.nodes = Nodes([self.backend], self.clock, lambda: self.server.factory.limits)
         self.server.factory = ShieldedIMAP4Factory(
             Portal(BackendRealm(), [BackendChecker()]),
             limits=Limits(**self.limits),
             observers=[self.server.events.append],
             reactor=self.clock,
-            make_session=lambda io: FrontSession(io, self.backend),
+            make_session=lambda io: FrontSession(io, self.nodes),
         )
 
     def _connect(self, factory: Any) -> Deferred[Any]:

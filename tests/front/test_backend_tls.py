@@ -181,7 +181,7 @@ class AuthorityTests(TestCase):
             if content is not None:
                 with open(path, "wb") as file:
                     file.write(content)
-            settings = load_settings({"backend": f"tls:localhost:993:ca={path}"})
+            settings = load_settings({"backend": [f"tls:localhost:993:ca={path}"]})
             with self.assertRaisesRegex(ConfigError, f"--backend tls.*{said}"):
                 Front(settings, reactor, Limits)
 
@@ -189,12 +189,12 @@ class AuthorityTests(TestCase):
         """A FIFO in place of the file is an error, and nothing waits for it."""
         path = self.mktemp()
         os.mkfifo(path)
-        settings = load_settings({"backend": f"tls:localhost:993:ca={path}"})
+        settings = load_settings({"backend": [f"tls:localhost:993:ca={path}"]})
         with self.assertRaisesRegex(ConfigError, "Not a regular file"):
             Front(settings, reactor, Limits)
 
     def test_name_that_no_certificate_can_have(self) -> None:
         """Such a name is an error at the start, and not of each login."""
-        settings = load_settings({"backend": "tls:mail..example:993"})
+        settings = load_settings({"backend": ["tls:mail..example:993"]})
         with self.assertRaisesRegex(ConfigError, "cannot be the name in a certificate"):
             Front(settings, reactor, Limits)

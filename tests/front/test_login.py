@@ -201,7 +201,7 @@ class ExchangeTests(FrontCase):
         self.assertEqual(client.read(), b"a OK in\r\n")
         (event,) = self.server.events_of(events.LoggedIn)
         self.assertEqual((event.user, event.mechanism), ("alice", "SCRAM-SHA-256"))
-        self.assertEqual(self.backend.exchanges, [])
+        self.assertEqual(self.nodes.exchanges, [])
 
     def test_cancelled_exchange(self) -> None:
         """A client can cancel, and what is no base64 does not reach the backend."""
@@ -213,7 +213,7 @@ class ExchangeTests(FrontCase):
             self.assertIn(b"a BAD", client(line))
             self.assertTrue(link.ended)
             self.assertEqual(link.received(), b"")
-        self.assertEqual((self.backend.exchanges, self.backend.connections), ([], 0))
+        self.assertEqual((self.nodes.exchanges, self.backend.connections), ([], 0))
 
     def test_wrong_proof_that_is_not_answered_counts(self) -> None:
         """A server may say with a challenge that the proof is wrong. A client that cancels then has failed."""
@@ -225,7 +225,7 @@ class ExchangeTests(FrontCase):
         self.assertEqual(client.read(), b"a NO [AUTHENTICATIONFAILED] Authentication failed\r\n")
         self.assertTrue(link.ended)
         self.assertEqual(len(self.server.events_of(events.LoginFailed)), 1)
-        self.assertEqual((self.backend.breaker.reason, self.backend.exchanges), ("", []))
+        self.assertEqual((self.backend.breaker.reason, self.nodes.exchanges), ("", []))
 
     def test_client_that_leaves_after_its_proof(self) -> None:
         """A wrong proof counts, although the client has not waited for the answer."""
@@ -236,7 +236,7 @@ class ExchangeTests(FrontCase):
         client.lose_connection()
         link.send(b"s1 NO no\r\n")
         self.assertEqual(len(self.server.events_of(events.LoginFailed)), 1)
-        self.assertEqual((self.backend.exchanges, self.backend.connections), ([], 0))
+        self.assertEqual((self.nodes.exchanges, self.backend.connections), ([], 0))
 
     def test_challenges_have_an_end(self) -> None:
         """A backend that asks without end, or not in base64, is no IMAP server."""
@@ -255,7 +255,7 @@ class ExchangeTests(FrontCase):
         client.read()
         client.lose_connection()
         self.assertTrue(link.ended)
-        self.assertEqual((self.backend.exchanges, self.backend.connections), ([], 0))
+        self.assertEqual((self.nodes.exchanges, self.backend.connections), ([], 0))
 
     def test_one_network_has_a_quarter_of_the_exchanges(self) -> None:
         """A client that does not answer occupies a connection, so they are few."""

@@ -62,24 +62,24 @@ class OptionTests(SynchronousTestCase):
     def test_settings(self) -> None:
         """The options become settings."""
         settings = load_settings(
-            {"backend": "unix:/run/imap", "backend-proxy": True, "backend-id": True}
+            {"backend": ["unix:/run/imap"], "backend-proxy": True, "backend-id": True}
         )
-        self.assertEqual(settings.backend, "unix:/run/imap")
+        self.assertEqual(settings.backend, ("unix:/run/imap",))
         self.assertTrue(settings.backend_proxy and settings.backend_id)
-        self.assertIsNone(load_settings({}).backend)
+        self.assertEqual(load_settings({}).backend, ())
 
     def test_options_of_mail_and_users_are_refused(self) -> None:
         """With a backend, options about mail and passwords have no meaning, and are errors."""
         for name, value in (("mail-root", "/srv"), ("auth", ["pam"]), ("no-text-index", True)):
             with self.assertRaisesRegex(ConfigError, f"--{name} and --backend exclude each other"):
-                load_settings({"backend": "unix:/run/imap", name: value})
+                load_settings({"backend": ["unix:/run/imap"], name: value})
 
     def test_companions_need_a_backend(self) -> None:
         """--backend-proxy and --backend-id need --backend, which must be an address."""
         for options, said in (
             ({"backend-proxy": True}, "--backend-proxy needs --backend"),
             ({"backend-id": True}, "--backend-id needs --backend"),
-            ({"backend": "x"}, "--backend x: unknown kind"),
+            ({"backend": ["x"]}, "--backend x: unknown kind"),
         ):
             with self.assertRaisesRegex(ConfigError, said):
                 load_settings(options)

@@ -1,0 +1,70 @@
+"""The commands of the control socket about nodes, and about users who move from one to another."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import TimeoutError
+
+from imapshield.control.request_lines import ControlError, Request
+from imapshield.front.nodes import Nodes
+from imapshield.front.sasl_user import mailbox_user
+from imapshield.front.user_map import LookUpFailed, Query
+
+HOLD_SECONDS = 10.0
+"""Seconds of a hold that names none. Mail clients wait for 20 to 60 s for the answer to a login."""
+
+MAX_HOLDS = 1000
+"""Users who are held at once. Each move of a user is one, and moves take turns at the disks."""
+
+
+class NodeCommands:
+    """The commands about the nodes of one server.
+
+    Args:
+        nodes: the nodes.
+    """
+
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+
+    @property
+    def handlers(self) -> Mapping[str, Callable[[Request], Awaitable[Any]]]:
+        """The commands by their names."""
+        names = ("hold", "release")
+        return {name: getattr(self, name) for name in names}
+
+    async def hold(self, request: Request) -> dict[str, Any]:
+        """Let the logins of the argument `user` wait for `seconds`, and return when no session of the user is left.
+
+        Repeated, it lasts for `seconds` from then on.
+        """
+        holds, user = self._nodes.holds, _user(request)
+        if len(holds) >= MAX_HOLDS and not holds.is_held(user):
+            raise ControlError(f"{MAX_HOLDS} users are held already; release one of them first")
+        seconds = request.get("seconds", HOLD_SECONDS)
+        try:
+            held = await holds.hold(user, seconds)
+        except TimeoutError:
+            raise ControlError(f"{user}: a connection does not end; look at the log") from None
+        return {
+            "user": user,
+            "seconds": seconds,
+            "ended": held.ended,
+            "cut": held.cut,
+            "extended": held.extended,
+        }
+
+    async def release(self, request: Request) -> dict[str, Any]:
+        """Look the argument `user` up again, and let the logins of the user go on."""
+        user = _user(request)
+        try:
+            was_held = await self._nodes.release(user)
+            answer = await self._nodes.look_up(Query(user))
+        except LookUpFailed as error:
+            raise ControlError(f"{user}: the user map: {error}") from None
+        return {"user": user, "held": was_held, "node": answer.node}
+
+
+def _user(request: Request) -> str:
+    """Return the user of a request, as the map has the name."""
+    return mailbox_user(request.get("user").encode("utf-8", "replace"))

@@ -1,0 +1,126 @@
+"""`Nodes`: all backends of a server, and which of them serves a user. To clients they look like one server."""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from imapshield.front.backend import Backend
+from imapshield.front.offered_capabilities import WITHOUT_CHECK
+from imapshield.front.user_holds import UserHolds
+from imapshield.front.user_map import Answer, MapSource, Query
+from imapshield.front.user_sessions import UserSessions
+from imapshield.limits import Limits
+
+
+class Nodes:
+    """The backends of a server.
+
+    Args:
+        backends: all of them.
+        reactor: the reactor.
+        limits: returns the limits that apply now.
+        source: says which of them a user has; None if there is one for everybody.
+
+    Attributes:
+        by_name: the backends by their names.
+        exchanges: SASL exchanges that wait for their clients, by network.
+        sessions: the sessions of the users.
+        holds: the users who are being moved.
+    """
+
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        reactor: Any,
+        limits: Callable[[], Limits],
+        source: MapSource | None = None,
+    ) -> None:
+        self.by_name: Mapping[str, Backend] = {each.address.node: each for each in backends}
+        self.exchanges: list[object] = []
+        self.limits, self.reactor, self.source = limits, reactor, source
+        self.sessions = UserSessions()
+        self.holds = UserHolds(self.sessions, reactor, limits)
+        self._first = backends[0]
+        self._decoy_key = secrets.token_bytes(16)
+
+    def start(self) -> None:
+        """Begin to check the backends."""
+        for backend in self.by_name.values():
+            backend.start()
+        if self.source is not None:
+            self.source.start()
+
+    def stop(self) -> object:
+        """Check no more, and release what waits."""
+        for backend in self.by_name.values():
+            backend.stop()
+        self.holds.stop()
+        return None if self.source is None else self.source.stop()
+
+    @property
+    def max_connections(self) -> int:
+        """Connections to all backends at the same time."""
+        return sum(each.max_connections for each in self.by_name.values())
+
+    # What clients see before the login
+
+    @property
+    def greeting(self) -> bytes:
+        """The text of the greeting: that of the first backend that has answered a check."""
+        answered = (each for each in self.by_name.values() if each.has_answered)
+        return next(answered, self._first).greeting
+
+    @property
+    def capabilities(self) -> tuple[bytes, ...]:
+        """What all backends offer before the login that have answered a check, in the order of the first one."""
+        answered = [each for each in self.by_name.values() if each.has_answered]
+        if len(answered) < 2:
+            return (answered or [self._first])[0].capabilities
+        others = [{name.upper() for name in each.capabilities} for each in answered[1:]]
+        first = answered[0].capabilities
+        common = tuple(name for name in first if all(name.upper() in each for each in others))
+        return common or WITHOUT_CHECK
+
+    # Which node serves a user
+
+    def known(self, user: str) -> Answer | None:
+        """Return the node of a user without waiting; None if that takes a look-up."""
+        if self.source is None:
+            return Answer(self._first.address.node)
+        return self.source.known(user)
+
+    async def look_up(self, query: Query) -> Answer:
+        """Ask which node a user has.
+
+        Raises:
+            LookUpFailed: nobody can say.
+        """
+        return self.known(query.user) or await self._ask(query)
+
+    async def _ask(self, query: Query) -> Answer:
+        assert self.source is not None
+        return await self.source.look_up(query)
+
+    async def release(self, user: str) -> bool:
+        """Let the logins of a held user go on, with the node that the map has now; return whether they were held.
+
+        Raises:
+            LookUpFailed: the map cannot be read. The hold stays.
+        """
+        if self.source is not None:
+            await self.source.refresh(user)
+        return self.holds.release(user)
+
+    def backend_of(self, answer: Answer, user: str) -> Backend:
+        """Return the backend of a user; for one who is unknown, one that depends on the name."""
+        return self.by_name[answer.node] if answer.node else self._decoy(user)
+
+    def _decoy(self, user: str) -> Backend:
+        """Return the backend that refuses an unknown user, always the same one of a name.
+
+        So its answer comes as late as that of a wrong password, and is missing if a node is down.
+        """
+        digest = blake2b(user.encode("utf-8", "replace"), key=self._decoy_key, digest_size=8)
+        names = sorted(self.by_name)
+        return self.by_name[names[int.from_bytes(digest.digest()) % len(names)]]
