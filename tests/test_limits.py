@@ -17,7 +17,7 @@ LIMIT_NAME = re.compile(r"_?MAX_\w+|CAPACITY|CACHE_SIZE|POINTS|\w*THREADS")
 NO_LIMITS = {
     "speed": """
         cred.text_indexing.MAX_PAUSE cred.twisted_mail_mailbox.MAX_STRING_SIZE edge.fair_queue.MAX_REST
-        mailbox.view.MAX_UNAPPLIED_CHANGES maildir.append_copy.MAX_ANNOUNCEMENTS
+        mailbox.view.MAX_UNAPPLIED_CHANGES maildir.move_log.MAX_ANNOUNCEMENTS
         maildir.directory_state.MAX_TRUSTED_SECONDS maildir.in_place_rules.MAX_PREEMPTED
         maildir.job_queue.MAX_USED_SECONDS maildir.message_fetch.MAX_STRING_SIZE maildir.search_values.MAX_ROW_SIZE
         maildir.text_index_file.CACHE_SIZE maildir.watch.MAX_REMOVED maildir.worker.MAX_DELAY

@@ -45,7 +45,7 @@ class AccountState:
         unindexed: names of mailboxes that the index may lack.
         unrecovered: keys of mailboxes whose folders `recovery` could not read. They cannot be used.
         special_names: the mailboxes that have a special use because of their names.
-        kept_moves: entries of `move_log` that are not undone now: of the MOVE that runs, and those where that failed.
+        kept_moves: entries of `move_log` that are not undone now: that of the command that runs, and failed ones.
         volumes: the file systems of the Maildir and of the index; none if one of them may be on another host.
         is_running: whether an operation of the store is running. Another one that it calls does not close the folders.
     """

@@ -25,7 +25,6 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -40,16 +39,13 @@ from imapshield.maildir.entry import Entry
 from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import canonical_flags
-from imapshield.maildir.move_log import announce, end
+from imapshield.maildir.move_log import MAX_ANNOUNCEMENTS, announce, end, kept
 from imapshield.maildir.paths import CUR, NEW, TMP
 from imapshield.maildir.sync import find_or_add
 from imapshield.maildir.unreadable import log_once, log_unreadable
 
 _FAILS_ALONE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR)
 """Errors of one file that do not stop a COPY or MOVE of others. An error of the disk does."""
-
-MAX_ANNOUNCEMENTS = 5
-"""How often a MOVE is announced, if other processes that write at the same moment undo it before it has begun."""
 
 _COPIED_COLUMNS = "uid, name, place, flags, size, physical, internaldate, email_id"
 
@@ -212,21 +208,16 @@ def _move(
 ) -> CopyResult:
     for _ in range(MAX_ANNOUNCEMENTS):
         entry, bases = announce(account, key, target_key, uids)
-        account.kept_moves.add(entry)
-        try:
-            with files.UndoSteps() as undo, account.index.write(undo=undo):
-                command = _Copy(account, key, target_key, entry, bases, CUR, undo)
-                if not end(account, entry):
-                    continue
-                result = command.run(uids)
-                result = result._replace(delta=account.index.delta_since(key, since))
-        except BaseException:
-            account.kept_moves.discard(entry)
-            with suppress(sqlite3.Error, OSError), account.index.write(durable=False):
-                pass  # each write transaction undoes interrupted MOVEs
-            raise
-        finally:
-            account.kept_moves.discard(entry)
+        with (
+            kept(account, entry),
+            files.UndoSteps() as undo,
+            account.index.write(undo=undo),
+        ):
+            command = _Copy(account, key, target_key, entry, bases, CUR, undo)
+            if not end(account, entry):
+                continue
+            result = command.run(uids)
+            result = result._replace(delta=account.index.delta_since(key, since))
         if command.originals:
             _remove_moved(account, key, command.originals)
         return result

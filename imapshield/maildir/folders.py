@@ -1,22 +1,23 @@
 """LIST, CREATE, DELETE and RENAME: the Maildir++ folders of an account.
 
-If a function raises, it has changed nothing: the steps that were taken are undone in reverse order.
+If a function raises, it has changed nothing: the steps that were taken are undone in reverse order. After a crash,
+several steps are undone too (`folder_log`).
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
 from imapshield import errors
 from imapshield.limits import LimitReached
 from imapshield.mailbox.values import MailboxInfo
-from imapshield.maildir import files, metadata_table
+from imapshield.maildir import files, folder_log, metadata_table, move_log
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.append_copy import copy
 from imapshield.maildir.directory_state import stat_or_create
 from imapshield.maildir.entry import Entry
-from imapshield.maildir.folder_listing import list_folder
+from imapshield.maildir.folder_log import FolderStep, remove_row
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.paths import TMP, check_new_name, folder_name
 from imapshield.maildir.sync import find_or_add, synchronize
@@ -37,6 +38,7 @@ _NOT_A_MAILBOX = "There is a directory of this name, without mail"
 
 def mailboxes(account: AccountState) -> list[MailboxInfo]:
     """Return all mailboxes. Parents that have no folder are included as not selectable."""
+    move_log.undo_interrupted(account, of_folders=True)
     rows = account.index.db.execute(
         "SELECT name, special_use FROM mailbox WHERE special_use <> x''"
     )
@@ -54,22 +56,91 @@ def mailboxes(account: AccountState) -> list[MailboxInfo]:
 def create(account: AccountState, name: str, special_use: Sequence[bytes]) -> bytes:
     """Create a mailbox, and its parents that have no folder; `IStore.create` describes the arguments."""
     name = fold_inbox(name)
+    return _run(account, partial(_plan_create, account, name), b" ".join(special_use))
+
+
+def _plan_create(account: AccountState, name: str) -> list[FolderStep]:
     check_new_name(name)
     exists = account.folders.exists
-    with files.UndoSteps() as undo, account.index.write(undo=undo):
-        if exists(name):
-            raise errors.MailboxExists
-        missing = [parent for parent in parent_names(name) if not exists(parent)]
-        count = len(account.folders.mailboxes()) + len(missing) + 1
-        if count > MAX_MAILBOXES:
-            text = f"Account would have more than {MAX_MAILBOXES} mailboxes"
-            reached = LimitReached("MAX_MAILBOXES", MAX_MAILBOXES, count)
-            raise errors.StoreLimitExceeded(text, reached)
-        for parent in missing:
-            make_folder(account, parent, b"", undo)
-        mailbox = make_folder(account, name, b" ".join(special_use), undo)
-        account.folders.sync()
-    return mailbox.mailbox_id
+    if exists(name):
+        raise errors.MailboxExists
+    names = [*(parent for parent in parent_names(name) if not exists(parent)), name]
+    count = len(account.folders.mailboxes()) + len(names)
+    if count > MAX_MAILBOXES:
+        text = f"Account would have more than {MAX_MAILBOXES} mailboxes"
+        reached = LimitReached("MAX_MAILBOXES", MAX_MAILBOXES, count)
+        raise errors.StoreLimitExceeded(text, reached)
+    return [FolderStep(name) for name in names]
+
+
+def _run(
+    account: AccountState,
+    plan: Callable[[], list[FolderStep]],
+    special_use: bytes = b"",
+    finish: Callable[[], None] | None = None,
+) -> bytes:
+    """Make and rename folders, and return the MAILBOXID of the last one.
+
+    Args:
+        account: the account.
+        plan: called in a write transaction; returns the steps.
+        special_use: the special use of the last folder.
+        finish: called after that; if it raises, or a crash interrupts it, the steps are undone.
+    """
+    for _ in range(move_log.MAX_ANNOUNCEMENTS):
+        account.folders.forget()  # another process may have removed them
+        with files.UndoSteps() as undo, account.index.write(undo=undo):
+            steps = plan()
+            if len(steps) == 1 and not special_use and finish is None:
+                return _take(account, steps, special_use, undo)
+            names = folder_log.encode(account, steps)
+            entry = move_log.insert(account, 0, 0, names)
+        with move_log.kept(account, entry):
+            with files.UndoSteps() as undo, account.index.write(undo=undo):
+                is_announced = move_log.has_entry if finish is not None else move_log.end
+                if not is_announced(account, entry):
+                    continue  # another process has undone it
+                mailbox_id = _take(account, steps, special_use, undo)
+            if finish is None:
+                return mailbox_id
+            try:
+                finish()
+            except (errors.NoSuchMailbox, FileNotFoundError):
+                if move_log.has_entry(account, entry):
+                    raise
+                continue  # another process has undone it
+            with account.index.write():
+                if move_log.end(account, entry) or account.folders.exists(steps[-1].name):
+                    return mailbox_id
+    raise errors.StoreBusy
+
+
+def _take(
+    account: AccountState, steps: Sequence[FolderStep], special_use: bytes, undo: files.UndoSteps
+) -> bytes:
+    """Take the steps, in a write transaction, and return the MAILBOXID of the last folder that was made, if any."""
+    mailbox_id = b""
+    for step in steps:
+        if step.old_name:
+            _rename_folder(account, step, undo)
+        else:
+            use = special_use if step is steps[-1] else b""
+            mailbox_id = make_folder(account, step.name, use, undo).mailbox_id
+    account.folders.sync()
+    return mailbox_id
+
+
+def _rename_folder(account: AccountState, step: FolderStep, undo: files.UndoSteps) -> None:
+    folders = account.folders
+    source = Entry(folders.fd, folders.name(step.old_name))
+    destination = Entry(folders.fd, folder_name(step.name))
+    _remove_left(destination)
+    files.rename(source, destination)
+    undo.append(partial(files.rename_back, destination, source))
+    remove_row(account, step.name)
+    mailbox = account.index.mailbox_named(step.old_name)
+    if mailbox is not None:
+        account.index.update_mailbox(mailbox.key, name=step.name)
 
 
 def make_folder(
@@ -88,7 +159,7 @@ def make_folder(
     with suppress(FileExistsError):
         files.create_empty(folder.file(_FOLDER_MARKER), owner)
     folder.complete()
-    _remove_row(account, name)
+    remove_row(account, name)
     mailbox = account.index.add_mailbox(name, special_use)
     stamps = stat_or_create(folder)
     # If a crash interrupts a RENAME, the folder is recognized by its inodes.
@@ -122,13 +193,6 @@ def _remove_left(entry: Entry) -> None:
             raise errors.MailboxExists(_NOT_A_MAILBOX)
 
 
-def _remove_row(account: AccountState, name: str) -> None:
-    """Remove the row of a mailbox that no longer has a folder; do nothing if there is no row."""
-    mailbox = account.index.mailbox_named(name)
-    if mailbox is not None:
-        account.index.remove_mailbox(mailbox.key)
-
-
 def delete(account: AccountState, name: str) -> None:
     """Delete a mailbox; mailboxes below it stay.
 
@@ -153,7 +217,7 @@ def delete(account: AccountState, name: str) -> None:
         source = Entry(folders.fd, folder)
         files.rename(source, trash)
         undo.append(partial(files.rename_back, trash, source))
-        _remove_row(account, name)
+        remove_row(account, name)
         folders.folder(INBOX).sync(TMP)
         folders.sync()
     files.remove_tree(trash)
@@ -172,31 +236,12 @@ def rename(account: AccountState, old: str, new: str) -> None:
     if old == INBOX:
         _rename_inbox(account, new)
         return
-    folders = account.folders
-    folders.existing_name(old)
-    with files.UndoSteps() as undo, account.index.write(undo=undo):
-        names = folders.mailboxes()
-        renames = _plan_rename(names, old, new)
-        entries = [
-            (Entry(folders.fd, folders.name(name)), Entry(folders.fd, folder_name(target)))
-            for name, target in renames
-        ]
-        for parent in parent_names(new):
-            if parent not in names:
-                make_folder(account, parent, b"", undo)
-        for (name, target), (source, destination) in zip(renames, entries, strict=True):
-            _remove_left(destination)
-            files.rename(source, destination)
-            undo.append(partial(files.rename_back, destination, source))
-            _remove_row(account, target)
-            mailbox = account.index.mailbox_named(name)
-            if mailbox is not None:
-                account.index.update_mailbox(mailbox.key, name=target)
-        folders.sync()
+    account.folders.existing_name(old)
+    _run(account, partial(_plan_rename, account, old, new))
 
 
-def _plan_rename(names: Sequence[str], old: str, new: str) -> list[tuple[str, str]]:
-    """Return (name, new name) of every mailbox to rename."""
+def _plan_rename(account: AccountState, old: str, new: str) -> list[FolderStep]:
+    names = account.folders.mailboxes()
     prefix = old + DELIMITER
     affected = [name for name in names if name == old or name.startswith(prefix)]
     if not affected:
@@ -206,10 +251,12 @@ def _plan_rename(names: Sequence[str], old: str, new: str) -> list[tuple[str, st
         raise errors.MailboxExists
     if new.startswith(prefix):
         raise errors.BadMailboxName("Mailbox cannot be renamed to a name below itself")
-    renames = [(name, new + name[len(old) :]) for name in affected]
-    if any(target in taken for _, target in renames):
+    renames = [FolderStep(new + name[len(old) :], name) for name in affected]
+    if any(step.name in taken for step in renames):
         raise errors.MailboxExists
-    return renames
+    for step in renames:
+        folder_name(step.name)  # raises BadMailboxName before anything is renamed
+    return [FolderStep(parent) for parent in parent_names(new) if parent not in taken] + renames
 
 
 def _rename_inbox(account: AccountState, new: str) -> None:
@@ -218,8 +265,8 @@ def _rename_inbox(account: AccountState, new: str) -> None:
     Its metadata is copied (RFC 5464 section 4.1).
     """
     inbox, _ = synchronize(account, find_or_add(account, INBOX), claim=False)
-    create(account, new, ())
-    try:
+
+    def move_all() -> None:
         target = find_or_add(account, new)
         with account.index.write():
             metadata_table.copy_metadata(account, inbox.key, target.key)
@@ -227,7 +274,5 @@ def _rename_inbox(account: AccountState, new: str) -> None:
             "SELECT uid FROM message WHERE mailbox = ? ORDER BY uid", (inbox.key,)
         )
         copy(account, inbox.key, [uid for (uid,) in rows], new, True, inbox.highestmodseq)
-    except BaseException:
-        if not any(list_folder(account.folders.folder(new), cur=True)):
-            delete(account, new)
-        raise
+
+    _run(account, partial(_plan_create, account, new), finish=move_all)

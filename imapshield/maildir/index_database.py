@@ -73,7 +73,7 @@ class IndexDatabase:
 
     Attributes:
         is_restored: whether the database that was opened is a copy of an older state. `renewed` ends that.
-        undo_moves: called at the begin of a write transaction if a MOVE was announced and has not ended (`move_log`).
+        undo_moves: called at the begin of a write transaction if `has_moves`.
         undid_moves: whether the last write transaction has called it.
     """
 
@@ -199,7 +199,7 @@ class IndexDatabase:
         self._has_written = True
         self._known.expire()
         try:
-            self.undid_moves = self.undo_moves is not None and self._has_moves()
+            self.undid_moves = self.undo_moves is not None and self.has_moves()
             if self.undid_moves and self.undo_moves is not None:
                 self.undo_moves()
             yield db
@@ -221,7 +221,8 @@ class IndexDatabase:
             with suppress(OSError):  # without the file, only one kind of restored backup is missed
                 self._files.write_epoch(self._epoch or 0)
 
-    def _has_moves(self) -> bool:
+    def has_moves(self) -> bool:
+        """Whether a command was announced and has not ended (`move_log`)."""
         known = self.known()
         if _MOVES not in known:
             row = self.db.execute("SELECT 1 FROM moving LIMIT 1").fetchone()

@@ -1,5 +1,7 @@
 """The undo log of MOVE: what was announced before files were renamed, and how an interrupted MOVE is undone.
 
+CREATE and RENAME are announced here, too; `folder_log` undoes them.
+
 MOVE renames each file into the other folder, one system call for each message. A crash in the middle would leave files
 that the index does not have, and they would come back as new mail, without the keywords that have no letter. So:
 
@@ -13,11 +15,13 @@ anything else is done. If the MOVE has only been announced, it then finds its en
 
 import errno
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+import secrets
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from imapshield.errors import NoSuchMailbox
-from imapshield.maildir import filename, files
+from imapshield.maildir import filename, files, folder_log
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.entry import Entry, described
 from imapshield.maildir.folder_listing import FileFinder, list_folder
@@ -29,45 +33,88 @@ _GONE = (NoSuchMailbox, FileNotFoundError, NotADirectoryError)
 
 _CHUNK = 1 << 20
 
+MAX_ANNOUNCEMENTS = 5
+"""How often a command is announced, if other processes that write at the same moment undo it before it has begun."""
+
 
 def announce(
     account: AccountState, key: int, target_key: int, uids: Sequence[int]
 ) -> tuple[int, dict[int, bytes]]:
     """Announce a MOVE; return the id of its entry, and the new base name of each message by UID."""
     index = account.index
-    with index.write() as db:
+    with index.write():
         rows = index.message_rows("uid, name, physical, size", key, uids)
         bases: dict[int, bytes] = {}
         pairs: list[bytes] = []
         for uid, name, physical, size in rows:
             bases[uid] = filename.copy_name(name, account.unique_name(), physical, size)
             pairs += (bases[uid], filename.base(name))
-        cursor = db.execute(
-            "INSERT INTO moving (source, target, names) VALUES (?, ?, ?)",
-            (key, target_key, b"/".join(pairs)),
-        )
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid, bases
+        return insert(account, key, target_key, b"/".join(pairs)), bases
+
+
+def insert(account: AccountState, source: int, target: int, names: bytes) -> int:
+    """Add an entry, in a write transaction, and return its id.
+
+    The process that uses an id may find the entry removed, so no other entry may get the same id.
+    """
+    db = account.index.db
+    (last,) = db.execute("SELECT ifnull(max(id), 0) FROM moving").fetchone()
+    entry: int = last + 1 + secrets.randbits(40)
+    db.execute("INSERT INTO moving VALUES (?, ?, ?, ?)", (entry, source, target, names))
+    return entry
+
+
+@contextmanager
+def kept(account: AccountState, entry: int) -> Iterator[None]:
+    """Keep this process from undoing an entry while the block runs its command. If that raises, it is undone."""
+    account.kept_moves.add(entry)
+    try:
+        yield
+    except BaseException:
+        account.kept_moves.discard(entry)
+        with suppress(sqlite3.Error, OSError), account.index.write(durable=False):
+            pass  # each write transaction undoes interrupted commands
+        raise
+    finally:
+        account.kept_moves.discard(entry)
 
 
 def end(account: AccountState, entry: int) -> bool:
-    """Remove the entry of a MOVE, in the transaction that completes it; return False if another process has done it."""
+    """Remove the entry of a command, in the transaction that completes it; return False if another process has done
+    it."""
     return account.index.db.execute("DELETE FROM moving WHERE id = ?", (entry,)).rowcount == 1
 
 
-def has_entries(account: AccountState) -> bool:
-    """Whether a MOVE was announced and has not ended."""
-    return account.index.db.execute("SELECT 1 FROM moving LIMIT 1").fetchone() is not None
+def has_entry(account: AccountState, entry: int) -> bool:
+    """Whether no other process has removed an entry."""
+    found = account.index.db.execute("SELECT 1 FROM moving WHERE id = ?", (entry,)).fetchone()
+    return found is not None
+
+
+def undo_interrupted(account: AccountState, *, of_folders: bool = False) -> bool:
+    """Undo all interrupted commands, unless there are none; return whether there were any.
+
+    With `of_folders`, a MOVE alone is no reason to do that: another process that runs it has the lock for long.
+    """
+    query = "SELECT 1 FROM moving WHERE source = 0 AND target = 0 LIMIT 1"
+    if not account.index.has_moves():
+        return False
+    if of_folders and account.index.db.execute(query).fetchone() is None:
+        return False
+    with account.index.write_unless_full():
+        pass  # each write transaction undoes them
+    account.folders.release()
+    return True
 
 
 def undo_all(account: AccountState) -> None:
-    """Undo all interrupted MOVEs, in a write transaction. It is called at the begin of each one.
+    """Undo all interrupted commands, last first, in a write transaction. It is called at the begin of each one.
 
     An entry whose folders cannot be read or written is kept, and its mailboxes cannot be used: the files that are not
     where the index has them would be taken for expunged messages.
     """
     db = account.index.db
-    for (entry,) in db.execute("SELECT id FROM moving").fetchall():
+    for (entry,) in db.execute("SELECT id FROM moving ORDER BY id DESC").fetchall():
         if entry in account.kept_moves:
             continue
         row = db.execute("SELECT source, target, names FROM moving WHERE id = ?", (entry,))
@@ -75,15 +122,20 @@ def undo_all(account: AccountState) -> None:
         try:
             # The owner of the mail may have written anything into the index.
             pairs = names.split(b"/") if isinstance(names, bytes) else []
-            _undo(account, source, target, pairs)
+            if source or target:
+                _undo(account, source, target, pairs)
+            else:
+                folder_log.undo(account, names)
         except _GONE:
             pass
         except OSError as error:
             account.folders.log_once(
-                f"cannot undo a MOVE: {described(error, account.folders.root)}"
+                f"cannot undo a MOVE or RENAME: {described(error, account.folders.root)}"
             )
             account.kept_moves.add(entry)
             account.unrecovered.update((source, target))
+            if not source:
+                account.unrecovered.update(folder_log.mailbox_keys(account, names))
             continue
         db.execute("DELETE FROM moving WHERE id = ?", (entry,))
 

@@ -170,6 +170,7 @@ class OpenFolders:
         self._identity: tuple[int, int] = (0, 0)
         self.volume = OneVolume()
         self._folders: dict[str, Folder] = {}
+        self._forgotten: list[Folder] = []
         # Mailbox names of irregular folders, and the names of all folders that were seen to have cur/.
         self._irregular: dict[str, bytes] = {}
         self._known: set[bytes] = set()
@@ -316,10 +317,7 @@ class OpenFolders:
     def exists(self, mailbox: str) -> bool:
         """Whether a mailbox has a folder: a directory with ``cur/`` in it, not a symbolic link."""
         name = self.name(mailbox)
-        return not name or (self._is_directory(name) and self._has_cur(name))
-
-    def _has_cur(self, name: bytes) -> bool:
-        return self._is_directory(name + b"/" + DIRECTORY_NAMES[CUR])
+        return not name or (self._is_directory(name) and self._is_directory(name + b"/cur"))
 
     def _is_directory(self, path: bytes) -> bool:
         try:
@@ -357,9 +355,8 @@ class OpenFolders:
                 if found_fs := fs_mailbox(Entry(self._fd, name)):
                     self.log_once(fs_layout_warning(os.fsdecode(self.root + b"/" + found_fs)))
         self._known &= set(found)
-        self._known.update(
-            name for name in found if name not in self._known and self._has_cur(name)
-        )
+        unknown = set(found) - self._known
+        self._known.update(name for name in unknown if self._is_directory(name + b"/cur"))
         mailboxes = {name: mailbox_name(name) for name in found if name in self._known}
         irregular = [name for name, mailbox in mailboxes.items() if mailbox is None]
         self._irregular, hidden = irregular_folders(irregular, mailboxes)
@@ -383,11 +380,16 @@ class OpenFolders:
             self._logged.add(text)
             self._log_warning(text)
 
+    def forget(self) -> None:
+        """Open each folder again when it is used next, because folders were renamed; `release` closes the open ones."""
+        self._forgotten += self._folders.values()
+        self._folders.clear()
+
     def release(self) -> None:
         """Close all folders."""
-        folders, self._folders = self._folders, {}
-        for folder in folders.values():
-            folder.close()
+        self.forget()
+        while self._forgotten:
+            self._forgotten.pop().close()
 
     def close(self) -> None:
         """Close all folders and the account directory."""

@@ -15,7 +15,7 @@ If another program renamed the file after imapshield did, its flags are newer an
 `MailboxRow.changed_at`, the mtime of the directories after imapshield's last change. A file that was restored after an
 EXPUNGE stays too. Its ctime is after that EXPUNGE, which has recorded its own time: a mistake would lose mail.
 
-Messages that are staged are published too (`staging`), and interrupted MOVEs are undone (`move_log`).
+Messages that are staged are published too (`staging`), and interrupted MOVEs and RENAMEs are undone (`move_log`).
 """
 
 import sqlite3
@@ -72,7 +72,7 @@ def open_account(account: AccountState) -> bool:
 
 
 def recover_all(account: AccountState) -> None:
-    """Publish staged messages, undo interrupted MOVEs, and recover and sync directories that may be behind the index.
+    """Publish staged messages, undo interrupted commands, recover and sync directories that may be behind the index.
 
     All files are looked at before one is renamed: copies of a message are links to one file, and a rename of one of
     them changes the ctime of all. In case the power fails again, it is recorded first that every ctime is older.
@@ -82,10 +82,7 @@ def recover_all(account: AccountState) -> None:
     keys = [key for (key,) in unsynced.fetchall()]
     plans: dict[int, list[_Step]] = {}
     try:
-        if move_log.has_entries(account):
-            with index.write(durable=False):
-                pass  # undoes interrupted MOVEs, before anything is planned
-            account.folders.release()
+        move_log.undo_interrupted(account)  # before anything is planned
         if keys:
             with index.write(durable=False):  # no other process is in the middle of a STORE
                 for key in keys:

@@ -98,11 +98,14 @@ CREATE TABLE removed (                      -- Files that EXPUNGE removed, while
     PRIMARY KEY (mailbox, modseq)
 ) WITHOUT ROWID;
 
-CREATE TABLE moving (                       -- MOVEs that were announced and have not ended (move_log.py).
+CREATE TABLE moving (                       -- MOVEs that were announced and have not ended (move_log.py), and CREATEs
+                                            -- and RENAMEs of folders (folder_log.py).
     id INTEGER PRIMARY KEY,
-    source INTEGER NOT NULL,                -- mailbox.id
-    target INTEGER NOT NULL,                -- mailbox.id
-    names BLOB NOT NULL                     -- The new and the old base name of each message, separated by slashes.
+    source INTEGER NOT NULL,                -- mailbox.id; 0 for folders.
+    target INTEGER NOT NULL,                -- mailbox.id; 0 for folders.
+    names BLOB NOT NULL                     -- The new and the old base name of each message, separated by slashes. Of
+                                            -- folders: the old name, nothing for one that is made; the new name; the
+                                            -- inode of the folder.
 );
 
 CREATE TABLE retired (                      -- UIDVALIDITYs of mailboxes that were removed, or got another one. A

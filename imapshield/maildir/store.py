@@ -20,12 +20,12 @@ import os
 import sqlite3
 import traceback
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 from zope.interface import implementer
 
-from imapshield.errors import NoSpace, StoreError, StoreIOError
+from imapshield.errors import NoSpace, NoSuchMailbox, StoreError, StoreIOError
 from imapshield.mailbox.in_place import may_block
 from imapshield.mailbox.storage import (
     ICachingStore,
@@ -43,6 +43,7 @@ from imapshield.maildir import (
     message_fetch,
     message_search,
     metadata_table,
+    move_log,
     new_account,
     recovery,
     subscription_file,
@@ -86,7 +87,8 @@ def _operation(
                 if recovery.open_account(account):
                     new_account.add_special_folders(account)
             pause_point()
-            return function(account, *args, **kwargs)
+            call = function if is_nested else partial(_call, function)
+            return call(account, *args, **kwargs)
         except (StoreIOError, OSError, sqlite3.Error, *_UNEXPECTED) as error:
             may_block()  # what follows is done once, in a thread
             account.reset()
@@ -99,6 +101,21 @@ def _operation(
                 account.folders.release()
 
     return method
+
+
+def _call(
+    function: Callable[Concatenate[AccountState, P], R],
+    account: AccountState,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> R:
+    try:
+        return function(account, *args, **kwargs)
+    except NoSuchMailbox:
+        # An interrupted RENAME of another process may have taken it away.
+        if not move_log.undo_interrupted(account, of_folders=True):
+            raise
+    return function(account, *args, **kwargs)
 
 
 def _failure(account: AccountState, error: Exception) -> StoreError:
