@@ -22,18 +22,22 @@ class DeliveryAgent:
 
     def deliver(self, account: Account, mailbox: Mailbox, token: str) -> None:
         """Store a message durably: from now on it must not be lost."""
-        folder = self._folder(account, mailbox)
+        folder = self._folder(account, mailbox.name)
         self._write(folder, token, sync=True)
         _sync(folder / "new")
 
     def write(self, account: Account, mailbox: Mailbox, token: str) -> None:
         """Store a message; the caller syncs the file system."""
-        self._write(self._folder(account, mailbox), token, sync=False)
+        self._write(self._folder(account, mailbox.name), token, sync=False)
 
-    def _folder(self, account: Account, mailbox: Mailbox) -> Path:
+    def has_folder(self, account: Account, name: str) -> bool:
+        """Whether the folder of a mailbox exists."""
+        return self._folder(account, name).exists()
+
+    def _folder(self, account: Account, name: str) -> Path:
         home = self._root / account.user
-        levels = mailbox.name.split(SEPARATOR)
-        return home if mailbox.name == "INBOX" else home / ("." + ".".join(levels))
+        levels = name.split(SEPARATOR)
+        return home if name == "INBOX" else home / ("." + ".".join(levels))
 
     def _write(self, folder: Path, token: str, *, sync: bool) -> None:
         # As Postfix does. A CREATE in flight may have made only some of them.

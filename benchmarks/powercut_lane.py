@@ -120,6 +120,8 @@ class Lane:
             self._seconds_per_move = work.run(plan, self.volume.sync, self._seconds_per_move)
         finally:
             self.server.kill()
+            if plan.tree:
+                self.volume.sync()  # renames that are not synced would be lost together
             # Before the server is gone, so that it cannot finish what it had begun.
             self.volume.cut()
             self.server.wait()

@@ -1,7 +1,8 @@
 """The servers of the power cut benchmark, which start in milliseconds and end at once.
 
 imapshield is imported once; each start is a fork of this process. A fork has the real reactor, threads and factory,
-and only lacks the command line. Dovecot starts as in `benchmarks.peers`.
+and only lacks the command line. Its renames of folders are slow, so that the power can be cut between two of them.
+Dovecot starts as in `benchmarks.peers`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -27,6 +29,7 @@ namespace inbox {
   separator = /
 }
 """
+_RENAME_SECONDS = 0.001
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -107,6 +110,17 @@ def _import_server() -> None:
     import imapshield.service  # noqa: F401
 
 
+def _slow_for_folders(rename: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that waits after the rename of a folder, as on a slow disk."""
+
+    def slow_rename(source: bytes, target: bytes, **directories: int) -> None:
+        rename(source, target, **directories)
+        if target.startswith(b"."):
+            time.sleep(_RENAME_SECONDS)
+
+    return slow_rename
+
+
 def _serve(root: Path, listening: socket.socket, log: Path) -> None:
     """Serve until this process is killed."""
     from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
@@ -121,6 +135,7 @@ def _serve(root: Path, listening: socket.socket, log: Path) -> None:
     from imapshield.service import SWITCH_SECONDS
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.rename = _slow_for_folders(os.rename)
     reactor: Any = EPollReactor()  # type: ignore[no-untyped-call]
     installReactor(reactor)  # type: ignore[no-untyped-call]
     startLogging(log.open("w"), setStdout=False)  # type: ignore[no-untyped-call]

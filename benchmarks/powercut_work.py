@@ -8,18 +8,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from benchmarks.client import Response
 from benchmarks.powercut_choice import Chooser
 from benchmarks.powercut_delivery import DeliveryAgent
-from benchmarks.powercut_mailboxes import Create, Select
+from benchmarks.powercut_mailboxes import Create, Rename, Select
 from benchmarks.powercut_messages import Fetch, Move
-from benchmarks.powercut_model import REFUSED, Account, Fault, Mailbox, Message
+from benchmarks.powercut_model import REFUSED, SEPARATOR, Account, Fault, Mailbox, Message
 from benchmarks.powercut_operation import Operation
 from benchmarks.powercut_session import Session
 
 _WAIT = 0.05
 _SMALLEST_TIMED_MOVE = 50
+_LONGEST_RENAME = 1.0
 
 
 @dataclass(slots=True)
@@ -28,12 +30,15 @@ class Plan:
 
     Attributes:
         bulk: the messages of a MOVE during which it is cut; 0 for none.
+        tree: the mailboxes of a RENAME during which it is cut; 0 for none.
         answers: the acknowledged commands before the cut.
-        delay: seconds from the last of them to the cut; the share of a MOVE's duration, if `bulk`.
+        delay: seconds from the last of them to the cut. If `bulk`, the share of the duration of the MOVE; if `tree`,
+            of the folders that are renamed before the cut.
         new_boot: the machine restarts; otherwise a volume is attached again.
     """
 
     bulk: int
+    tree: int
     answers: int
     delay: float
     new_boot: bool
@@ -42,7 +47,9 @@ class Plan:
     def draw(cls, rng: random.Random) -> Plan:
         """Return a random plan."""
         kind = rng.random()
-        bulk = 0
+        bulk = tree = 0
+        if kind > 1 - 1 / 6:
+            tree = rng.randint(3, 12)
         if kind < 1 / 12:
             bulk = rng.randint(100, 600)
         if kind < 1 / 80:
@@ -53,7 +60,9 @@ class Plan:
         delay = rng.choice([0.0, rng.uniform(0, 0.005), rng.uniform(0, 0.03)])
         if bulk:
             delay = rng.uniform(0, 1.3)
-        return cls(bulk, answers, delay, rng.random() < 0.5)
+        if tree:
+            delay = rng.random()
+        return cls(bulk, tree, answers, delay, rng.random() < 0.5)
 
 
 @dataclass(slots=True)
@@ -140,6 +149,9 @@ class Work:
         answers = 0
         if plan.bulk:
             cut_at = self._begin_bulk(self._clients[0], plan, sync)
+        elif plan.tree:
+            self._rename(self._clients, plan)
+            return seconds_per_move
         with selectors.DefaultSelector() as selector:
             for client in self._clients:
                 selector.register(client.session, selectors.EVENT_READ, client)
@@ -245,6 +257,26 @@ class Work:
         self._run(client, Fetch(account, mailbox))
         self._send(client, Move(account, mailbox, [*mailbox.messages.values()], target))
         return time.monotonic() + plan.delay * plan.bulk * self._seconds_per_move
+
+    def _rename(self, clients: Sequence[Client], plan: Plan) -> None:
+        """Rename a mailbox with mailboxes below it, and return when a part of the folders has new names."""
+        account, create = clients[0].chooser.account, partial(Create, clients[0].chooser.account)
+        tops = [m.name for m in account.mailboxes.values() if SEPARATOR not in m.name]
+        old = max(tops, key=lambda name: len(account.children(name)))
+        if not account.children(old):
+            old = f"Tree{self.result.number}"
+            self._run(clients[0], create(old))
+        for index in range(plan.tree - 1 - len(account.children(old))):
+            self._run(clients[0], create(f"{old}{SEPARATOR}{self.result.number}-{index}"))
+        rename = Rename(account, account.mailboxes[old], f"Renamed{self.result.number}")
+        names = sorted(new for _, new in rename.names)
+        last = names[int(plan.delay * len(names))]
+        self._send(clients[0], rename)
+        for client in clients[1:]:
+            self._next(client)
+        end = time.monotonic() + _LONGEST_RENAME
+        while not self._agent.has_folder(account, last) and time.monotonic() < end:
+            pass
 
     def _run(self, client: Client, operation: Operation) -> None:
         self._send(client, operation)

@@ -15,7 +15,7 @@ OPERATIONS = (
     "APPEND", "MULTIAPPEND", "COPY", "MOVE", "STORE", "STORE, over 26 keywords", "EXPUNGE", "UID EXPUNGE",
     "REPLACE", "REPLACE across mailboxes", "CREATE", "DELETE", "RENAME", "RENAME of a parent", "SUBSCRIBE",
     "UNSUBSCRIBE", "SETMETADATA", "delivery", "APPEND, in flight", "MULTIAPPEND, in flight", "MOVE, in flight",
-    "COPY, in flight",
+    "COPY, in flight", "RENAME of a parent, in flight",
 )  # fmt: skip
 
 
