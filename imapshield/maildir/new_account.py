@@ -12,6 +12,7 @@ from imapshield.maildir import files, subscription_file
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.folders import make_folder
 from imapshield.maildir.special_use import USES
+from imapshield.maildir.sqlite_file import is_locked
 from imapshield.wire.names import INBOX
 
 _NAMES = {names[0]: use for use, names in USES.items()}
@@ -21,7 +22,8 @@ _OF_SERVERS = (b"subscriptions", b"dovecot", b"courierimap")
 def add_special_folders(account: AccountState) -> None:
     """Make and subscribe the mailboxes, if the account is new and is to have them.
 
-    A failure is logged: mail can be read without them.
+    A failure is logged: mail can be read without them. Of two processes that open a new account at the same time, one
+    makes them.
     """
     if not account.has_special_folders or not _is_new(account):
         return
@@ -36,6 +38,8 @@ def add_special_folders(account: AccountState) -> None:
             account.folders.sync()
         subscription_file.subscribe_first(account, [INBOX, *_NAMES])
     except (OSError, sqlite3.Error, StoreError) as error:
+        if isinstance(error, sqlite3.Error) and is_locked(error):
+            return
         account.folders.log_once(
             f"cannot create the mailboxes {', '.join(_NAMES)} of a new account: {error};"
             " a client can create them, or use --no-special-folders"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from typing import Any
 from unittest import mock
 
@@ -122,6 +123,16 @@ class NewAccountTests(SpecialUseCase):
             self.assertEqual(store.status("INBOX").messages, 0)
         self.assertEqual(len(self.warnings), 1)
         self.assertIn("cannot create the mailboxes", self.warnings[0])
+
+    def test_two_processes_open_a_new_account(self) -> None:
+        """A process that finds the new account locked leaves the mailboxes to the other one, without a warning."""
+        root = os.path.abspath(self.mktemp())
+        store = self.open_store(root, has_special_folders=True)
+        locked = sqlite3.OperationalError("database is locked")
+        locked.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        with mock.patch.object(new_account, "make_folder", mock.Mock(side_effect=locked)):
+            store.mailboxes()
+        self.assertEqual(self.warnings, [])
 
 
 class CreatedTests(SpecialUseCase):
