@@ -268,6 +268,14 @@ def _imapshield(
     return command, version.stdout.strip() or "unversioned"
 
 
+def _workers(state: Path, root: Path, port: int, settings: Settings) -> tuple[Sequence[str], str]:
+    """Return imapshield with two workers. In the Maildir of another user, an index is open for one process only."""
+    command, version = _imapshield(state, root, port, settings)
+    indexes = state / "indexes"
+    indexes.mkdir()
+    return [*command, "--workers", "2", "--index-root", str(indexes)], f"{version} --workers 2"
+
+
 def _pymap(_: Path, root: Path, port: int, settings: Settings) -> tuple[Sequence[str], str]:
     program = shutil.which("pymap")
     if program is None:
@@ -318,6 +326,7 @@ _COMMANDS: dict[str, _Command] = {
     # The high-performance mode of its manual: a process serves one session after another.
     "dovecot-reuse": partial(_dovecot, reuse=True),
     "imapshield": _imapshield,
+    "workers": _workers,
     "pymap": _pymap,
     "twisted": _twisted,
     NOOP: _noop,
