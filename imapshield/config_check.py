@@ -23,7 +23,7 @@ from imapshield.front.front_parts import tls_options_of
 from imapshield.live_server import live_server
 from imapshield.port_check import PortCheck
 from imapshield.process.server_user import ServerUser
-from imapshield.start_checks import check_mail_directories
+from imapshield.start_checks import check_mail_directories, check_shared_indexes
 
 MAX_USERS = 20
 """Users whose Maildirs have a line each; of the others there is a number."""
@@ -159,6 +159,7 @@ def _mail(settings: Settings, user: ServerUser, checkers: Sequence[Any]) -> Iter
         return
     with user.acting():
         check_mail_directories(settings, settings.mail_root)
+        check_shared_indexes(settings)
         root = MailRoot(settings.mail_root)
         files = [checker for checker in checkers if isinstance(checker, PasswordFile)]
         names = sorted({name for file in files for name in file.entries})

@@ -68,6 +68,27 @@ def check_mail_directories(settings: Settings, mail_root: str | None) -> None:
             _check_writable(f"--{option} {pattern}", base)
 
 
+def check_shared_indexes(settings: Settings) -> None:
+    """Check that several workers can use the index of each Maildir, with the rights of the server's user.
+
+    In a directory of another user, SQLite locks an index for one process. Only root can have such directories.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    if settings.workers == 1 or settings.mail_root is None or settings.index_root is not None:
+        return
+    base = MailRoot(settings.mail_root).base
+    with os.scandir(base) as entries:
+        owned = [(each.path, each.stat().st_uid) for each in entries if each.is_dir()]
+    for path, uid in [(base, os.stat(base).st_uid), *owned]:
+        if uid != os.geteuid():
+            raise ConfigError(
+                f"--workers {settings.workers}: {path} belongs to another user, so its index can be open in one process"
+                " only; add --index-root DIR, with a directory of the server's user"
+            )
+
+
 def _check_writable(option: str, directory: str) -> None:
     if not os.path.isdir(directory):
         raise ConfigError(

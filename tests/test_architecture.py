@@ -292,7 +292,7 @@ RULES = {
         (
             *(*BASE, "admin.monitor", "certificates", "command_output", "config", "control"),
             *("cred.checkers", "edge", "endpoints", "guard", "observe", "operator_ports"),
-            *("process", "server", "server_parts", "service"),
+            *("process", "server", "server_parts", "service", "start_checks"),
         ),
         ("twisted", "zope"),
     ),

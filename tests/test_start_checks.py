@@ -13,7 +13,7 @@ from imapshield.certificates import Certificates, PairFiles
 from imapshield.config import ConfigError, Settings
 from imapshield.process.process_control import Process
 from imapshield.process.server_user import ServerUser
-from imapshield.start_checks import check_as_user
+from imapshield.start_checks import check_as_user, check_shared_indexes
 from tests.certificates import self_signed
 from tests.command_line import CommandLineTestCase
 
@@ -112,3 +112,28 @@ class StartCheckTests(CommandLineTestCase):
         """Without another user there is nothing to check: the server is made with these rights."""
         with mock.patch("os.geteuid", return_value=1000):
             check_as_user(Settings(auth=("file:/none",)), Process(), self.certificates)
+
+
+class SharedIndexTests(CommandLineTestCase):
+    def settings(self, *arguments: str) -> Settings:
+        options = "--mail-root", self.mail, "--auth", f"file:{self.users}"
+        return self.parse(*options, *arguments).settings
+
+    def test_maildirs_of_others_need_an_index_root(self) -> None:
+        """Workers cannot share an index in a Maildir of another user, so they need --index-root."""
+        os.mkdir(os.path.join(self.mail, "alice"))
+        check_shared_indexes(self.settings("--workers", "2"))
+        with mock.patch.object(os, "geteuid", lambda: os.stat(self.mail).st_uid + 1):
+            check_shared_indexes(self.settings())
+            check_shared_indexes(self.settings("--workers", "2", "--index-root", self.mail))
+            with self.assertRaisesRegex(ConfigError, "add --index-root DIR"):
+                check_shared_indexes(self.settings("--workers", "2"))
+
+    def test_number_of_workers(self) -> None:
+        """The number of workers is a whole number from 1 to 64, also in the file of --config."""
+        for text in ("0", "65", "two", "1.5", "-1"):
+            with self.assertRaises(SystemExit) as caught:
+                self.settings(f"--workers={text}")
+            self.assertIn("must be a whole number from 1 to 64", str(caught.exception))
+        path = self.file("shield.toml", b"workers = 3")
+        self.assertEqual(self.settings("--config", path).workers, 3)

@@ -253,22 +253,38 @@ class Admission:
         publish(events.AddressUnbanned(0, network), self._observers)
         self.on_unban(network)
 
-    def merge_report(self, shared: SharedGuard, member: str, report: GuardReport) -> Merged:
+    def merge_report(
+        self, shared: SharedGuard, member: str, report: GuardReport, *, is_worker: bool = False
+    ) -> Merged:
         """Count what another process tells, and reset the connections that must go.
 
         The bans of the other process are not reported, because it has done that, but `on_ban` is called.
+
+        Args:
+            shared: the guard.
+            member: the name of the other process.
+            report: what it tells.
+            is_worker: whether another process of this server reports all bans, and asks this one to reset and count
+                the connections that an operator has banned.
         """
         merged = shared.merge_report(member, report, self._now())
         self._evict(merged.evictions)
         for ban in merged.bans:
             self.on_ban(ban)
-            if not ban.strangers_only and not self.guard.limits.report_only:
-                self.end_strangers(ban.network)
+            if not (is_worker and ban.reason == OPERATOR):
+                self._end_banned(ban)
         for ban, reached in merged.new_bans:
-            self._banned(ban, address_of(ban.network), reached)
+            if is_worker:
+                self._end_banned(ban)
+            else:
+                self._banned(ban, address_of(ban.network), reached)
         for network in merged.unbans:
             self.on_unban(network)
         return merged
+
+    def _end_banned(self, ban: Ban) -> None:
+        if not ban.strangers_only and not self.guard.limits.report_only:
+            self.end_strangers(ban.network)
 
     def report_refused(self) -> None:
         """Report how many connections bans have refused since the last call."""

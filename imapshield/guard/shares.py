@@ -159,13 +159,16 @@ class ConnectionShares:
         return self._strangers.total
 
     def held_by(self, user: str) -> int:
-        """Return how many connections a user has."""
-        return self._users[user]
+        """Return how many connections a user has, here and in other processes."""
+        remote = 0 if self.remote is None else self.remote.users[self.hash_user(user)]
+        return self._users[user] + remote
 
     def strangers_at(self, address: str) -> int:
-        """Return how many connections without a login an address has (IPv6: its /64)."""
-        networks = networks_of(address)
-        return self._strangers.count(networks[0]) if networks else 0
+        """Return how many connections without a login an address has (IPv6: its /64), here and in other processes."""
+        if not (networks := networks_of(address)):
+            return 0
+        remote = 0 if self.remote is None else self.remote.networks[networks[0]]
+        return self._strangers.count(networks[0]) + remote
 
     def connect(
         self, address: str

@@ -31,6 +31,7 @@ class Start:
     Attributes:
         number: the number of the worker, from 1 to `count`.
         count: how many workers there are.
+        member: its name among the processes that share a guard, which no other process has or had.
         settings: those of the worker.
         first_connection: the number of its first connection; each further one has a number that is `count` higher.
         failures_key: the key of the hashes in failed logins and known users, which all processes have in common.
@@ -42,6 +43,7 @@ class Start:
 
     number: int
     count: int
+    member: str
     settings: Settings
     first_connection: int
     failures_key: bytes
@@ -100,25 +102,32 @@ class Logged:
 
 
 @dataclass(frozen=True, slots=True)
-class Banned:
-    """Bans that have begun or changed in another process. `seconds` is when that was sent."""
+class Shared:
+    """What the guard of a process has counted: the name of the process, and a `GuardReport` as bytes."""
 
-    bans: Sequence[SavedBan]
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Unbanned:
-    """An operator has ended the ban of a network."""
-
-    network: str
+    member: str
+    report: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """Users who have logged in from an address where they were not known: as in `Start`."""
+class Forget:
+    """A process with this name has ended."""
 
-    users: Sequence[tuple[bytes, bytes]]
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellAll:
+    """A new process must learn all counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewKeys:
+    """The state file could be loaded after the start: other keys, and the known users, as in `Start`."""
+
+    failures_key: bytes
+    decoys_key: bytes | None
+    known: Sequence[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +177,15 @@ class Stop:
 
 
 Message = (
-    Start | Ready | Beat | Happened | Worked | Logged | Banned | Unbanned | Known | Ask | Cancel
-    | Item | Answer | Reload | Stop
+    Start | Ready | Beat | Happened | Worked | Logged | Shared | Forget | TellAll | NewKeys | Ask
+    | Cancel | Item | Answer | Reload | Stop
 )  # fmt: skip
 
 _CLASSES: Mapping[tuple[str, str], type] = {
     (each.__module__, each.__qualname__): each
     for each in (
-        *(Start, Ready, Beat, Happened, Worked, Logged, Banned, Unbanned, Known, Ask, Cancel),
-        *(Item, Answer, Reload, Stop, Settings, Limits, SavedBan, frozenset),
+        *(Start, Ready, Beat, Happened, Worked, Logged, Shared, Forget, TellAll, NewKeys),
+        *(Ask, Cancel, Item, Answer, Reload, Stop, Settings, Limits, SavedBan, frozenset),
         *(value for value in vars(events).values() if isinstance(value, type)),
     )
 }

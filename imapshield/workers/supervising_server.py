@@ -1,6 +1,6 @@
 """The supervising process of ``--workers``: has the ports, the control socket, the web pages, the state and the log."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import DeferredList
@@ -14,25 +14,27 @@ from imapshield.control.server import Handler
 from imapshield.edge.event_reporter import publish
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.gate import ACCEPT_QUEUE
-from imapshield.guard.bans import Ban
-from imapshield.guard.networks import describe
 from imapshield.observe.talkers import Source, Work
 from imapshield.operator_ports import OperatorPorts
 from imapshield.process.process_control import Process
 from imapshield.server import ServerLife, log_start, make_parts
 from imapshield.server_parts import ServerParts
 from imapshield.service import CannotServe, ShieldService
+from imapshield.start_checks import check_shared_indexes
 from imapshield.workers.division import worker_settings
+from imapshield.workers.guard_exchange import GuardExchange
 from imapshield.workers.link_messages import (
-    Banned,
     Beat,
+    Forget,
     Happened,
-    Known,
     Logged,
     Message,
+    NewKeys,
+    Ready,
     Reload,
+    Shared,
     Start,
-    Unbanned,
+    TellAll,
     Worked,
 )
 from imapshield.workers.merged_commands import MergedBans, MergedConnections
@@ -55,6 +57,8 @@ def make_supervising_server(
     supervisor = Supervisor(settings.workers, reactor)
     operator = SupervisingOperator(settings, reactor, supervisor)
     parts, endpoints = make_parts(settings, reactor, process, operator=operator)
+    with process.user.acting():
+        check_shared_indexes(settings)
     service = SupervisorLife(parts, supervisor).service(endpoints)
     service.factory = _NoClients(supervisor)
     return service
@@ -111,18 +115,15 @@ class SupervisorLife(ServerLife):
         supervisor.limits = lambda: parts.factory.limits
         supervisor.first_message, supervisor.received = self._first_message, self._received
         admission = parts.factory.shared.admission
-        on_ban, on_unban = admission.on_ban, admission.on_unban
-
-        def banned(ban: Ban) -> None:
-            on_ban(ban)
-            self._tell_ban(ban)
-
-        def unbanned(network: str) -> None:
-            on_unban(network)
-            supervisor.broadcast(Unbanned(network))
-
-        admission.on_ban = parts.state.on_ban = banned
-        admission.on_unban = unbanned
+        # Before the state is loaded: it begins with an empty guard.
+        exchange = self._exchange = GuardExchange(
+            *(admission, "supervisor", supervisor.broadcast, parts.reactor), is_worker=False
+        )
+        on_ban, on_unban, on_load = admission.on_ban, admission.on_unban, parts.state.on_load
+        admission.on_ban = parts.state.on_ban = _both(on_ban, exchange.share)
+        admission.on_unban = _both(on_unban, exchange.share)
+        parts.state.on_load = _both(on_load, self._tell_keys)
+        supervisor.lost = self._lost
         parts.control_process.reloader.renewals.append(self._reload_workers)
 
     def fit_open_files(self, open_files: int | None) -> None:
@@ -150,6 +151,11 @@ class SupervisorLife(ServerLife):
         parts.acme.start()
         parts.control_process.start(parts.process.signals, self._supervisor.when_ready)
         parts.reactor.callWhenRunning(self._supervisor.start)
+        self._exchange.start()
+
+    def stop_steps(self) -> list[Any]:
+        """Stop telling first."""
+        return [self._exchange.stop, *super().stop_steps()]
 
     def periodic(self) -> None:
         """Report what is reported now and then."""
@@ -162,23 +168,26 @@ class SupervisorLife(ServerLife):
         last = self._last_numbers[worker]
         first = worker.number if worker.starts == 1 else last + SPARE_NUMBERS * count
         saved = [guard.bans.saved(network, now) for network in guard.bans]
-        users = guard.failures.known_users()
+        failures_key, decoys_key, known = self._keys()
         return Start(
             worker.number,
             count,
+            _member(worker),
             worker_settings(parts.control_process.reloader.settings),
             first + (worker.number - first) % count,
-            parts.state.secret("login failures"),
-            parts.state.kept_secret("decoys"),
+            failures_key,
+            decoys_key,
             [each for each in saved if each is not None],
-            [(user, guard.failures.known_addresses(user)) for user in users],
+            known,
             [int(each.family) for each in self._sockets],
         )
 
     def _received(self, worker: WorkerProcess, message: Message) -> None:
         """Act on a message of a worker."""
         operator = self.parts.operator
-        if isinstance(message, Happened):
+        if isinstance(message, Ready):
+            self._started(worker)
+        elif isinstance(message, Happened):
             for event in message.events:
                 self._last_numbers[worker] = max(self._last_numbers[worker], event.connection)
                 publish(event, operator.event_observers)
@@ -189,36 +198,32 @@ class SupervisorLife(ServerLife):
             operator.delay.add(message.delays, message.total_delay, message.highest_delay)
         elif isinstance(message, Logged):
             _log_line(worker, message)
-        elif isinstance(message, Banned):
-            self._take_bans(worker, message)
-        elif isinstance(message, Known):
-            self._take_known(worker, message)
+        elif isinstance(message, Shared):
+            self._supervisor.broadcast(message, worker)
+            self._exchange.merge(message)
 
-    def _take_known(self, worker: WorkerProcess, message: Known) -> None:
-        now, failures = self.parts.reactor.seconds(), self.parts.guard.failures
-        for user, addresses in message.users:
-            failures.restore_known(user, addresses, now)
-            if failures.changed_users is not None:
-                failures.changed_users.add(user)
-        self._supervisor.broadcast(message, worker)
+    def _started(self, worker: WorkerProcess) -> None:
+        """Have all others tell a new worker what they count."""
+        self._supervisor.broadcast(TellAll(), worker)
+        self._exchange.shared.tell_all()
 
-    def _take_bans(self, worker: WorkerProcess, message: Banned) -> None:
-        guard, now = self.parts.guard, self.parts.reactor.seconds()
-        late = now - message.seconds
-        saved = [ban._replace(remaining=ban.remaining - late) for ban in message.bans]
-        guard.bans.restore(saved, now)
-        self._supervisor.broadcast(message, worker)
-        if self.parts.ban_command is not None:
-            networks = {ban.network for ban in message.bans}
-            for active in guard.bans.active(now):
-                if describe(active.network) in networks:
-                    self.parts.ban_command.ban(active)
+    def _lost(self, worker: WorkerProcess) -> None:
+        """Have the connections of a worker that has ended count no more."""
+        member = _member(worker)
+        self._exchange.forget(member)
+        self._supervisor.broadcast(Forget(member), worker)
 
-    def _tell_ban(self, ban: Ban) -> None:
-        now = self.parts.reactor.seconds()
-        saved = self.parts.guard.bans.saved(ban.network, now)
-        if saved is not None:
-            self._supervisor.broadcast(Banned([saved], now))
+    def _keys(self) -> tuple[bytes, bytes | None, list[tuple[bytes, bytes]]]:
+        """Return the keys of hashes, and the users who are known with them."""
+        state, failures = self.parts.state, self.parts.guard.failures
+        known = [(user, failures.known_addresses(user)) for user in failures.known_users()]
+        return state.secret("login failures"), state.kept_secret("decoys"), known
+
+    def _tell_keys(self) -> None:
+        """Tell the workers of a state file that was loaded after the start."""
+        if self._supervisor.running:
+            self._supervisor.broadcast(NewKeys(*self._keys()))
+            self._exchange.shared.tell_all()
 
     async def _reload_workers(self) -> list[str]:
         settings = worker_settings(self.parts.control_process.reloader.settings)
@@ -231,6 +236,21 @@ class SupervisorLife(ServerLife):
             # A worker that has ended reads the settings anew.
             problems += [each for each in (result if is_good else ()) if each not in problems]
         return problems
+
+
+def _both(first: Callable[..., object], then: Callable[[], object]) -> Callable[..., None]:
+    """Return a function that calls the two."""
+
+    def call(*arguments: object) -> None:
+        first(*arguments)
+        then()
+
+    return call
+
+
+def _member(worker: WorkerProcess) -> str:
+    """Return the name of the process of a worker among those that share the guard."""
+    return f"worker {worker.number} {worker.starts}"
 
 
 def _log_line(worker: WorkerProcess, line: Logged) -> None:

@@ -217,6 +217,7 @@ class Supervisor:
             self._answered(worker, message)
         elif isinstance(message, Ready):
             worker.is_ready = True
+            self.received(worker, message)
             _log.info(
                 "worker {worker} serves clients: pid={pid}", worker=worker.number, pid=worker.pid
             )

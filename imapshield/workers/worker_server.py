@@ -5,42 +5,39 @@ from itertools import count
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from imapshield.certificates import Certificates
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.cred.checkers import PasswordFile
-from imapshield.edge.admission import OPERATOR
 from imapshield.edge.event_reporter import EventReporter
 from imapshield.endpoints import server_endpoint
-from imapshield.guard.bans import Ban, ban_target
 from imapshield.process.process_control import Process
 from imapshield.process.server_user import ServerUser
 from imapshield.server import ServerLife, make_parts
 from imapshield.server_parts import ServerParts
 from imapshield.service import ShieldService
+from imapshield.workers.guard_exchange import GuardExchange
 from imapshield.workers.inherited_ports import FIRST_SOCKET, InheritedEndpoint
 from imapshield.workers.link import Link
 from imapshield.workers.link_messages import (
     Answer,
     Ask,
-    Banned,
     Cancel,
+    Forget,
     Item,
-    Known,
     Message,
+    NewKeys,
     Ready,
     Reload,
+    Shared,
     Start,
     Stop,
-    Unbanned,
+    TellAll,
 )
 from imapshield.workers.worker_operator import WorkerOperator
-
-SHARE_SECONDS = 0.05
-"""Seconds between two messages about what the guard has counted."""
 
 READ_WAIT = 0.05
 """Seconds that an answer waits while the supervising process does not read."""
@@ -88,50 +85,42 @@ class Worker:
         self.service.logs_ports = False
         self._requests: dict[int, Deferred[None]] = {}
         link.on_message, link.on_end = self.received, self.end
-        self._loop = LoopingCall(self._share)
-        self._loop.clock = reactor
+        admission = self.parts.factory.shared.admission
+        self._exchange = GuardExchange(admission, start.member, link.send, reactor, is_worker=True)
+        admission.on_ban = lambda _: self._exchange.share()
 
     def begin(self) -> None:
         """Take over what the other processes know, and tell them from now on. Called before the first connection."""
-        start, guard, now = self._start, self.parts.guard, self._reactor.seconds()
-        guard.failures.restart(start.failures_key)
-        if start.decoys_key is not None:
-            for checker in self.parts.checkers:
-                if hasattr(checker, "decoy_key"):
-                    checker.decoy_key = start.decoys_key
-        guard.bans.restore(start.bans, now)
-        for user, addresses in start.known:
-            guard.failures.restore_known(user, addresses, now)
-        guard.failures.changed_users = set()
-        self.parts.factory.shared.admission.on_ban = self._banned
-        self._loop.start(SHARE_SECONDS, now=False)
+        start, guard = self._start, self.parts.guard
+        self._use_keys(start)
+        guard.bans.restore(start.bans, self._reactor.seconds())
+        self._exchange.start()
         self._link.send(Ready())
+
+    def _use_keys(self, message: Start | NewKeys) -> None:
+        failures, now = self.parts.guard.failures, self._reactor.seconds()
+        failures.restart(message.failures_key)
+        for user, addresses in message.known:
+            failures.restore_known(user, addresses, now)
+        for checker in self.parts.checkers:
+            if message.decoys_key is not None and hasattr(checker, "decoy_key"):
+                checker.decoy_key = message.decoys_key
 
     def stop(self) -> None:
         """Tell nothing any more."""
-        if self._loop.running:
-            self._loop.stop()
-
-    def _banned(self, ban: Ban) -> None:
-        now = self._reactor.seconds()
-        saved = self.parts.guard.bans.saved(ban.network, now)
-        if saved is not None:
-            self._link.send(Banned([saved], now))
-
-    def _share(self) -> None:
-        failures = self.parts.guard.failures
-        users, failures.changed_users = failures.changed_users, set()
-        if users:
-            self._link.send(Known([(user, failures.known_addresses(user)) for user in users]))
+        self._exchange.stop()
 
     def received(self, message: Message) -> None:
         """Act on a message of the supervising process."""
-        if isinstance(message, Banned):
-            self._take_bans(message)
-        elif isinstance(message, Unbanned):
-            self.parts.guard.bans.unban(message.network)
-        elif isinstance(message, Known):
-            self._take_known(message)
+        if isinstance(message, Shared):
+            self._exchange.merge(message)
+        elif isinstance(message, Forget):
+            self._exchange.forget(message.member)
+        elif isinstance(message, TellAll):
+            self._exchange.shared.tell_all()
+        elif isinstance(message, NewKeys):
+            self._use_keys(message)
+            self._exchange.shared.tell_all()
         elif isinstance(message, (Ask, Reload)):
             self._begin_answer(message)
         elif isinstance(message, Cancel):
@@ -144,20 +133,6 @@ class Worker:
         """End the process."""
         if self._reactor.running:
             self._reactor.stop()
-
-    def _take_bans(self, message: Banned) -> None:
-        guard, now = self.parts.guard, self._reactor.seconds()
-        late = now - message.seconds
-        guard.bans.restore([b._replace(remaining=b.remaining - late) for b in message.bans], now)
-        for ban in message.bans:
-            # Of a ban by an operator, all connections are reset by a request that follows, and counted.
-            if not ban.strangers_only and ban.reason != OPERATOR:
-                self.parts.factory.shared.admission.end_strangers(ban_target(ban.network))
-
-    def _take_known(self, message: Known) -> None:
-        failures, now = self.parts.guard.failures, self._reactor.seconds()
-        for user, addresses in message.users:
-            failures.restore_known(user, addresses, now)
 
     def _begin_answer(self, message: Ask | Reload) -> None:
         work = self._answer(message) if isinstance(message, Ask) else self._reload(message)

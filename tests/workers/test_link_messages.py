@@ -16,10 +16,10 @@ from imapshield.workers.link import MAX_UNSENT, Link
 from imapshield.workers.link_messages import (
     MAX_MESSAGE,
     BadMessage,
-    Banned,
     Happened,
     Message,
     MessageBuffer,
+    Shared,
     Start,
     Stop,
     decode,
@@ -34,9 +34,9 @@ class MessagesTests(SynchronousTestCase):
         ban = SavedBan("192.0.2.7", "backlog", 5.0, 600.0, 1, False)
         settings = load_settings({"workers": "3"})
         messages: list[Message] = [
-            Start(1, 2, settings, 1, b"k", None, [ban], [(b"u", b"a")], [2]),
+            Start(1, 2, "worker 1 1", settings, 1, b"k", None, [ban], [(b"u", b"a")], [2]),
             Happened([events.LoggedIn(7, "192.0.2.1", "alice", "PLAIN", True)]),
-            Banned([ban], 1.5),
+            Shared("worker 1 1", b"{}"),
             Stop(),
         ]
         data, buffer = b"".join([encode(each) for each in messages]), MessageBuffer()

@@ -1,0 +1,80 @@
+"""`GuardExchange`: lets the guards of all processes decide as one, for one of the processes (`SharedGuard`).
+
+Each process tells the others every `SHARE_SECONDS` what it has counted, and bans at once. What a worker tells reaches
+the other workers through the supervising process.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.task import LoopingCall
+
+from imapshield.edge.admission import Admission
+from imapshield.guard.guard_report import GuardReport, MalformedReport
+from imapshield.guard.shared_guard import SharedGuard
+from imapshield.workers.link_messages import BadMessage, Shared
+
+SHARE_SECONDS = 0.05
+"""Seconds between two reports to the other processes."""
+
+
+class GuardExchange:
+    """Tells other processes what the guard of this one has counted, and counts what they tell.
+
+    Args:
+        admission: has the guard.
+        name: the name of this process.
+        send: sends a report to all other processes.
+        reactor: an `IReactorTime`.
+        is_worker: whether this is a worker; the supervising process reports the bans.
+
+    Attributes:
+        shared: the guard.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        name: str,
+        send: Callable[[Shared], object],
+        reactor: Any,
+        *,
+        is_worker: bool,
+    ) -> None:
+        self.shared = SharedGuard(admission.guard, name)
+        self._admission, self._name, self._send = admission, name, send
+        self._is_worker = is_worker
+        self._now: Callable[[], float] = reactor.seconds
+        self._loop = LoopingCall(self.share)
+        self._loop.clock = reactor
+
+    def start(self) -> None:
+        """Tell the others from now on."""
+        self._loop.start(SHARE_SECONDS, now=False)
+
+    def stop(self) -> None:
+        """Tell nothing any more."""
+        if self._loop.running:
+            self._loop.stop()
+
+    def share(self) -> None:
+        """Tell the others what has happened since the last time."""
+        report = self.shared.take_report(self._now(), always=False)
+        if report is not None:
+            self._send(Shared(self._name, report.encode()))
+
+    def merge(self, message: Shared) -> None:
+        """Count what another process tells, and reset the connections that must end because of it.
+
+        Raises:
+            BadMessage: it is malformed.
+        """
+        try:
+            report = GuardReport.decode(message.report)
+        except MalformedReport as error:
+            raise BadMessage(str(error)) from None
+        self._admission.merge_report(self.shared, message.member, report, is_worker=self._is_worker)
+
+    def forget(self, member: str) -> None:
+        """Count the connections of a process that has ended no more."""
+        self.shared.forget_member(member)

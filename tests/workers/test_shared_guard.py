@@ -1,0 +1,100 @@
+"""The guards of all workers decide as one."""
+
+from typing import Any
+
+from imapshield.guard.networks import networks_of
+from imapshield.guard.shares import Connection
+from imapshield.workers.link_messages import BadMessage, Shared
+from tests.workers.cluster import ClusterTestCase
+
+
+class SharedGuardTests(ClusterTestCase):
+    def admission(self, number: int) -> Any:
+        return self.worker(number).parts.factory.shared.admission
+
+    def test_ban_by_guesses_in_both(self) -> None:
+        """Wrong passwords count together: ten in two workers ban the address in both, and are one ban in the log."""
+        connection = Connection("192.0.2.7", networks_of("192.0.2.7"))
+
+        def guess() -> None:
+            for n in range(10):
+                admission = self.admission(1 + n % 2)
+                admission.login_failed(connection, b"alice", b"secret%d" % n)
+                self.pump(0.1)
+
+        lines = self.lines(guess)
+        self.assertEqual([ban["reason"] for ban in self.ask("bans")], ["max_failed_pairs"])
+        for number in (1, 2):
+            self.assertFalse(hasattr(self.connect(number, "192.0.2.7"), "reporter"))
+        self.assertEqual(len([line for line in lines if line.startswith("banned ")]), 1, lines)
+        self.assertEqual(self.parts.operator._counters.bans, {"max_failed_pairs": 1})
+
+    def test_connections_of_a_user(self) -> None:
+        """The connections of a user in both workers count for max_connections_per_user, until a worker ends."""
+        counted: Any = self.worker(1).parts.guard.shares
+        for _ in range(299):
+            connection, _, _ = counted.connect("192.0.2.1")
+            counted.login(connection, "alice")
+        self.pump(0.2)
+        admission = self.admission(2)
+        first = admission.admit("192.0.2.1").connection
+        self.assertIsNone(admission.login(first, "alice", b"alice"))
+        second = admission.admit("192.0.2.1").connection
+        reached = admission.login(second, "alice", b"alice")
+        self.assertEqual((reached.limit, reached.observed), ("max_connections_per_user", 301))
+        self.kill(1)
+        self.pump(0.1)
+        self.assertIsNone(admission.login(second, "alice", b"alice"))
+
+    def test_rate_of_an_address(self) -> None:
+        """The connections of an address in both workers count for connections_per_minute."""
+        for n in range(300):
+            server = self.connect(1 + n % 2, "192.0.2.9")
+            self.assertTrue(hasattr(server, "reporter"), n)
+            server.transport.abortConnection()
+            if n % 10 == 0:
+                self.pump(0.1)
+        self.pump(0.1)
+        taken = [
+            self.worker(n).parts.guard.rate_taken("192.0.2.9", self.reactor.seconds())
+            for n in (1, 2)
+        ]
+        self.assertGreater(min(taken), 280)
+
+    def test_new_worker_learns_counts(self) -> None:
+        """A worker that replaces another one knows the connections of the others."""
+        for _ in range(5):
+            self.connect(1, "192.0.2.1")
+        self.kill(2)
+        self.pump(0.3)
+        self.assertEqual(self.worker(2).parts.guard.shares.strangers_at("192.0.2.1"), 5)
+
+    def test_known_user_reaches_the_state(self) -> None:
+        """A user who logs in at one worker is known in the other one, and in the supervising process."""
+        self.worker(1).parts.guard.failures.succeeded("192.0.2.9", b"alice", 0)
+        self.pump(0.1)
+        for guard in (self.worker(2).parts.guard, self.parts.guard):
+            self.assertTrue(guard.failures.is_known("192.0.2.9", b"alice"))
+
+    def test_state_that_is_loaded_late(self) -> None:
+        """When the state file is loaded after the start, all workers get its keys, and count together as before."""
+        self.parts.guard.failures.restart(b"k" * 32)
+        self.patch(self.parts.state, "secret", lambda _: b"k" * 32)
+        self.parts.guard.failures.succeeded("192.0.2.9", b"alice", 0)
+        self.parts.state.on_load()
+        self.pump(0.2)
+        self.assertTrue(self.worker(1).parts.guard.failures.is_known("192.0.2.9", b"alice"))
+
+    def test_malformed_report(self) -> None:
+        """A report that is none is an error of the link."""
+        with self.assertRaises(BadMessage):
+            self.worker(1).received(Shared("worker 2 1", b"nonsense"))
+
+    def test_advice_sees_all_workers(self) -> None:
+        """What is advised about connections of a user is about those of all workers."""
+        shares: Any = self.worker(1).parts.guard.shares
+        for _ in range(3):
+            connection, _, _ = shares.connect("192.0.2.1")
+            shares.login(connection, "alice")
+        self.pump(0.2)
+        self.assertEqual(self.parts.guard.shares.held_by("alice"), 3)
