@@ -7,7 +7,7 @@ import imaplib
 import re
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from system_tests.maildirs import flags_by_subject, message_files, small_message, subject_of
@@ -161,6 +161,50 @@ class CrashTests(ServerCase):
             self.assertGreaterEqual(copies.total(), 100 * statuses.count("OK"))
             self.assertIn(len(copies), (0, 100))
             self.assertLessEqual(len(set(copies.values())), 1, "a COPY was done in part")
+
+    def names(self) -> list[str]:
+        """Return the names of all mailboxes, without INBOX."""
+        lines = self.ok(self.login().list())
+        return sorted({line.decode().rpartition(" ")[2].strip('"') for line in lines} - {"INBOX"})
+
+    def test_kill_during_renames_leaves_whole_trees(self) -> None:
+        """kill -9 while trees are made, renamed and deleted: each has all mailboxes under one name, and its message."""
+        levels = ("", *(f"/{number}" for number in range(8)))
+        client = self.login()
+        trees = [f"tree{number}" for number in range(SESSIONS)]
+        for tree in trees:
+            for level in levels:
+                self.ok(client.create(f"{tree}-old{level}"))
+            self.ok(client.append(f"{tree}-old/3", "", "", body_of(tree)))
+        for kill in range(KILLS):
+            numbers = iter(range(SESSIONS))
+            own: dict[imaplib.IMAP4, str] = {}
+
+            def rename(
+                client: imaplib.IMAP4,
+                numbers: Iterator[int] = numbers,
+                own: dict[imaplib.IMAP4, str] = own,
+            ) -> None:
+                tree = (
+                    own[client] if client in own else own.setdefault(client, trees[next(numbers)])
+                )
+                if client.rename(f"{tree}-old", f"{tree}-new")[0] != "OK":
+                    client.rename(f"{tree}-new", f"{tree}-old")
+                client.create(f"{tree}-made/a/b")
+                for level in ("/a/b", "/a", ""):
+                    client.delete(f"{tree}-made{level}")
+
+            self.stop_during(rename, signal.SIGKILL, 9 + 4 * kill)
+            self.start()
+            found = self.names()
+            for tree in trees:
+                (name,) = {
+                    n.partition("/")[0] for n in found if n.startswith((f"{tree}-o", f"{tree}-n"))
+                }
+                self.assertLessEqual({name + level for level in levels}, {*found})
+                self.assertEqual([*self.seen(f"{name}/3")[1].values()], [tree])
+                made = [n.partition("-made")[2] for n in found if n.startswith(f"{tree}-made")]
+                self.assertIn(made, ([], [""], ["", "/a"], ["", "/a", "/a/b"]))
 
     def test_mailbox_state_survives_a_restart(self) -> None:
         """UIDs, UIDVALIDITY, UIDNEXT, flags, keywords, dates, subscriptions and MAILBOXIDs survive a restart."""
