@@ -123,6 +123,7 @@ class BackendRelay:
         awaited = stream.expect(command.tag)
         self._await(command.name)
         stream.passes_continuation = is_idle
+        stream.asked += is_idle
         try:
             continuations = stream.continuations
             await self._send(awaited, parts)
@@ -161,6 +162,7 @@ class BackendRelay:
                 self._connection.write(data)
                 continue
             continuations = self._stream.continuations
+            self._stream.asked += 1
             self._connection.write(data + announcement(literal))
             while self._runs(awaited) and self._stream.continuations == continuations:
                 await self._event()

@@ -16,6 +16,9 @@ from imapshield.wire.abnf import TAG
 MAX_CAPABILITY_LINE = 8 << 10
 """Bytes of a line with capabilities, which is held until it is complete. Dovecot's longest has 700."""
 
+MAX_UNASKED_CONTINUATIONS = 100
+"""Continuation requests that belong to no literal and no IDLE, and are dropped. Servers send none."""
+
 _KIND_BYTES = 24
 """Bytes after the tag that show the kind of a line: ``* OK [CAPABILITY `` has 17."""
 
@@ -62,6 +65,7 @@ class ResponseStream:
         ended: how many commands have ended.
         lines: how many lines have begun whose kind had to be found out.
         continuations: how many continuation requests (``+``) have arrived.
+        asked: for how many of them the backend was asked.
         passes_continuation: whether the next continuation request is passed on: that of IDLE, which belongs between
             the responses that the backend sends before and after it.
         said_bye: whether BYE has arrived.
@@ -70,7 +74,7 @@ class ResponseStream:
 
     def __init__(self, rewrite: Callable[[bytes], bytes]) -> None:
         self.awaited: list[Awaited] = []
-        self.ended = self.lines = self.continuations = 0
+        self.ended = self.lines = self.continuations = self.asked = 0
         self.passes_continuation = False
         self.said_bye = False
         self._rewrite = rewrite
@@ -194,10 +198,15 @@ class ResponseStream:
         if kind.startswith("tagged"):
             self._command_ended()
         elif kind.endswith("continuation"):
-            self.continuations += 1
-            self.passes_continuation = False
+            self._continuation_ended()
         self._kind = ""
         return end
+
+    def _continuation_ended(self) -> None:
+        self.continuations += 1
+        self.passes_continuation = False
+        if self.continuations - self.asked > MAX_UNASKED_CONTINUATIONS:
+            raise ProtocolViolation("continuation requests without an end")
 
     def _command_ended(self) -> None:
         assert self._ending is not None

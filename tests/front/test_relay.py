@@ -6,6 +6,7 @@ import zlib
 
 from imapshield import events
 from imapshield.front.relay import CHUNK_SIZE, UNSENT_BYTES
+from imapshield.front.response_stream import MAX_UNASKED_CONTINUATIONS
 from tests.front.front_case import FrontCase
 
 
@@ -246,13 +247,18 @@ class BackPressureTests(FrontCase):
         client.run_due_calls()
         self.assertFalse(self.link.transport.paused_reading)
 
-    def test_flood_that_is_not_passed_on(self) -> None:
-        """A backend that floods with what the client does not get is not read all the time either."""
+    def test_continuation_requests_without_an_end(self) -> None:
+        """A backend that floods with what the client does not get is given up; those for literals do not count."""
         client = self.log_in()
-        self.link.send(b"+ \r\n" * 3000)
-        self.assertTrue(self.link.transport.paused_reading)
-        self.assertEqual(client.read(), b"")
-        self.assertFalse(self.link.transport.paused_reading)
+        for _ in range(MAX_UNASKED_CONTINUATIONS + 1):
+            client.send(b"a STATUS {1+}\r\nx (MESSAGES)\r\n")
+            self.link.send(b"+ go\r\na OK\r\n")
+            client.read()
+        self.link.send(b"+ \r\n" * MAX_UNASKED_CONTINUATIONS)
+        self.assertFalse(self.link.ended)
+        self.link.send(b"+ \r\n")
+        self.assertTrue(self.link.ended)
+        self.assertIn(b"* BYE [UNAVAILABLE]", client.read())
 
     def test_others_have_their_turn(self) -> None:
         """A large response is read in several turns."""
