@@ -91,7 +91,9 @@ class Limits(FrontLimits):
     max_preauth_connections: int = _general(
         5000,
         "Connections without a login at the same time, so that strangers never take the places of users. Above it, the"
-        " oldest one of the address that has most of them is reset. It is at most half of max_connections.",
+        " oldest one of the address that has most of them is reset, or the oldest of all if none has more than a 300th"
+        " of this value: in a flood from thousands of addresses, an office has most. It is at most half of"
+        " max_connections.",
     )
     max_preauth_per_address: int = _general(
         500,

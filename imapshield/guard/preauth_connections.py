@@ -1,4 +1,4 @@
-"""`PreauthConnections`: the connections without a login, and the oldest one of the address that has most of them."""
+"""`PreauthConnections`: the connections without a login, the oldest of all, and that of the address that has most."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -55,6 +55,7 @@ class PreauthConnections(Generic[T]):
     def __init__(self) -> None:
         self.total = 0
         self.news: CountNews[Network] | None = None
+        self._by_age: dict[T, None] = {}  # the oldest first
         self._by_address: dict[Network, dict[T, None]] = {}
         self._totals: Counter[Network] = Counter()  # of all networks
         self._all = _ByCount()
@@ -80,6 +81,15 @@ class PreauthConnections(Generic[T]):
             return self.of_address(network)
         return [c for held in self._by_address.values() for c in held if network in c.networks]
 
+    @property
+    def most(self) -> int:
+        """The number of connections of the address that has most."""
+        return self._all.most
+
+    def oldest(self) -> T | None:
+        """Return the oldest connection of all; None if there is none."""
+        return next(iter(self._by_age), None)
+
     def oldest_of_largest(self, network: Network | None = None) -> T | None:
         """Return the oldest connection of the address that has most, in `network` or of all; None if there is none."""
         if network in self._by_address:
@@ -93,14 +103,14 @@ class PreauthConnections(Generic[T]):
         """Add `connection` as the newest one of its address."""
         address = connection.networks[0]
         held = self._by_address.setdefault(address, {})
-        held[connection] = None
+        held[connection] = self._by_age[connection] = None
         self._changed(connection, len(held) - 1, len(held))
 
     def remove(self, connection: T) -> None:
         """Remove `connection`, which was added."""
         address = connection.networks[0]
         held = self._by_address[address]
-        del held[connection]
+        del held[connection], self._by_age[connection]
         self._changed(connection, len(held) + 1, len(held))
         if not held:
             del self._by_address[address]

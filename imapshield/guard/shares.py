@@ -4,7 +4,8 @@ Rules
 -----
 * A share applies before the server is full, and it applies to trusted networks too.
 * Who exceeds a share loses its own oldest connection without a login. In a network that exceeds its share, that is the
-  address that has most. A newcomer is refused only if every connection has a login.
+  address that has most; in the server it is that address, or the oldest of all if no address has many. A newcomer is
+  refused only if every connection has a login.
 * A user may have as many connections as stay free for the others. So there is always room for one more user.
 * A connection with a login is never reset to make room.
 """
@@ -33,6 +34,11 @@ none there."""
 
 SPARE_FILES = 64
 """Open files that no connection may use: logs, listening sockets, inotify, the event loop, libraries."""
+
+ALIKE_PARTS = 300
+"""Addresses with at most this part of the places of strangers are alike: the oldest connection of all makes room. A
+flood from thousands of addresses has one or two connections of each, and an office, where several clients log in at the
+same time, a few more. So it would be the office that has most."""
 
 
 def files_for(connections: int) -> int:
@@ -265,7 +271,9 @@ class ConnectionShares:
     def _evict_largest(
         self, reached: LimitReached, newest: Connection | None
     ) -> Iterator[Eviction]:
-        victim = self._strangers.oldest_of_largest()
+        strangers = self._strangers
+        are_alike = strangers.most <= self.max_strangers // ALIKE_PARTS
+        victim = strangers.oldest() if are_alike else strangers.oldest_of_largest()
         if victim is not None and victim is not newest:
             yield self._evict(victim, reached)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,6 +63,9 @@ class PreauthConnectionsTests(SynchronousTestCase):
             model.changes.append(connection.networks[0])
             self.assertEqual(tested.total, len(model.held))
             self.assertIs(tested.oldest_of_largest(), model.largest(None))
+            self.assertIs(tested.oldest(), model.held[0] if model.held else None)
+            numbers = Counter(c.networks[0] for c in model.held)
+            self.assertEqual(tested.most, max(numbers.values(), default=0))
             network = draw.choice(NETWORKS)
             self.assertEqual(tested.count(network), len(model.inside(network)))
             self.assertIs(tested.oldest_of_largest(network), model.largest(network))

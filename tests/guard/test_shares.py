@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.guard.shares import (
+    ALIKE_PARTS,
     FILES_PER_ACCOUNT,
     SPARE_FILES,
     Connection,
@@ -87,6 +88,19 @@ class ServerShareTests(SynchronousTestCase):
         self.assertEqual(evicted[: len(held) - 1], held[:-1])
         self.assertEqual(shares.strangers, 10)
         self.assertIsNotNone(first)
+
+    def test_an_office_logs_in_during_a_flood_from_everywhere(self) -> None:
+        """If no address has many, the oldest of all makes room, and not the office whose clients log in together."""
+        evicted: list[Connection] = []
+        shares = ConnectionShares(Limits(max_preauth_connections=2 * ALIKE_PARTS))
+        for i in range(2 * ALIKE_PARTS):
+            connect(shares, f"10.{i // 250}.{i % 250}.1", evicted)
+        office = [connect(shares, VICTIM, evicted) for _ in range(2)]
+        flood = [connect(shares, f"11.{i // 250}.{i % 250}.1", evicted) for i in range(500)]
+        self.assertEqual(len(evicted), 502)
+        self.assertFalse({*evicted} & {*office, *flood})
+        connect(shares, VICTIM, evicted)
+        self.assertIs(evicted[-1], office[0])  # three are more than a 300th
 
     def test_strangers_never_take_the_places_of_users(self) -> None:
         """Strangers have at most half of all connections, whatever their own limit is."""
