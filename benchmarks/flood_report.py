@@ -204,7 +204,7 @@ def tables(run: Run) -> Iterator[str]:
         for title, write in _COLUMNS:
             heading = f"{title}, {count} connections"
             yield from ("", heading, "~" * len(heading), "")
-            yield from _simple_table(["", *servers], _cells(run, servers, count, write))
+            yield from simple_table(["", *servers], _cells(run, servers, count, write))
 
 
 def document(run: Run) -> Iterator[str]:
@@ -237,7 +237,8 @@ def _cells(
     return cells
 
 
-def _simple_table(heading: list[str], cells: list[list[str]]) -> Iterator[str]:
+def simple_table(heading: list[str], cells: list[list[str]]) -> Iterator[str]:
+    """Yield the lines of a table of reStructuredText."""
     rows = [heading, *cells]
     widths = [max(1, *(len(row[column]) for row in rows)) for column in range(len(heading))]
     rule = "  ".join("=" * width for width in widths)
