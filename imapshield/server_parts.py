@@ -182,7 +182,7 @@ class ServerParts:
             ban_command=self.ban_command,
             reactor=self.reactor,
             on_checkers=self.keep_decoys,
-            on_reload=self.acme.retry,
+            renewals=[self.acme.retry, *([] if self.front is None else [self.front.reload])],
         )
         self.operator.connect(self.factory, self.certificates, self.first_run.folder, acting)
         self.control_process = ProcessControl(

@@ -1,7 +1,6 @@
 """TLS toward a backend, whose certificate is always verified."""
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.ssl import (
@@ -17,20 +16,46 @@ from imapshield.regular_file import open_regular
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
-def tls_options(address: BackendAddress) -> Callable[[], Any] | None:
-    """Return what makes Twisted's options of a TLS client for each connection; None without TLS.
+class BackendTls:
+    """Makes Twisted's options of a TLS client for each connection to a backend.
+
+    Args:
+        address: the backend.
 
     Raises:
-        ValueError: the file of ``ca=`` or the name cannot be used. The text says why.
+        ValueError: as for `load`; or the name cannot be that of a certificate.
     """
-    if not address.uses_tls:
-        return None
-    trust = _trust(address.authority) if address.authority else platformTrust()
-    try:
-        optionsForClientTLS(address.name, trustRoot=trust)
-    except ValueError:  # as those of a name with an empty label are
-        raise ValueError(f"{address.name} cannot be the name in a certificate") from None
-    return lambda: optionsForClientTLS(address.name, trustRoot=trust)
+
+    def __init__(self, address: BackendAddress) -> None:
+        self._address = address
+        self._trusted: Any = None
+        self.load()
+        try:
+            self()
+        except ValueError:  # as those of a name with an empty label are
+            raise ValueError(f"{address.name} cannot be the name in a certificate") from None
+
+    def load(self) -> None:
+        """Read the file of ``ca=``, for the connections that come.
+
+        Raises:
+            ValueError: it cannot be used, and what was read before remains. The text says why.
+        """
+        path = self._address.authority
+        self._trusted = _trust(path) if path else platformTrust()
+
+    def __call__(self) -> Any:
+        """Return new options."""
+        return optionsForClientTLS(self._address.name, trustRoot=self._trusted)
+
+
+def tls_options(address: BackendAddress) -> BackendTls | None:
+    """Return what makes the options of a TLS client for each connection; None without TLS.
+
+    Raises:
+        ValueError: as for `BackendTls`.
+    """
+    return BackendTls(address) if address.uses_tls else None
 
 
 def _trust(path: str) -> Any:

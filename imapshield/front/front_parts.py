@@ -1,6 +1,6 @@
 """Makes what a server in front mode has in place of checkers of passwords and Maildirs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -8,13 +8,14 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnhandledCredentials
 from twisted.cred.portal import IRealm, Portal
+from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
 from imapshield.config import ConfigError, Settings
 from imapshield.edge.session_io import SessionFactory
 from imapshield.front.backend import Backend
 from imapshield.front.backend_address import BackendAddress, parse_nodes
-from imapshield.front.backend_tls import tls_options
+from imapshield.front.backend_tls import BackendTls, tls_options
 from imapshield.front.front_session import FrontSession
 from imapshield.front.map_sources import make_source
 from imapshield.front.node_commands import NodeCommands
@@ -57,9 +58,7 @@ class BackendRealm:
         """Do nothing: there are no accounts."""
 
 
-def tls_options_of(
-    settings: Settings,
-) -> list[tuple[BackendAddress, Callable[[], Any] | None]]:
+def tls_options_of(settings: Settings) -> list[tuple[BackendAddress, BackendTls | None]]:
     """Return the address of each backend, and what makes the options of a TLS client, as `tls_options` does.
 
     Raises:
@@ -87,6 +86,8 @@ class Front:
     """
 
     def __init__(self, settings: Settings, reactor: Any, limits: Callable[[], Limits]) -> None:
+        of_nodes = tls_options_of(settings)
+        self._tls = [options for _, options in of_nodes if options is not None]
         backends = [
             Backend(
                 replace(address, connections=-(-address.connections // max(1, settings.workers))),
@@ -96,13 +97,25 @@ class Front:
                 sends_proxy_header=settings.backend_proxy,
                 sends_id=settings.backend_id,
             )
-            for address, options in tls_options_of(settings)
+            for address, options in of_nodes
         ]
         self.realm = BackendRealm()
         self.portal = Portal(self.realm, [BackendChecker()])
         source = make_source(settings, [each.address for each in backends], reactor, limits)
         self.nodes = Nodes(backends, reactor, limits, source)
         self.commands = NodeCommands(self.nodes)
+
+    async def reload(self) -> Sequence[str]:
+        """Read the files of ``ca=`` again, and return one line for each that cannot be used."""
+        problems = []
+        for each in self._tls:
+            try:
+                await deferToThread(each.load)
+            except ValueError as error:
+                problems.append(
+                    f"--backend: {error}; the certificates that were read before remain"
+                )
+        return problems
 
     @property
     def make_session(self) -> SessionFactory:

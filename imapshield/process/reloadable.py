@@ -49,7 +49,7 @@ class ReloadableServer:
         ban_command: the program of ``--ban-command``, or None.
         reactor: the reactor.
         on_checkers: called after `checkers` has changed.
-        on_reload: called at each reload, as `Reloader.renewals`.
+        renewals: called at each reload, as `Reloader.renewals`.
     """
 
     factory: ShieldedIMAP4Factory
@@ -61,7 +61,7 @@ class ReloadableServer:
     ban_command: BanCommand | None
     reactor: Any
     on_checkers: Callable[[], object]
-    on_reload: Renew
+    renewals: Sequence[Renew] = ()
 
     def reloader(
         self,
@@ -78,7 +78,7 @@ class ReloadableServer:
             _USER_OPTIONS: self._auth(settings, run_in_thread),
             ("certificate", "key"): self._certificate(settings, run_in_thread),
         }
-        renewals: list[Renew] = [self._read_users, self.certificates.reload, self.on_reload]
+        renewals: list[Renew] = [self._read_users, self.certificates.reload, *self.renewals]
         return Reloader(settings, load, parts, renewals, reopen_all, run_in_thread)
 
     async def _limits(self, new: Settings) -> Apply:

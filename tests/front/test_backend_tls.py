@@ -185,6 +185,27 @@ class AuthorityTests(TestCase):
             with self.assertRaisesRegex(ConfigError, f"--backend tls.*{said}"):
                 Front(settings, reactor, Limits)
 
+    async def test_reload(self) -> None:
+        """A reload applies a changed file, and keeps what was read before if the new one cannot be used."""
+        path = self.mktemp()
+
+        def write(content: bytes) -> None:
+            with open(path, "wb") as file:
+                file.write(content)
+
+        write(self_signed("localhost")[0])
+        front = Front(load_settings({"backend": [f"tls:localhost:993:ca={path}"]}), reactor, Limits)
+        backend = next(iter(front.nodes.by_name.values()))
+        options: Any = backend._tls_options
+        first = options._trusted
+        write(b"")
+        (problem,) = await front.reload()
+        self.assertIn("has no certificate in PEM format; the certificates that", problem)
+        self.assertIs(options._trusted, first)
+        write(self_signed("localhost")[0])
+        self.assertEqual(await front.reload(), [])
+        self.assertIsNot(options._trusted, first)
+
     def test_fifo(self) -> None:
         """A FIFO in place of the file is an error, and nothing waits for it."""
         path = self.mktemp()

@@ -70,7 +70,7 @@ class ReloadableTests(SynchronousTestCase):
             self.ban_command,
             self.reactor,
             lambda: self.decoys.append([*checkers]),
-            self.retry,
+            [self.retry],
         )
         self.reloader = self.server.reloader(self.settings, lambda: self.settings, maybeDeferred)
 
