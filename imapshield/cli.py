@@ -26,6 +26,8 @@ from imapshield.control.socket_file import client_path
 from imapshield.cred import users
 from imapshield.first_run import FirstRunFolder
 from imapshield.guard.bans import ban_target
+from imapshield.move import options as move_options
+from imapshield.move.places import MoveError
 from imapshield.setup import options as setup_options
 from imapshield.state_file import (
     COMMAND_ADVICE,
@@ -67,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(_advice(error, options.file) if hasattr(options, "file") else str(error))
     except (KeyboardInterrupt, EOFError):
         return 0 if options.run in operator_commands.ENDLESS else _fail(_INTERRUPTED)
-    except (CommandError, ControlError, StateFileError) as error:
+    except (CommandError, ControlError, MoveError, StateFileError) as error:
         return _fail(str(error))
     except mail_commands.MailCommandError as error:
         _fail(str(error))
@@ -111,6 +113,9 @@ def make_parser() -> argparse.ArgumentParser:
     commands.add_parser(CHECK, help=text, add_help=False)
     mail_commands.add_commands(commands)
     operator_commands.add_commands(commands, folder)
+    text = "move the mail of a user to another mail node, while clients work"
+    command = commands.add_parser("move", help=text, description=text)
+    move_options.add_options(command)
     text = "print a script that lets a shell complete the commands and options of imapshield"
     command = commands.add_parser("completion", help=text, description=text)
     command.add_argument("shell", choices=("bash", "fish", "zsh"), help="the shell")

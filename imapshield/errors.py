@@ -119,6 +119,13 @@ class IndexTooNew(StoreIOError):
     text = "Mailbox index was written by a newer server version; ask the administrator"
 
 
+class AccountMoved(StoreIOError):
+    """The account is being moved to another node, or has been. The log has the node."""
+
+    code = b"UNAVAILABLE"
+    text = "Mailbox is being moved to another server; try again later"
+
+
 class StoreBusy(StoreError):
     """Another program has locked the index of the account for too long."""
 

@@ -123,6 +123,7 @@ class OperatorPorts:
         """Answer with the methods of `ConnectionCommands` and `BanCommands`, or of others that have the same."""
         self.handlers |= {
             **{name: getattr(connections, name) for name in ("status", "who", "kick")},
+            "close-account": connections.close_account,
             **{name: getattr(bans, name) for name in ("bans", "ban", "unban")},
         }
 

@@ -79,6 +79,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Text | Number | Flag]] = {
     "advise": {"forget": Flag()},
     "ban": {"network": _NAMED, "seconds": Number(1, MAX_BAN_SECONDS), "force": Flag()},
     "bans": {"number": _LISTED},
+    "close-account": {"user": _NAMED},
     "hold": {"user": _NAMED, "seconds": Number(1, MAX_HOLD_SECONDS)},
     "kick": {"who": _NAMED},
     "options": {},

@@ -75,6 +75,24 @@ class ConnectionCommands:
             server.evict(LimitReached(OPERATOR, 0, 0))
         return len(victims)
 
+    async def close_account(self, request: Request) -> bool:
+        """Reset the connections of the argument `user`, and close the mail; return whether it was open.
+
+        `imapshield move` asks for this: a process that has the index open may have locked it.
+        """
+        user = request.get("user")
+        close = getattr(self._factory.portal.realm, "close_account", None)
+        if close is None:
+            raise ControlError(
+                "close-account: this server has no mail of its own; ask that of the mail node"
+            )
+        for server in [s for s in self._factory.connections if s.reporter.user == user]:
+            server.evict(LimitReached(OPERATOR, 0, 0))
+        try:
+            return bool(await close(user))
+        except TimeoutError:
+            raise ControlError(f"close-account: connections of {user} do not end") from None
+
     def matching(self, who: str) -> list[ShieldedIMAP4Server]:
         """Return the connections of a user, an address, a network, or with a number."""
         servers = self._factory.connections

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from zope.interface import Interface, implementer
@@ -36,6 +37,13 @@ T = TypeVar("T")
 
 MAX_IDLE_ACCOUNTS = 100
 """Accounts that stay open without a session. Most clients reconnect within minutes, and opening takes a few ms."""
+
+CLOSE_SECONDS = 1.0
+"""Seconds that `MaildirRealm.close_account` waits for the end of sessions. A connection that is reset ends in the next
+turn of the reactor."""
+
+CLOSE_TURNS = 50
+"""How often it looks in this time."""
 
 _FIELD = re.compile(r"\{(user|local|domain)\}")
 _ANY_FIELD = re.compile(r"\{[^{}/]*\}")
@@ -207,6 +215,27 @@ class MaildirRealm:
             raise UnauthorizedLogin from None
         account = self._account(user, maildir, index).acquire()
         return IAccount, account, _Logout(account)
+
+    async def close_account(self, user: str) -> bool:
+        """Close the store of a user whose connections are ending, and return whether it was open.
+
+        Raises:
+            TimeoutError: sessions of the user have not ended within `CLOSE_TURNS`.
+        """
+        account = self._accounts.get(user)
+        if account is None:
+            return False
+        for _ in range(CLOSE_TURNS):
+            if not account.sessions:
+                break
+            await deferLater(self._reactor, CLOSE_SECONDS / CLOSE_TURNS)
+        if account.sessions:
+            raise TimeoutError
+        self._idle.pop(user, None)
+        if self._accounts.get(user) is account:
+            del self._accounts[user]
+        await account.shut_down()
+        return True
 
     async def close(self) -> None:
         """Close every store after its pending operations, and then stop the threads."""

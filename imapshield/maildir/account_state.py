@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
 
-from imapshield.errors import NoSuchMailbox, QuotaExceeded, StoreIOError
+from imapshield.errors import AccountMoved, NoSuchMailbox, QuotaExceeded, StoreIOError
 from imapshield.limits import LimitReached
 from imapshield.mailbox.in_place import may_block
 from imapshield.mailbox.values import Quota, QuotaLimits
 from imapshield.maildir import filename, files, local_disk
-from imapshield.maildir.entry import Ownership
+from imapshield.maildir.entry import Entry, Ownership
 from imapshield.maildir.fetch_cache import FetchCache
 from imapshield.maildir.index import Index
 from imapshield.maildir.keywords import MailboxKeywords
@@ -23,6 +23,9 @@ from imapshield.maildir.special_use import SpecialNames
 from imapshield.maildir.staging import Staging
 from imapshield.maildir.text_index import TextIndex
 from imapshield.maildir.text_rows import MailboxRows
+
+MOVED_FILE = b"imapshield.moved"
+"""Where `imapshield move` leaves this file, there was a Maildir that is now on another node."""
 
 FULL_DISK_SECONDS = 60
 """A full disk is logged once in this time for each account, because the log may be on the same disk."""
@@ -129,6 +132,7 @@ class AccountState:
             self.text_index.close(is_moved=True)
             self.index.close()
             self.keywords.clear_cache()
+            self._refuse_moved()
         self._open_index_directory()
         if not self.index.is_open_in(self._index_fd):
             self.index.open(self._index_fd, self._index_owner, self._has_mail)
@@ -140,6 +144,21 @@ class AccountState:
         self.volumes = local_disk.volumes((self.folders.fd, self._index_fd))
         self._is_prepared = True
         return True
+
+    def _refuse_moved(self) -> None:
+        """Refuse a Maildir that only receives what is delivered after its account was moved away.
+
+        Raises:
+            AccountMoved: it is one.
+        """
+        content = files.read_small(Entry(self.folders.fd, MOVED_FILE), 1000)
+        if content:
+            text = " ".join(content.decode("utf-8", "replace").split())
+            self.folders.log_once(
+                f"the account was moved away: {text}; correct the map of users and nodes"
+            )
+            self.folders.close()
+            raise AccountMoved
 
     def local_volumes(self) -> frozenset[int]:
         """Return `volumes`; none if folders may be elsewhere, through links or mount points."""

@@ -1,6 +1,7 @@
 """Inspects the index of a Maildir: whether SQLite can read it, and whether it agrees with itself and with the files."""
 
 import os
+import shlex
 import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -12,6 +13,7 @@ from imapshield.maildir.directory_state import MAX_TRUSTED_SECONDS
 from imapshield.maildir.filename import base
 from imapshield.maildir.folder_listing import list_folder
 from imapshield.maildir.index_files import INDEX_FILE, IndexFiles
+from imapshield.maildir.index_handover import mark_of
 from imapshield.maildir.index_schema import VERSION
 from imapshield.maildir.list_files import MAX_LIST_SIZE
 from imapshield.maildir.mail_check import Finding, opened_folder, shown
@@ -106,11 +108,7 @@ def check_index(
         with closing(_connect(path)) as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version > VERSION:
-                yield Finding(
-                    path,
-                    f"was written by a newer version of imapshield (format {version}, not {VERSION})",
-                    "upgrade imapshield",
-                )
+                yield _closed_or_too_new(path, version)
                 return
             if version < VERSION:
                 return  # empty, or changed to the current version when it is opened
@@ -132,6 +130,23 @@ def check_index(
         yield Finding(path, f"cannot be read: {error}", "check the disk, the owner and the mode")
     except sqlite3.DatabaseError:
         yield _corrupt(path, now)
+
+
+def _closed_or_too_new(path: bytes, version: int) -> Finding:
+    mark = mark_of(os.path.dirname(path))
+    if mark is not None:
+        verb = "was moved" if mark.is_given_up else "is being moved"
+        node = shlex.quote(mark.node)
+        return Finding(
+            path,
+            f"{verb} to the node {mark.node!r:.100}",
+            f"imapshield move USER {node:.100}",
+        )
+    return Finding(
+        path,
+        f"was written by a newer version of imapshield (format {version}, not {VERSION})",
+        "upgrade imapshield",
+    )
 
 
 def _connect(path: bytes) -> sqlite3.Connection:

@@ -27,11 +27,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
-from imapshield.errors import IndexLocked, IndexTooNew, NoSpace, StoreBusy, StoreError, StoreIOError
+from imapshield.errors import IndexLocked, NoSpace, StoreBusy, StoreError, StoreIOError
 from imapshield.mailbox.in_place import is_in_place, is_late, may_block
 from imapshield.maildir.entry import Ownership
 from imapshield.maildir.files import UndoSteps
 from imapshield.maildir.index_files import IndexFiles, is_copy
+from imapshield.maildir.index_handover import usable_version
 from imapshield.maildir.index_schema import VERSION, check_schema, create_tables, migrate
 from imapshield.maildir.known_rows import KnownRows
 from imapshield.maildir.sqlite_file import (
@@ -98,7 +99,7 @@ class IndexDatabase:
         self._db: sqlite3.Connection | None = None
         self._durable = True
         self._uidvalidity_limit = 0
-        self._newer_version = 0
+        self._refusal = ""
         # The number of the current epoch, None if this opening has not written yet.
         self._epoch: int | None = None
 
@@ -156,7 +157,7 @@ class IndexDatabase:
     def close(self) -> None:
         """Close the database, and end its epoch, so that a later state differs from a backup made until now."""
         if self._db is not None:
-            with suppress(sqlite3.Error, OSError):
+            with suppress(sqlite3.Error, OSError, StoreError):
                 if self._epoch is not None and self._files.is_unchanged(self._files.directory):
                     self._epoch = None
                     with self.write():
@@ -199,6 +200,7 @@ class IndexDatabase:
         self._has_written = True
         self._known.expire()
         try:
+            usable_version(db, self._now)
             self.undid_moves = self.undo_moves is not None and self.has_moves()
             if self.undid_moves and self.undo_moves is not None:
                 self.undo_moves()
@@ -338,10 +340,7 @@ class IndexDatabase:
         try:
             if is_hostile and not self._files.is_opened():
                 raise StoreIOError
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version > VERSION:
-                self._log_too_new(version)
-                raise IndexTooNew
+            version = usable_version(db, self._now, self._log_refusal)
             check_schema(db, version)
             if version == 0:
                 self._create(db, has_mail())
@@ -367,14 +366,10 @@ class IndexDatabase:
         self._durable = True
         self._files.remember()
 
-    def _log_too_new(self, version: int) -> None:
-        if version != self._newer_version:  # each command tries to open the index
-            self._newer_version = version
-            self._log_warning(
-                f"{os.fsdecode(self._files.path)} was written by a newer version of imapshield "
-                f"(format {version}; this version reads {VERSION}); upgrade imapshield, or move the "
-                "file away to build a new index, after which mail clients download all mail again"
-            )
+    def _log_refusal(self, reason: str) -> None:
+        if reason != self._refusal:  # each command tries to open the index
+            self._refusal = reason
+            self._log_warning(f"{os.fsdecode(self._files.path)} {reason}")
 
     def _create(self, db: sqlite3.Connection, has_mail: bool) -> None:
         db.execute("BEGIN IMMEDIATE")

@@ -75,6 +75,17 @@ class MergedConnections:
             raise errors[0] if errors else ControlError("no worker answers; look at the log")
         return sum(number for _, number in answers)
 
+    async def close_account(self, request: Request) -> bool:
+        """Close the mail of a user in all workers, and return whether it was open in one.
+
+        Raises:
+            ControlError: one of them has not closed it.
+        """
+        answers, errors = await self._ask(request)
+        if errors or len(answers) < len(self._supervisor.running):
+            raise errors[0] if errors else ControlError("a worker does not answer; look at the log")
+        return any(was_open for _, was_open in answers)
+
     async def _ask(
         self, request: Request
     ) -> tuple[list[tuple[WorkerProcess, Any]], list[ControlError]]:

@@ -91,6 +91,7 @@ class WorkerOperator:
         self.status = connections.status
         self.handlers |= {
             **{name: getattr(connections, name) for name in ("status", "who", "kick")},
+            "close-account": connections.close_account,
             RESET_BANNED: self._reset_banned,
             USERS_IN: self._users_in,
         }

@@ -1,0 +1,146 @@
+"""Copies directories between nodes with rsync, and connects to other machines with ssh."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from imapshield.maildir.account_state import MOVED_FILE
+from imapshield.maildir.index_files import INDEX_FILE
+from imapshield.move.nodes_file import Node, Shield
+from imapshield.move.places import MANIFEST, TEXT_INDEX, MoveError
+
+_ENDINGS = (b"-wal", b"-shm", b"-journal")
+_LEFT_OUT = (
+    *("/tmp/*", "/.*/tmp/*", "*.tmp", "/" + os.fsdecode(MOVED_FILE)),  # noqa: S108  not a path of this machine
+    *("/" + os.fsdecode(INDEX_FILE + ending) for ending in _ENDINGS),
+    "/" + os.fsdecode(TEXT_INDEX) + "*",
+)
+"""What rsync leaves out, as `places.copied_files` does."""
+
+_HAS_VANISHED = 24
+"""The exit status of rsync when files were renamed while it ran."""
+
+
+class Ssh:
+    """Connections to other machines. All to one machine share one connection, so that a step costs no new login."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.mkdtemp(prefix="imapshield-move-")
+        self._hosts: set[str] = set()
+
+    def options(self) -> list[str]:
+        """Return ``ssh`` with its options."""
+        shared = f"ControlPath={self._folder}/%C"
+        options = ("BatchMode=yes", "ControlMaster=auto", "ControlPersist=60", shared)
+        return ["ssh", *(word for option in options for word in ("-o", option))]
+
+    def command(self, node: Node | Shield, *words: str) -> list[str]:
+        """Return what runs ``imapshield`` with some words on the machine of a node or shield."""
+        self._hosts.add(node.ssh)
+        return [*self.options(), node.ssh, "--", node.command, *words]
+
+    def __enter__(self) -> "Ssh":
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _value: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        for host in self._hosts:
+            command = [*self.options(), "-O", "exit", host]
+            subprocess.run(command, check=False, capture_output=True)  # noqa: S603
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Copier:
+    """Copies from one node to another.
+
+    Args:
+        source: the node with the mail.
+        target: the other node.
+        ssh: the connections.
+
+    Raises:
+        MoveError: rsync cannot copy between these nodes from here.
+    """
+
+    def __init__(self, source: Node, target: Node, ssh: Ssh) -> None:
+        if source.ssh and target.ssh and source.ssh != target.ssh:
+            text = "are both other machines; run this command on one of the two"
+            raise MoveError(f"the nodes {source.name} and {target.name} {text}")
+        if shutil.which("rsync") is None:
+            raise MoveError("rsync is not installed; apt-get install rsync, here and on the nodes")
+        self._source, self._target = source.ssh, target.ssh
+        self._ssh = ssh.options()
+        self._runs_there = self._source if self._source == self._target else ""
+
+    def copy(self, source: str, target: str, on_file: Callable[[], object], is_last: bool) -> None:
+        """Make `target` the same as the directory `source`.
+
+        Args:
+            source: a directory on the source.
+            target: a directory on the target.
+            on_file: called for each file that is copied.
+            is_last: whether the manifest is copied, too.
+
+        Raises:
+            MoveError: that is not possible.
+        """
+        left_out = _LEFT_OUT if is_last else (*_LEFT_OUT, "/" + os.fsdecode(MANIFEST))
+        options = [f"--exclude={pattern}" for pattern in left_out]
+        self._run(["--delete", "--hard-links", *options], source + "/", target + "/", on_file)
+
+    def copy_files(self, source: str, paths: Sequence[str], target: str) -> None:
+        """Copy some files of a directory, with the directories above them."""
+        names = b"\0".join(map(os.fsencode, paths))
+        options = ["--files-from=-", "--from0", "--no-implied-dirs"]
+        self._run(options, source + "/", target + "/", lambda: None, names)
+
+    def _run(
+        self,
+        options: list[str],
+        source: str,
+        target: str,
+        on_file: Callable[[], object],
+        names: bytes = b"",
+    ) -> None:
+        # -s: ssh does not give the paths to a shell, which would split them.
+        command = ["rsync", "-a", "-s", "--out-format=.", *options]
+        if self._runs_there:
+            command = [
+                *self._ssh,
+                self._runs_there,
+                "--",
+                *map(_quoted, [*command, source, target]),
+            ]
+        else:
+            if self._source or self._target:
+                command += ["-e", " ".join(self._ssh)]
+            command += [_on(self._source, source), _on(self._target, target)]
+        with subprocess.Popen(  # noqa: S603  the operator has named the machines
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdin.write(names)
+            process.stdin.close()
+            for _ in process.stdout:
+                on_file()
+            error = process.stderr.read().decode("utf-8", "replace").strip()
+        if process.returncode not in (0, _HAS_VANISHED):
+            lines = error.splitlines() or [f"exit status {process.returncode}"]
+            raise MoveError(f"rsync: {lines[0]}")
+
+
+def _on(host: str, path: str) -> str:
+    return f"{host}:{path}" if host else path
+
+
+def _quoted(word: str) -> str:
+    return "'" + word.replace("'", "'\\''") + "'"

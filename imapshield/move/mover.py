@@ -1,0 +1,301 @@
+"""`Mover`: the steps of a move, in their order, and what is done after each interruption.
+
+===========  =================  ===================  ====================================================
+journal      source             target               after an interruption
+===========  =================  ===================  ====================================================
+copying      open, or closed    nothing, or a part   the source is opened again, the user is released, and
+             for some seconds   of the copy          the move begins again; what is copied stays copied
+giving up    closed or given    the whole copy       as the index on the source says: as above, or as
+             up                                      below
+given up     given up           the whole copy       the target accepts it
+accepted     given up           has the account      the map is changed
+switched     given up           has the account      the old copy is put away, and late mail is collected
+===========  =================  ===================  ====================================================
+
+So one of the two nodes has the whole account at any time, and never both. While the source is closed and the move has
+ended, it opens again by itself, after `CLOSED_SECONDS`.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from imapshield.move.agent import Agent
+from imapshield.move.journal import (
+    ACCEPTED,
+    COPYING,
+    DONE,
+    GIVEN_UP,
+    GIVING_UP,
+    SWITCHED,
+    Entry,
+    Journal,
+)
+from imapshield.move.places import MoveError
+
+CLOSED_SECONDS = 60.0
+"""Seconds for which the account is closed on the source, unless it is given up: longer than any pause."""
+
+HOLD_MARGIN = 10.0
+"""Seconds by which the shields hold a user for longer than the pause may be. A killed move releases nobody."""
+
+MAX_COPIES = 5
+"""How often all is copied before the pause, so that the last copy is short."""
+
+SHORT_COPY = 0.4
+"""A copy that takes less than this part of the pause is short: the last one takes as long."""
+
+MAX_ATTEMPTS = 3
+"""How often the pause is tried, when a command of the user has taken too long, or mail was changed meanwhile."""
+
+
+class Copying(Protocol):
+    """As `copying.Copier`."""
+
+    def copy(self, source: str, target: str, on_file: Callable[[], object], is_last: bool) -> None:
+        """Make a directory the same as another."""
+
+    def copy_files(self, source: str, paths: list[str], target: str) -> None:
+        """Copy some files."""
+
+
+class Holding(Protocol):
+    """As `user_switch.Shields`."""
+
+    def hold(self, seconds: float) -> None:
+        """Let logins wait, and end the connections."""
+
+    def release(self) -> None:
+        """Let logins go on."""
+
+
+class TooSlow(MoveError):
+    """The pause would be, or was, too long. Nothing has changed."""
+
+
+class Mover:
+    """Moves one user.
+
+    Args:
+        journal: the journal.
+        entry: the move: a new one, or what the journal has.
+        source: does the steps on the source.
+        target: does the steps on the target.
+        copier: copies.
+        shields: hold and release the user.
+        switch: changes the map: called with the user and the node.
+        max_pause: seconds for which the user may have to wait.
+        report: called with a line for the operator.
+        on_file: called for each file that was copied.
+        clock: returns seconds of a monotonic clock.
+
+    Attributes:
+        pause: the seconds of the last pause.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        entry: Entry,
+        source: Agent,
+        target: Agent,
+        copier: Copying,
+        shields: Holding,
+        switch: Callable[[str, str], object],
+        *,
+        max_pause: float = 2.0,
+        report: Callable[[str], object] = lambda _: None,
+        on_file: Callable[[], object] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._journal, self._entry = journal, entry
+        self._source, self._target, self._copier = source, target, copier
+        self._shields, self._switch = shields, switch
+        self._max_pause, self._report, self._on_file = max_pause, report, on_file
+        self._clock = clock
+        self._paths: dict[str, str] = {}
+        self._synced_at = 0.0
+        self.pause = 0.0
+
+    @property
+    def _move(self) -> str:
+        return self._entry.move
+
+    def _advance(self, phase: str) -> None:
+        self._entry = self._journal.write(self._entry._replace(phase=phase))
+
+    def run(self) -> None:
+        """Do all steps that are left.
+
+        Raises:
+            MoveError: the move cannot go on. The account is where the journal says.
+        """
+        if not self._entry.is_final:
+            self._settle()
+        if not self._entry.is_final:
+            self._prepare()
+            self._copy_until_short()
+            self._pause()
+        if self._entry.phase in (GIVEN_UP, ACCEPTED):
+            self._finish_pause()
+        if self._entry.phase == SWITCHED:
+            self._source.call("source", "retire", self._move, self._entry.target)
+            self.collect()
+            self._advance(DONE)
+
+    def _settle(self) -> None:
+        """Find out where an interrupted move was, and open the account again if it was not given up."""
+        state = self._source.call("source", "state", self._move)
+        if state == "given up":
+            self._advance(GIVEN_UP)
+            return
+        if state in ("other", "absent", "moved"):
+            text = "is not there, or is part of another move; `imapshield move --status` lists the moves"
+            raise MoveError(f"the mail of {self._entry.user} on {self._entry.source} {text}")
+        self._advance(COPYING)
+        if state == "closed":
+            self._reopen()
+
+    def _reopen(self) -> None:
+        if not self._source.call("source", "reopen", self._move):
+            raise MoveError("the account is given up already; run the command again")
+        self._release()
+
+    def _release(self) -> None:
+        """Release the user; a shield that does not answer does so by itself when the hold ends."""
+        try:
+            self._shields.release()
+        except MoveError as error:
+            self._report(f"{error}; the hold of the user ends by itself")
+
+    def _prepare(self) -> None:
+        found = self._source.call("source", "inspect")
+        if not found["has_mail"]:
+            text = f"{self._entry.source} has no mail of {self._entry.user}"
+            raise MoveError(f"{text}; name the node that has it with --from")
+        size = (found["bytes"], found["files"])
+        self._paths = self._target.call(
+            "target", "prepare", self._move, *size, found["uid"], found["gid"]
+        )
+        self._paths |= {f"old {name}": path for name, path in found["paths"].items()}
+        self._report(f"{found['files']} files, {found['bytes'] / 1e6:.1f} MB")
+
+    def _copy(self, *, is_last: bool) -> float:
+        began = self._clock()
+        for part in ("index", "maildir"):
+            source, target = self._paths[f"old {part}"], self._paths[part]
+            if part == "maildir" or source != self._paths["old maildir"]:
+                self._copier.copy(source, target, self._on_file, is_last)
+        return self._clock() - began
+
+    def _copy_until_short(self) -> None:
+        """Copy while the user works, until a copy takes so little time that the user can wait for one.
+
+        Raises:
+            TooSlow: that is never so.
+        """
+        for _ in range(MAX_COPIES):
+            seconds = self._copy(is_last=False)
+            self._synced_at = self._target.call("target", "sync")
+            if seconds <= self._max_pause * SHORT_COPY:
+                return
+            self._report(f"copied in {seconds:.1f} s; copying what has changed meanwhile")
+        text = f"a copy of what has changed takes {seconds:.1f} s, so the user would have to wait for longer than"
+        longer = seconds / SHORT_COPY
+        raise TooSlow(
+            f"{text} {self._max_pause:g} s; nothing has changed, try at another time, or --max-pause {longer:.0f}"
+        )
+
+    def _pause(self) -> None:
+        """Hold the user, close the account, copy the rest, and give the account up."""
+        for attempt in range(MAX_ATTEMPTS):
+            began = self._clock()
+            try:
+                self._shields.hold(self._max_pause + HOLD_MARGIN)
+                self._source.call("server", "")
+                self._give_up(began)
+            except TooSlow as error:
+                self._undo_pause()
+                if attempt == MAX_ATTEMPTS - 1:
+                    raise
+                self._report(f"{error}; trying again")
+                self._copy_until_short()
+                continue
+            except BaseException:
+                self._undo_pause()
+                raise
+            self._finish_pause()
+            self.pause = self._clock() - began
+            return
+
+    def _give_up(self, began: float) -> None:
+        entry = self._entry
+        digest = self._source.call("source", "close", entry.move, entry.target, CLOSED_SECONDS)
+        self._copy(is_last=True)
+        lacks = self._target.call("target", "verify", digest, self._synced_at)
+        if lacks:
+            raise TooSlow(f"the copy was not complete: {lacks}")
+        if self._clock() - began > self._max_pause:
+            raise TooSlow(f"the pause has taken {self._clock() - began:.1f} s")
+        self._advance(GIVING_UP)
+        if not self._source.call("source", "give_up", entry.move):
+            raise TooSlow("the account was closed for too long")
+        self._advance(GIVEN_UP)
+
+    def _undo_pause(self) -> None:
+        """Open the account on the source again, unless it is given up."""
+        if self._entry.is_final:
+            return
+        if self._source.call("source", "state", self._move) == "given up":
+            self._advance(GIVEN_UP)
+            return
+        self._advance(COPYING)
+        self._reopen()
+
+    def _finish_pause(self) -> None:
+        entry = self._entry
+        if entry.phase == GIVEN_UP:
+            self._target.call("target", "accept", entry.move, entry.target)
+            self._advance(ACCEPTED)
+        if self._entry.phase == ACCEPTED:
+            self._switch(entry.user, entry.target)
+            self._advance(SWITCHED)
+        self._release()
+
+    def collect(self) -> int:
+        """Bring mail to the target that was delivered to the source after the account was closed; return how much.
+
+        Before it is put away on the source, the target has it, and recognizes it if it comes again.
+        """
+        count = 0
+        self._target.call("target", "deliver_late")
+        for found in self._source.call("source", "late_mail", self._move):
+            directory, paths = found["directory"], found["paths"]
+            uid, gid = found["uid"], found["gid"]
+            late = self._target.call("target", "late_directory", uid, gid)
+            self._copier.copy_files(directory, paths, late)
+            self._target.call("target", "deliver_late")
+            self._source.call("source", "collected", self._move, directory, paths)
+            count += len(paths)
+        return count
+
+    def abort(self) -> None:
+        """End a move that has not given the account up, and remove what was copied.
+
+        Raises:
+            MoveError: it can only go on.
+        """
+        if not self._entry.is_final:
+            self._settle()
+        if self._entry.is_final:
+            text = f"the mail of {self._entry.user} belongs to {self._entry.target} already"
+            again = f"imapshield move {self._entry.user} {self._entry.target}"
+            raise MoveError(f"{text}; `{again}` ends the move")
+        self._target.call("target", "discard")
+        self._release()
+        self._journal.remove(self._entry.user)
+
+
+def summary(entry: Entry) -> dict[str, Any]:
+    """Return an entry for the command line."""
+    return {"user": entry.user, "from": entry.source, "to": entry.target, "phase": entry.phase}

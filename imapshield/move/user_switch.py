@@ -1,0 +1,131 @@
+"""What clients see of a move: the shields hold and release the user, and the map says which node has the mail."""
+
+import os
+import shlex
+import subprocess
+from collections.abc import Sequence
+
+from imapshield.control.client import ask
+from imapshield.control.request_lines import ControlError, Request
+from imapshield.cred.locked_lines import rewrite_lines
+from imapshield.move.copying import Ssh
+from imapshield.move.nodes_file import Nodes, Shield
+from imapshield.move.places import MoveError
+
+SWITCH_SECONDS = 10.0
+"""Seconds that ``switch-command`` may take. Users wait for it."""
+
+
+class Shields:
+    """The shields in front of the nodes.
+
+    Args:
+        shields: all of them.
+        user: the user.
+        ssh: the connections.
+    """
+
+    def __init__(self, shields: Sequence[Shield], user: str, ssh: Ssh) -> None:
+        self._shields, self._user, self._ssh = shields, user, ssh
+
+    def hold(self, seconds: float) -> None:
+        """Let new logins of the user wait, and end the connections.
+
+        Raises:
+            MoveError: a shield cannot do that.
+        """
+        for shield in self._shields:
+            self._ask(shield, "hold", {"user": self._user, "seconds": seconds})
+
+    def release(self) -> None:
+        """Let the logins of the user go on, with the node that the map has now."""
+        problems = []
+        for shield in self._shields:
+            try:
+                self._ask(shield, "release", {"user": self._user})
+            except MoveError as error:
+                problems.append(str(error))
+        if problems:
+            raise MoveError("; ".join(problems))
+
+    def _ask(self, shield: Shield, command: str, arguments: dict[str, object]) -> None:
+        try:
+            if shield.ssh:
+                words = [command, self._user, "--control", shield.control]
+                if "seconds" in arguments:
+                    words += ["--seconds", str(arguments["seconds"])]
+                self._over_ssh(shield, words)
+            else:
+                ask(shield.control, Request(command, arguments))
+        except ControlError as error:
+            raise MoveError(f"shield {shield.name}: {error}") from None
+
+    def _over_ssh(self, shield: Shield, words: list[str]) -> None:
+        command = self._ssh.command(shield, *map(shlex.quote, words))
+        done = subprocess.run(command, check=False, capture_output=True)  # noqa: S603
+        if done.returncode:
+            lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise ControlError(lines[-1] if lines else f"exit status {done.returncode}")
+
+
+class UserSwitch:
+    """Changes the map of users and nodes.
+
+    Args:
+        nodes: the file of ``--nodes``.
+
+    Raises:
+        MoveError: there is nothing to change.
+    """
+
+    def __init__(self, nodes: Nodes) -> None:
+        if bool(nodes.map) == bool(nodes.switch_command):
+            raise MoveError("the file of --nodes needs map or switch-command, and not both")
+        self._map, self._command = nodes.map, nodes.switch_command
+
+    def check(self) -> None:
+        """Look whether the map can be changed.
+
+        Raises:
+            MoveError: it cannot.
+        """
+        folder = os.path.dirname(os.path.realpath(self._map)) if self._map else ""
+        if self._map and not (os.path.isfile(self._map) and os.access(folder, os.W_OK)):
+            raise MoveError(
+                f"{self._map} is not a file that this user can replace; run this command as its owner"
+            )
+
+    def switch(self, user: str, node: str) -> None:
+        """Let the map say that a node has the mail of a user. It may say so already.
+
+        Raises:
+            MoveError: the map is as it was.
+        """
+        if self._map:
+            try:
+                rewrite_lines(self._map, lambda lines: _with_node(lines, user, node), create=False)
+            except OSError as error:
+                raise MoveError(f"{self._map}: {error.strerror}") from None
+            return
+        command = [*shlex.split(self._command), user, node]
+        try:
+            done = subprocess.run(  # noqa: S603  the operator has written the command
+                command, check=False, capture_output=True, timeout=SWITCH_SECONDS
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise MoveError(f"switch-command: {error}") from None
+        if done.returncode:
+            lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            text = lines[-1] if lines else f"exit status {done.returncode}"
+            raise MoveError(f"switch-command: {text}")
+
+
+def _with_node(lines: list[bytes], user: str, node: str) -> list[bytes]:
+    """Return the lines of the map in which a user has a node; the line of the user stays where it is."""
+    name, found, edited = user.lower().encode(), False, []
+    for line in lines:
+        words = line.split()
+        if words and words[0].lower() == name:
+            found, line = True, b"%b %b" % (words[0], node.encode())  # noqa: PLW2901
+        edited.append(line)
+    return edited if found else [*edited, b"%b %b" % (name, node.encode())]

@@ -1,0 +1,292 @@
+"""Two nodes in one directory, a user with mail on one of them, and a move in this process that can die at each step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.errors import AccountMoved
+from imapshield.mailbox.values import NewMessage
+from imapshield.maildir import index_handover
+from imapshield.maildir.filename import base
+from imapshield.maildir.index_check import accept_moved
+from imapshield.maildir.store import MaildirStore
+from imapshield.move import agent as agent_module
+from imapshield.move import places
+from imapshield.move.agent import LocalAgent
+from imapshield.move.journal import Entry, Journal, new_entry
+from imapshield.move.mover import Mover
+from imapshield.move.nodes_file import Node
+from imapshield.testing.store_contract import DELETED, FLAGGED, MAIL
+from imapshield.wire.commands.base import MemoryLiteral
+from tests.maildir.disk import Clock
+
+KEPT = (
+    "SELECT id, name, uidvalidity, uidnext, highestmodseq, recentuid, mailbox_id, special_use, keywords, floor, logged"
+    " FROM mailbox ORDER BY id",
+    "SELECT mailbox, uid, name, place, flags, modseq, size, physical, internaldate, saved, email_id FROM message"
+    " ORDER BY mailbox, uid",
+    "SELECT * FROM expunged ORDER BY mailbox, modseq, uid",
+    "SELECT * FROM metadata ORDER BY mailbox, entry",
+    "SELECT * FROM retired ORDER BY uidvalidity",
+    "SELECT uidvalidity, octets, messages FROM account",
+)
+"""Everything of an index that clients can see."""
+
+
+class Died(BaseException):
+    """The move was killed."""
+
+
+class Mortal:
+    """Lets the process die at the n-th step: from then on, no step does anything.
+
+    Args:
+        last: the number of the step before which it dies; a very large one counts the steps.
+    """
+
+    def __init__(self, last: int) -> None:
+        self.last, self.steps = last, 0
+        self.is_dead = False
+
+    def step(self) -> None:
+        """Count a step, or die."""
+        if self.steps >= self.last or self.is_dead:
+            self.is_dead = True
+            raise Died
+        self.steps += 1
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function with a step before it."""
+
+        def mortal(*args: Any, **kwargs: Any) -> Any:
+            self.step()
+            return function(*args, **kwargs)
+
+        return mortal
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Run a block in which each system call that changes a directory, and each commit of a mark, is a step."""
+        with ExitStack() as stack:
+            for name in ("rename", "unlink", "mkdir", "rmdir"):
+                stack.enter_context(mock.patch.object(os, name, self.wrap(getattr(os, name))))
+            for name in ("_change", "_empty_log"):
+                function = self.wrap(getattr(index_handover, name))
+                stack.enter_context(mock.patch.object(index_handover, name, function))
+            stack.enter_context(
+                mock.patch.object(places, "exchange", self.wrap(places.exchange))
+            )
+            perform = self.wrap(agent_module.perform)
+            stack.enter_context(mock.patch.object(agent_module, "perform", perform))
+            yield
+
+
+class TreeCopier:
+    """Copies as rsync does, without a process.
+
+    Args:
+        before_last: called before the last copy.
+    """
+
+    def __init__(self) -> None:
+        self.before_last: Callable[[], object] = lambda: None
+
+    def copy(self, source: str, target: str, on_file: Callable[[], object], is_last: bool) -> None:
+        if is_last:
+            self.before_last()
+
+        def ignore(directory: str, names: list[str]) -> list[str]:
+            is_top = directory == source
+            return [
+                name
+                for name in names
+                if os.path.basename(directory) == "tmp"
+                or name.endswith((".tmp", "-wal", "-shm"))
+                or name.startswith("imapshield.search")
+                or (is_top and name == "imapshield.moved")
+                or (is_top and name == "imapshield.manifest" and not is_last)
+            ]
+
+        shutil.rmtree(target)
+        shutil.copytree(source, target, symlinks=True, ignore=ignore)
+        on_file()
+
+    def copy_files(self, source: str, paths: Sequence[str], target: str) -> None:
+        for path in paths:
+            os.makedirs(os.path.dirname(f"{target}/{path}"), exist_ok=True)
+            shutil.copy2(f"{source}/{path}", f"{target}/{path}")
+
+
+class FakeShields:
+    """Counts how often the user was held."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.calls: list[str] = []
+        self.during_hold: Callable[[], object] = lambda: None
+
+    def hold(self, seconds: float) -> None:
+        assert seconds > 2
+        self.held += 1
+        self.calls.append("hold")
+        self.during_hold()
+
+    def release(self) -> None:
+        self.held = 0
+        self.calls.append("release")
+
+
+class MoveCase(SynchronousTestCase):
+    """Alice has mail on the node one; two has an empty mail root.
+
+    Attributes:
+        index_root: whether the indexes have directories of their own.
+    """
+
+    index_root = False
+    template = ""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.template = ""
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        shutil.rmtree(cls.template, ignore_errors=True)
+
+    def setUp(self) -> None:
+        # Thousands of commits do not wait for a disk where there is a file system in memory.
+        memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+        self.directory = tempfile.mkdtemp(prefix="imapshield-move-", dir=memory)
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.base, self.number = "", 0
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Give the user the same mail on other nodes."""
+        self.number += 1
+        self.base = f"{self.directory}/{self.number}"
+        self.clock = Clock()
+        self.warnings: list[str] = []
+        self.nodes = {name: self.make_node(name) for name in ("one", "two")}
+        self.journal = Journal(f"{self.base}/journal")
+        self.map = {"alice": "one"}
+        self.shields, self.copier = FakeShields(), TreeCopier()
+        self.reports: list[str] = []
+        self.fill("one")
+        self.before = self.dump("one")
+
+    def fill(self, node: str) -> None:
+        """Give the user mail of all kinds, the first time by commands, and then as a copy."""
+        if not self.template:
+            self.fill_by_commands(node)
+            type(self).template = tempfile.mkdtemp(prefix="imapshield-move-")
+            shutil.copytree(f"{self.base}/{node}", self.template, dirs_exist_ok=True)
+            return
+        shutil.copytree(self.template, f"{self.base}/{node}", dirs_exist_ok=True)
+        accept_moved(os.fsencode(self.index(node)))
+
+    def make_node(self, name: str) -> Node:
+        os.makedirs(f"{self.base}/{name}/mail")
+        index = f"{self.base}/{name}/index" if self.index_root else ""
+        if index:
+            os.makedirs(index)
+        return Node(name, f"{self.base}/{name}/mail", index)
+
+    def maildir(self, node: str, *parts: str) -> str:
+        return os.path.join(self.base, node, "mail", "alice", *parts)
+
+    def index(self, node: str) -> str:
+        return f"{self.base}/{node}/index/alice" if self.index_root else self.maildir(node)
+
+    @contextmanager
+    def store(self, node: str) -> Iterator[MaildirStore]:
+        """Open the account on a node, as its server does."""
+        store = MaildirStore(
+            self.maildir(node),
+            now=self.clock,
+            log_warning=self.warnings.append,
+            index_directory=self.index(node),
+            has_text_index=False,
+        )
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def fill_by_commands(self, node: str) -> None:
+        """Give the user mail of all kinds."""
+        with self.store(node) as store:
+            store.mailboxes()
+            for name in ("Sent", "Lists/Café", "Gone"):
+                store.create(name, [b"\\Sent"] if name == "Sent" else [])
+            store.delete("Gone")
+            for name, flags in (
+                ("INBOX", [b"\\Seen"]),
+                ("INBOX", [b"$Work", b"Urgent"]),
+                ("INBOX", []),
+                ("Sent", [b"\\Seen", b"\\Answered"]),
+                ("Lists/Café", [b"\\Draft"]),
+            ):
+                content = MemoryLiteral(MAIL + name.encode())
+                store.append(name, [NewMessage(tuple(flags), None, content)])
+            inbox = store.open("INBOX", True).key
+            store.store_flags(inbox, [1], b"+", [DELETED], None, 0)
+            store.store_flags(inbox, [2], b"+", [FLAGGED], None, 0)
+            store.expunge(inbox, None, 0)
+            store.set_subscribed("Sent", True)
+            store.set_metadata("", {b"/private/comment": b"mine"})
+            store.set_metadata("Sent", {b"/shared/comment": b"ours"})
+        name = "1700000000.P1.mx"
+        with open(self.maildir(node, "new", name), "wb") as file:
+            file.write(MAIL)
+
+    def dump(self, node: str) -> dict[str, Any]:
+        """Return everything that clients can see of the account on a node."""
+        with self.store(node) as store:
+            names = sorted(mailbox.name for mailbox in store.mailboxes())
+            for name in names:
+                store.open(name, False)
+            subscriptions = sorted(store.subscriptions())
+        with closing(sqlite3.connect(f"{self.index(node)}/imapshield.sqlite")) as db:
+            rows = [db.execute(query).fetchall() for query in KEPT]
+        content = {}
+        for path in places.delivered_mail(os.fsencode(self.maildir(node))):
+            with open(os.path.join(os.fsencode(self.maildir(node)), path), "rb") as file:
+                content[base(os.path.basename(path))] = file.read()
+        return {"names": names, "subscriptions": subscriptions, "rows": rows, "content": content}
+
+    def mover(self, entry: Entry | None = None, **options: Any) -> Mover:
+        """Return a move of the user from one to two, or what the journal has of one."""
+        entry = entry or self.journal.read("alice")
+        if entry is None:
+            entry = self.journal.write(new_entry("alice", "one", "two"))
+        agents = [LocalAgent(self.nodes[name], "alice") for name in (entry.source, entry.target)]
+        return Mover(
+            self.journal,
+            entry,
+            *agents,
+            self.copier,
+            self.shields,
+            self.map.__setitem__,
+            report=self.reports.append,
+            **options,
+        )
+
+    def refuses(self, node: str) -> bool:
+        """Whether the account cannot be opened on a node, because it is or was moved away."""
+        with self.store(node) as store:
+            try:
+                store.mailboxes()
+            except AccountMoved:
+                return True
+            return False
