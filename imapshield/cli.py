@@ -26,7 +26,7 @@ from imapshield.control.socket_file import client_path
 from imapshield.cred import users
 from imapshield.first_run import FirstRunFolder
 from imapshield.guard.bans import ban_target
-from imapshield.move import options as move_options
+from imapshield.move import move_options
 from imapshield.move.places import MoveError
 from imapshield.setup import options as setup_options
 from imapshield.state_file import (

@@ -58,6 +58,7 @@ CHANGES = (
     ("trace WHO [--for 10m]", "trace WHO --for 1s"),
     ("imapshield setup", "imapshield setup --yes --dry-run --user alice"),  # it would write to /etc
     ("imapshield check-config", "check_config"),
+    ("imapshield move ", "imapshield move --help "),  # it needs two nodes; test_move has them
     ("-u alice\n", f"-u alice:{PASSWORD}\n"),
     ("curl --cacert mail.pem", f"{SERVER} --certificate mail.pem\ncurl --cacert mail.pem"),
     ("python -m benchmarks.run ", "python -m benchmarks.run --help "),

@@ -150,6 +150,7 @@ RULES = {
             "first_run",
             "guard.bans",
             "mail_commands",
+            *("move.move_options", "move.places"),
             "operator_commands",
             "setup.options",
             "state_file",
@@ -158,6 +159,14 @@ RULES = {
     ),
     "command_definitions": Rule(never=IO_MODULES),
     "shell_completion": Rule(("command_definitions",), never=IO_MODULES),
+    "move.move_options": Rule(),
+    "move.nodes_file": Rule(never=IO_MODULES),
+    "move": Rule(
+        (
+            *(*BASE, "command_output", "control.client", "control.request_lines", "cred"),
+            *("mail_commands", "maildir", "regular_file", "replace_file"),
+        )
+    ),
     "setup.options": Rule(("setup.setup_command",)),
     "setup": Rule(
         (

@@ -71,6 +71,10 @@ class ConnectionCommands:
         victims = self.matching(who)
         if not victims:
             raise ControlError(f"{who}: no connection; `imapshield who` lists them")
+        return self._kick(victims)
+
+    @staticmethod
+    def _kick(victims: list[ShieldedIMAP4Server]) -> int:
         for server in victims:
             server.evict(LimitReached(OPERATOR, 0, 0))
         return len(victims)
@@ -86,8 +90,7 @@ class ConnectionCommands:
             raise ControlError(
                 "close-account: this server has no mail of its own; ask that of the mail node"
             )
-        for server in [s for s in self._factory.connections if s.reporter.user == user]:
-            server.evict(LimitReached(OPERATOR, 0, 0))
+        self._kick([s for s in self._factory.connections if s.reporter.user == user])
         try:
             return bool(await close(user))
         except TimeoutError:

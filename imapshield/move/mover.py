@@ -39,13 +39,13 @@ CLOSED_SECONDS = 60.0
 HOLD_MARGIN = 10.0
 """Seconds by which the shields hold a user for longer than the pause may be. A killed move releases nobody."""
 
-MAX_COPIES = 5
+COPIES = 5
 """How often all is copied before the pause, so that the last copy is short."""
 
 SHORT_COPY = 0.4
 """A copy that takes less than this part of the pause is short: the last one takes as long."""
 
-MAX_ATTEMPTS = 3
+ATTEMPTS = 3
 """How often the pause is tried, when a command of the user has taken too long, or mail was changed meanwhile."""
 
 
@@ -194,7 +194,7 @@ class Mover:
         Raises:
             TooSlow: that is never so.
         """
-        for _ in range(MAX_COPIES):
+        for _ in range(COPIES):
             seconds = self._copy(is_last=False)
             self._synced_at = self._target.call("target", "sync")
             if seconds <= self._max_pause * SHORT_COPY:
@@ -208,7 +208,7 @@ class Mover:
 
     def _pause(self) -> None:
         """Hold the user, close the account, copy the rest, and give the account up."""
-        for attempt in range(MAX_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             began = self._clock()
             try:
                 self._shields.hold(self._max_pause + HOLD_MARGIN)
@@ -216,7 +216,7 @@ class Mover:
                 self._give_up(began)
             except TooSlow as error:
                 self._undo_pause()
-                if attempt == MAX_ATTEMPTS - 1:
+                if attempt == ATTEMPTS - 1:
                     raise
                 self._report(f"{error}; trying again")
                 self._copy_until_short()

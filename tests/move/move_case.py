@@ -30,10 +30,14 @@ from imapshield.wire.commands.base import MemoryLiteral
 from tests.maildir.disk import Clock
 
 KEPT = (
-    "SELECT id, name, uidvalidity, uidnext, highestmodseq, recentuid, mailbox_id, special_use, keywords, floor, logged"
-    " FROM mailbox ORDER BY id",
-    "SELECT mailbox, uid, name, place, flags, modseq, size, physical, internaldate, saved, email_id FROM message"
-    " ORDER BY mailbox, uid",
+    (
+        "SELECT id, name, uidvalidity, uidnext, highestmodseq, recentuid, mailbox_id, special_use, keywords, floor,"
+        " logged FROM mailbox ORDER BY id"
+    ),
+    (
+        "SELECT mailbox, uid, name, place, flags, modseq, size, physical, internaldate, saved, email_id FROM message"
+        " ORDER BY mailbox, uid"
+    ),
     "SELECT * FROM expunged ORDER BY mailbox, modseq, uid",
     "SELECT * FROM metadata ORDER BY mailbox, entry",
     "SELECT * FROM retired ORDER BY uidvalidity",
@@ -82,9 +86,7 @@ class Mortal:
             for name in ("_change", "_empty_log"):
                 function = self.wrap(getattr(index_handover, name))
                 stack.enter_context(mock.patch.object(index_handover, name, function))
-            stack.enter_context(
-                mock.patch.object(places, "exchange", self.wrap(places.exchange))
-            )
+            stack.enter_context(mock.patch.object(places, "exchange", self.wrap(places.exchange)))
             perform = self.wrap(agent_module.perform)
             stack.enter_context(mock.patch.object(agent_module, "perform", perform))
             yield
@@ -270,11 +272,12 @@ class MoveCase(SynchronousTestCase):
         entry = entry or self.journal.read("alice")
         if entry is None:
             entry = self.journal.write(new_entry("alice", "one", "two"))
-        agents = [LocalAgent(self.nodes[name], "alice") for name in (entry.source, entry.target)]
+        source, target = (self.nodes[name] for name in (entry.source, entry.target))
         return Mover(
             self.journal,
             entry,
-            *agents,
+            LocalAgent(source, "alice"),
+            LocalAgent(target, "alice"),
             self.copier,
             self.shields,
             self.map.__setitem__,

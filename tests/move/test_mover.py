@@ -6,8 +6,8 @@ import contextlib
 import gc
 import os
 
-from imapshield.mailbox.values import NewMessage
 from imapshield.errors import AccountMoved
+from imapshield.mailbox.values import NewMessage
 from imapshield.move.journal import DONE, new_entry
 from imapshield.move.mover import TooSlow
 from imapshield.move.places import MoveError
