@@ -16,6 +16,7 @@ from imapshield.command_output import age, counted, moment, note_if_slow, plain,
 from imapshield.control.client import ask, follow
 from imapshield.control.request_lines import Request
 from imapshield.control.socket_file import client_path
+from imapshield.node_output import NODE_COMMANDS, node_lines
 
 TOP_SECONDS = 2.0
 """Seconds between two pictures of `imapshield top`."""
@@ -110,6 +111,7 @@ def _show_status(answer: dict[str, Any]) -> Iterable[str]:
         " held for connections"
     )
     yield f"bans         {answer['bans']}"
+    yield from node_lines(answer.get("nodes", ()))
     for each in answer.get("workers", ()):
         state = "" if each["serves"] else "; does not serve clients yet"
         started = f", started {each['starts']} times" if each["starts"] > 1 else ""
@@ -238,18 +240,6 @@ def _show_ban(answer: dict[str, Any]) -> Iterable[str]:
     return [f"banned {plain(answer['network'])} for {age(answer['seconds'])}; {reset} reset"]
 
 
-def _show_hold(answer: dict[str, Any]) -> Iterable[str]:
-    ended = counted(answer["ended"], "connection")
-    cut = f", {answer['cut']} of them within a command" if answer["cut"] else ""
-    yield f"{answer['user']}: logins wait for {age(answer['seconds'])}; {ended} ended{cut}"
-
-
-def _show_release(answer: dict[str, Any]) -> Iterable[str]:
-    node = f"on {answer['node']}" if answer["node"] else "unknown to the user map"
-    held = "logins go on" if answer["held"] else "was not held"
-    return [f"{answer['user']}: {held}, {node}"]
-
-
 def _show_reload(answer: dict[str, Any]) -> Iterable[str]:
     for change in answer["changed"]:
         yield f"changed {change}"
@@ -290,24 +280,6 @@ _COMMANDS: Sequence[tuple[str, Callable[[Any], Iterable[str]], str, Sequence[tup
         (("who", {"nargs": "?", **_WHO}),),
     ),
     ("kick", _show_kick, "reset connections", (("who", _WHO),)),
-    (
-        "hold",
-        _show_hold,
-        "end the connections of a user, and let logins wait until `imapshield release USER`",
-        (
-            ("user", {"metavar": "USER", "help": "the user, who moves to another node"}),
-            (
-                "--seconds",
-                {"type": float, "metavar": "N", "help": "at most for so long [default: 10]"},
-            ),
-        ),
-    ),
-    (
-        "release",
-        _show_release,
-        "look up again which node has a user, and let the logins go on that wait",
-        (("user", {"metavar": "USER", "help": "the user"}),),
-    ),
     ("admin", _show_admin, "print the address of the status page, and how to log in", ()),
     (
         "why",
@@ -360,4 +332,5 @@ _COMMANDS: Sequence[tuple[str, Callable[[Any], Iterable[str]], str, Sequence[tup
             ),
         ),
     ),
+    *NODE_COMMANDS,
 )

@@ -61,8 +61,20 @@ class OperatorPorts:
         self.streams: dict[str, Stream] = {}
 
     def add_commands(self, handlers: Mapping[str, Handler]) -> None:
-        """Add commands of front mode."""
+        """Add commands of front mode. One of them is ``nodes``, whose answer becomes a part of the status."""
         self.handlers |= handlers
+        status = self.handlers["status"]
+
+        async def status_with_nodes(request: Request) -> Any:
+            answer: Any = await status(request)
+            try:
+                nodes: Any = await self.handlers["nodes"](Request("nodes"))
+            except ControlError:  # a worker is busy
+                nodes = []
+            return {**answer, "nodes": nodes}
+
+        with_nodes: Handler = status_with_nodes
+        self.status = self.handlers["status"] = with_nodes
 
     def connect(
         self,

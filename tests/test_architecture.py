@@ -134,8 +134,9 @@ RULES = {
     "front.response_stream": Rule(("wire",), never=IO_MODULES),
     "front": Rule(
         (
-            *(*BASE, "config", "control.request_lines", "cred.unavailable", "edge", "mailbox"),
-            *("regular_file", "session.dispatcher", "wire"),
+            *(*BASE, "config", "control.request_lines", "cred.checker_threads"),
+            *("cred.ldap_checker", "cred.ldap_settings", "cred.unavailable", "edge", "extras"),
+            *("mailbox", "regular_file", "session.dispatcher", "wire"),
         ),
         ("twisted", "zope", "OpenSSL", "service_identity"),
     ),
@@ -237,11 +238,12 @@ RULES = {
     ),
     "operator_commands": Rule(
         (
-            *("advise_command", "command_output"),
+            *("advise_command", "command_output", "node_output"),
             *("control.client", "control.request_lines", "control.socket_file"),
         )
     ),
     "command_output": Rule(()),
+    "node_output": Rule(("command_output",)),
     "advise_command": Rule(("command_output", "observe.limit_advice")),
     "regular_file": Rule(()),
     "replace_file": Rule(()),

@@ -2,7 +2,8 @@
 
 Rules
 -----
-* No label is an address, a user or any text of a client. So there are at most `MAX_SERIES` time series.
+* No label is an address, a user or any text of a client. So there are at most `MAX_SERIES` time series, and five for
+  each ``--backend``.
 * Names have base units, as https://prometheus.io/docs/practices/naming/ says. Renaming one breaks dashboards.
 """
 
@@ -81,6 +82,7 @@ class Metrics:
         labels = ["limit", "action"]
         text = "Limits that were reached."
         yield _family(core.CounterMetricFamily, "limits", text, labels, counters.limits)
+        yield from _nodes(status.get("nodes", ()))
         delay = self._monitor.delay
         bounds = [*map(str, BOUNDS), "+Inf"]
         buckets = list(zip(bounds, accumulate(delay.counts), strict=True))
@@ -91,6 +93,26 @@ class Metrics:
         info = core.GaugeMetricFamily("imapshield_build_info", "The version.", labels=["version"])
         info.add_metric([status["version"]], 1)
         yield info
+
+
+def _nodes(nodes: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
+    """Yield the figures of each ``--backend``, whose names are those of the operator."""
+    rows = {(node["node"],): node for node in nodes}
+    if not rows:
+        return
+    states = {key: float(node["state"] in ("up", "draining")) for key, node in rows.items()}
+    text = "Whether the node answers its checks."
+    yield _family(core.GaugeMetricFamily, "node_up", text, ["node"], states)
+    for name, key, text in (
+        ("node_users", "users", "Users with a session on the node."),
+        ("node_sessions", "sessions", "Sessions of users on the node."),
+        ("node_connections", "connections", "Connections to the node."),
+    ):
+        values = {labels: node[key] for labels, node in rows.items()}
+        yield _family(core.GaugeMetricFamily, name, text, ["node"], values)
+    values = {labels: node["failures"] for labels, node in rows.items()}
+    text = "Failures to connect, and failed checks."
+    yield _family(core.CounterMetricFamily, "node_failures", text, ["node"], values)
 
 
 class _Collector:

@@ -122,13 +122,13 @@ class LdapChecker:
             return fail(UnauthorizedLogin())
         deadline = self._reactor.seconds() + TIMEOUT_SECONDS
         checking = self._threads.run(self._check, name, password, deadline)
-        checking.addCallbacks(self._checked, self._outages.failed, errbackArgs=(_reason,))
+        checking.addCallbacks(self._checked, self._outages.failed, errbackArgs=(ldap_reason,))
         return self._outages.limit(checking, TIMEOUT_SECONDS, self._reactor)
 
     def _check(self, name: str, password: bytes | None, deadline: float) -> bytes | None:
         """Return the name of the user in the directory, or None if the login is refused. Runs in a thread."""
         settings = LdapSettings.read(self._path)
-        directory = _Directory(settings, lambda: deadline - self._reactor.seconds())
+        directory = Directory(settings, lambda: deadline - self._reactor.seconds())
         try:
             directory.connect()
             return _log_in(directory, settings, escape(name), password)
@@ -146,7 +146,7 @@ class LdapChecker:
         return self._threads.close()
 
 
-class _Directory:
+class Directory:
     """One connection to the directory. Blocking.
 
     Args:
@@ -185,12 +185,17 @@ class _Directory:
             return False
         return True
 
-    def search(self, base: str, filter_text: str | None = None) -> list[tuple[str, list[bytes]]]:
-        """Return the DNs of entries and the values of `user_attribute`: of `base` itself if there is no filter."""
+    def search(
+        self, base: str, filter_text: str | None = None, attribute: str = ""
+    ) -> list[tuple[str, list[bytes]]]:
+        """Return the DNs of entries and the values of an attribute: of `base` itself if there is no filter.
+
+        Without an `attribute` it is `user_attribute`.
+        """
         assert _ldap is not None
         self._limit()
         scope = _ldap.SCOPE_BASE if filter_text is None else _ldap.SCOPE_SUBTREE
-        wanted = self._settings.user_attribute.lower()
+        wanted = (attribute or self._settings.user_attribute).lower()
         try:
             found = self._connection.search_s(
                 base, scope, filter_text or "(objectClass=*)", [wanted]
@@ -223,7 +228,7 @@ class _Directory:
 
 
 def _log_in(
-    directory: _Directory, settings: LdapSettings, name: str, password: bytes | None
+    directory: Directory, settings: LdapSettings, name: str, password: bytes | None
 ) -> bytes | None:
     """Return the name of the user of a correct password.
 
@@ -243,11 +248,7 @@ def _log_in(
         dn = settings.bind_as.replace(USER, name)
         # The user reads the own entry: nobody else may be permitted to read it.
         return _name(directory.search(dn), settings) if directory.bind(dn, password) else None
-    if settings.search_dn and not directory.bind(
-        settings.search_dn, settings.search_password.encode()
-    ):
-        raise ValueError(f"the directory refuses the password of {settings.search_dn}")
-    found = directory.search(settings.base, settings.filter.replace(USER, name))
+    found = find_entries(directory, settings, name)
     if len(found) > 1:
         raise EntryUnusable(f"{len(found)} entries have the same name; make the filter stricter")
     if password is None:
@@ -255,6 +256,21 @@ def _log_in(
     # A name that does not exist takes as many requests as another one.
     dn = found[0][0] if found else f"cn=none,{settings.base}"
     return _name(found, settings) if directory.bind(dn, password) and found else None
+
+
+def find_entries(
+    directory: Directory, settings: LdapSettings, name: str, attribute: str = ""
+) -> list[tuple[str, list[bytes]]]:
+    """Return the entries of a user whose name is escaped, as `Directory.search` does.
+
+    Raises:
+        ValueError: the directory does not let the searching user in.
+    """
+    if settings.search_dn and not directory.bind(
+        settings.search_dn, settings.search_password.encode()
+    ):
+        raise ValueError(f"the directory refuses the password of {settings.search_dn}")
+    return directory.search(settings.base, settings.filter.replace(USER, name), attribute)
 
 
 def _name(found: list[tuple[str, list[bytes]]], settings: LdapSettings) -> bytes:
@@ -267,7 +283,7 @@ def _name(found: list[tuple[str, list[bytes]]], settings: LdapSettings) -> bytes
     return values[0]
 
 
-def _reason(error: BaseException) -> str:
+def ldap_reason(error: BaseException) -> str:
     """Return what is wrong, for the log. It has no names of users, so that it stays the same for all of them."""
     if isinstance(error, OSError):
         return error.strerror or "the file cannot be read"

@@ -15,7 +15,8 @@ USER = "{user}"
 """Stands for the name that the client gave."""
 
 _TYPES = {"starttls": bool} | dict.fromkeys(
-    ("uri", "ca-file", "bind-as", "base", "filter", "search-dn", "search-password", "user-attribute"), str
+    ("uri", "ca-file", "bind-as", "base", "filter", "search-dn", "search-password", "user-attribute",
+     "node-attribute"), str
 )  # fmt: skip
 _ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9-]*", re.ASCII)
 _SAFE = frozenset("@-._0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -36,6 +37,7 @@ class LdapSettings:
         search_dn: who searches; "" for an anonymous search.
         search_password: the password of `search_dn`.
         user_attribute: the attribute that has the name of the user.
+        node_attribute: the attribute that has the mail node of the user; "" if ``--user-map`` does not use the file.
     """
 
     uri: str
@@ -47,6 +49,7 @@ class LdapSettings:
     search_dn: str
     search_password: str
     user_attribute: str
+    node_attribute: str = ""
 
     @classmethod
     def read(cls, path: str) -> Self:
@@ -92,6 +95,7 @@ class LdapSettings:
             search_dn=values.get("search-dn", ""),
             search_password=values.get("search-password", ""),
             user_attribute=values.get("user-attribute", "") or _attribute_of(template),
+            node_attribute=values.get("node-attribute", ""),
         )
         settings._check(template)
         return settings
@@ -112,6 +116,8 @@ class LdapSettings:
             raise ValueError(
                 'write user-attribute = "uid", or another attribute that has the name of the user'
             )
+        if self.node_attribute and not _ATTRIBUTE.fullmatch(self.node_attribute):
+            raise ValueError('write node-attribute = "mailHost", or another name of an attribute')
         if self.ca_file and not os.access(self.ca_file, os.R_OK):
             raise ValueError(f"ca-file {self.ca_file} cannot be read; name a file in PEM format")
 

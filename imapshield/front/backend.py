@@ -55,6 +55,9 @@ class Backend:
         greeting: the text of its greeting.
         connections: the connections that are open.
         is_draining: whether it gets no further logins.
+        failures: how often it has failed since the start.
+        checked_at: when the last check has succeeded, in seconds of the reactor; None before that.
+        latency: the seconds that this check has taken, with its connection; None before that.
     """
 
     def __init__(
@@ -73,6 +76,9 @@ class Backend:
         self.greeting = b"IMAP4rev1 ready"
         self.connections = 0
         self.is_draining = False
+        self.failures = 0
+        self.checked_at: float | None = None
+        self.latency: float | None = None
         self.breaker = CircuitBreaker(lambda: limits().backend_failures)
         self.reactor = reactor
         self.limits = limits
@@ -91,6 +97,15 @@ class Backend:
             endpoint = UNIXClientEndpoint(self.reactor, address.host, timeout=seconds)
         connected: Deferred[Any] = endpoint.connect(factory)
         return connected
+
+    @property
+    def state(self) -> str:
+        """``new`` before the first check, otherwise ``up`` or ``down``; ``draining`` if the operator wants that."""
+        if self.breaker.is_open:
+            return "down"
+        if self.is_draining:
+            return "draining"
+        return "up" if self.has_answered else "new"
 
     @property
     def max_connections(self) -> int:
@@ -129,8 +144,11 @@ class Backend:
 
     async def _check(self) -> None:
         # A check must not need one of the connections that users have taken.
+        begun = self.reactor.seconds()
         try:
             await self._within_time(self._ask, ClientAddress(), is_check=True)
+            self.checked_at = self.reactor.seconds()
+            self.latency = self.checked_at - begun
         except BackendUnavailable:
             pass  # it is counted and logged
         except Exception:
@@ -250,6 +268,7 @@ class Backend:
 
     def _failed(self, reason: str, *, counts: bool) -> None:
         """Log a failure if it has another reason than the last one, and count it."""
+        self.failures += 1
         opened = counts and self.breaker.failed(reason)
         if opened or reason != self._logged:
             self._logged = reason

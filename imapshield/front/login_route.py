@@ -58,6 +58,8 @@ class LoginRoute:
             answer = nodes.known(user) if user else Answer("")
             if answer is None:
                 answer = await self._look_up(in_turn)
+            if answer.problem:
+                raise BackendUnavailable(answer.problem)
             if not session.is_leaving:
                 self.is_known = bool(answer.node)
                 self.backend = nodes.backend_of(answer, user)

@@ -6,8 +6,10 @@ from typing import Any
 from imapshield.config import ConfigError, Settings
 from imapshield.front.backend_address import BackendAddress
 from imapshield.front.map_file import MapFile
+from imapshield.front.map_http import MapHttp
+from imapshield.front.map_ldap import MapLdap
 from imapshield.front.map_option import MapOption
-from imapshield.front.user_map import MapSource
+from imapshield.front.user_map import MapSource, Service, UserMap
 from imapshield.limits import Limits
 
 
@@ -15,7 +17,7 @@ def make_source(
     settings: Settings,
     nodes: Sequence[BackendAddress],
     reactor: Any,
-    limits: Callable[[], Limits],  # noqa: ARG001
+    limits: Callable[[], Limits],
 ) -> MapSource | None:
     """Return the source of a configuration; None if there is no ``--user-map``.
 
@@ -25,9 +27,26 @@ def make_source(
     if settings.user_map is None:
         return None
     option = MapOption.parse(settings.user_map)  # `config` has checked it
-    if option.kind == "file":
-        try:
+    try:
+        if option.kind == "file":
             return MapFile(option.target, [node.node for node in nodes], reactor)
-        except ValueError as error:
-            raise ConfigError(f"--user-map file:{error}") from None
-    raise ConfigError(f"--user-map {option.text}: cannot be used")
+        return UserMap(_service(option, settings, nodes, reactor), reactor, limits)
+    except ValueError as error:
+        raise ConfigError(f"--user-map {option.kind}:{error}") from None
+
+
+def _service(
+    option: MapOption,
+    settings: Settings,
+    nodes: Sequence[BackendAddress],
+    reactor: Any,
+) -> Service:
+    if option.kind == "ldap":
+        return MapLdap(option.target, nodes, reactor)
+    return MapHttp(
+        option.target,
+        option.text,
+        nodes,
+        sends_password=settings.user_map_password,
+        reactor=reactor,
+    )

@@ -30,8 +30,30 @@ class NodeCommands:
     @property
     def handlers(self) -> Mapping[str, Callable[[Request], Awaitable[Any]]]:
         """The commands by their names."""
-        names = ("hold", "release")
+        names = ("nodes", "drain", "undrain", "hold", "release")
         return {name: getattr(self, name) for name in names}
+
+    async def nodes(self, request: Request) -> list[dict[str, Any]]:  # noqa: ARG002
+        """Return all nodes."""
+        return self._nodes.described()
+
+    async def drain(self, request: Request) -> dict[str, Any]:
+        """Let the argument `node` have no further logins. Its sessions go on."""
+        return self._set_draining(request, is_draining=True)
+
+    async def undrain(self, request: Request) -> dict[str, Any]:
+        """Let it have logins again."""
+        return self._set_draining(request, is_draining=False)
+
+    def _set_draining(self, request: Request, *, is_draining: bool) -> dict[str, Any]:
+        name = request.get("node")
+        backend = self._nodes.by_name.get(name)
+        if backend is None:
+            known = ", ".join(self._nodes.by_name)
+            raise ControlError(f"no --backend has the name {name}; known are {known}")
+        backend.is_draining = is_draining
+        (row,) = (row for row in self._nodes.described() if row["node"] == name)
+        return row
 
     async def hold(self, request: Request) -> dict[str, Any]:
         """Let the logins of the argument `user` wait for `seconds`, and return when no session of the user is left.

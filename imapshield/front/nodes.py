@@ -124,3 +124,29 @@ class Nodes:
         digest = blake2b(user.encode("utf-8", "replace"), key=self._decoy_key, digest_size=8)
         names = sorted(self.by_name)
         return self.by_name[names[int.from_bytes(digest.digest()) % len(names)]]
+
+    # What operators see
+
+    def described(self) -> list[dict[str, Any]]:
+        """Return a row for each backend, in the order of the options."""
+        counts, now = self.sessions.counts(), self.reactor.seconds()
+        rows = []
+        for name, backend in self.by_name.items():
+            users, sessions = counts.get(name, (0, 0))
+            checked = backend.checked_at
+            rows.append(
+                {
+                    "node": name,
+                    "address": backend.address.text,
+                    "state": backend.state,
+                    "users": users,
+                    "sessions": sessions,
+                    "connections": backend.connections,
+                    "max_connections": backend.max_connections,
+                    "failures": backend.failures,
+                    "checked": None if checked is None else round(now - checked, 1),
+                    "latency": None if backend.latency is None else round(backend.latency, 4),
+                    "reason": backend.breaker.reason,
+                }
+            )
+        return rows

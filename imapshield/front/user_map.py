@@ -18,7 +18,6 @@ from typing import Any, NamedTuple, Protocol
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from imapshield.front.backend_connection import BackendUnavailable
 from imapshield.front.circuit_breaker import CircuitBreaker
 from imapshield.limits import Limits
 
@@ -33,6 +32,10 @@ _log = Logger(namespace="imapshield")
 
 class LookUpFailed(Exception):
     """A service has not said which node a user has. The text is for the log, and has no name of a user."""
+
+
+class EntryWrong(LookUpFailed):
+    """What a service says of one user cannot be used. It works, and can be asked about others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +61,12 @@ class Answer(NamedTuple):
     Attributes:
         node: the name of the node; "" for an unknown user.
         seconds: for how long the answer counts at least, if the service says so.
+        problem: why the user cannot log in now, whom the service knows; "" if there is no problem.
     """
 
     node: str
     seconds: float = 0.0
+    problem: str = ""
 
 
 class MapSource(Protocol):
@@ -209,6 +214,10 @@ class UserMap:
         asking.addTimeout(limits.map_lookup_seconds, self._reactor, _timed_out)
         try:
             answer = await asking
+        except EntryWrong as error:
+            self._breaker.succeeded()
+            self._log(str(error))
+            return Answer("", problem=str(error))
         except LookUpFailed as error:
             self._failed(str(error))
             raise
@@ -223,6 +232,10 @@ class UserMap:
 
     def _failed(self, reason: str) -> None:
         self._breaker.failed(reason)
+        self._log(reason)
+
+    def _log(self, reason: str) -> None:
+        """Log a reason that is not known yet."""
         if reason not in self._logged and len(self._logged) < MAX_REASONS:
             self._logged.add(reason)
             _log.warn(
@@ -240,8 +253,3 @@ class UserMap:
 
 def _timed_out(_result: object, seconds: float) -> None:
     raise LookUpFailed(f"no answer in {seconds:g} seconds")
-
-
-def unavailable(error: LookUpFailed) -> BackendUnavailable:
-    """Return the error of a login whose node is not known now."""
-    return BackendUnavailable(f"the node of the user is not known: {error}")

@@ -46,5 +46,5 @@ def merged(answers: list[Any]) -> Any:
     return sum(answers) if isinstance(first, int | float) else first
 
 
-_SAME = frozenset({"seconds"})
-"""Numbers that are not added."""
+_SAME = frozenset({"seconds", "checked", "latency"})
+"""Numbers that are not added: the first worker stands for all."""

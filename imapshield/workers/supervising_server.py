@@ -81,7 +81,7 @@ class SupervisingOperator(OperatorPorts):
 
     def add_commands(self, handlers: Mapping[str, Handler]) -> None:
         """Add commands that ask the workers."""
-        self.handlers |= dict.fromkeys(handlers, MergedNodes(self._supervisor).ask)
+        super().add_commands(dict.fromkeys(handlers, MergedNodes(self._supervisor).ask))
 
     def memory(self) -> int:
         """Return the bytes of memory that all processes occupy."""

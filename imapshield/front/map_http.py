@@ -1,0 +1,147 @@
+"""`MapHttp`: asks an HTTP service which node a user has, with the headers of nginx's ``auth_http``."""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+
+from imapshield.front.backend_address import BackendAddress
+from imapshield.front.node_names import node_named
+from imapshield.front.user_map import Answer, EntryWrong, LookUpFailed, Query
+
+CONNECTIONS = 8
+"""Connections to the service that are kept open between requests."""
+
+MAX_BODY_BYTES = 1 << 16
+"""Bytes of the body of an answer, which has no meaning. A longer one ends the connection."""
+
+MAX_WAIT_SECONDS = 3600
+"""The longest time for which Auth-Wait makes a user unknown."""
+
+_PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if code != 0x25)
+
+
+class MapHttp:
+    """The service at a URL.
+
+    Args:
+        url: the URL.
+        text: the same, as it may stand in the log.
+        nodes: the addresses of all nodes.
+        sends_password: whether it gets the password or token of each login.
+        reactor: the reactor.
+        agent: makes the requests; by default a new `Agent`, which verifies certificates and follows no redirections.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        text: str,
+        nodes: Sequence[BackendAddress],
+        *,
+        sends_password: bool,
+        reactor: Any,
+        agent: Any = None,
+    ) -> None:
+        self.text, self.caches = text, not sends_password
+        self._url, self._nodes = url.encode("ascii"), nodes
+        self._pool = HTTPConnectionPool(reactor)
+        self._pool.maxPersistentPerHost = CONNECTIONS
+        self._agent = agent or Agent(reactor, pool=self._pool)
+
+    async def ask(self, query: Query) -> Answer:
+        """Return the answer of the service.
+
+        Raises:
+            LookUpFailed: it is none. Other exceptions mean that the service could not be reached.
+        """
+        response = await self._agent.request(b"GET", self._url, self._headers(query), None)
+        body = _Ignored()
+        response.deliverBody(body)
+        await body.done
+        if response.code != 200:
+            raise LookUpFailed(f"HTTP status {response.code}")
+        return self._answer(response.headers)
+
+    def _headers(self, query: Query) -> Headers:
+        plain = query.mechanism in ("LOGIN", "PLAIN")
+        values = {
+            "Auth-Method": "plain" if plain else query.mechanism.lower(),
+            "Auth-User": _encoded(query.user.encode("utf-8", "replace")),
+            "Auth-Protocol": "imap",
+            "Auth-Login-Attempt": "1",
+        }
+        if query.client:
+            values["Client-IP"] = query.client
+        if not self.caches:
+            values["Auth-Pass"] = _encoded(query.password)
+        return Headers({name: [value] for name, value in values.items()})
+
+    def _answer(self, headers: Headers) -> Answer:
+        status, server, port, wait = (
+            _value(headers, name)
+            for name in ("Auth-Status", "Auth-Server", "Auth-Port", "Auth-Wait")
+        )
+        if not status:
+            raise LookUpFailed("the answer has no Auth-Status")
+        if status.upper() != "OK":
+            seconds = int(wait) if wait.isdigit() and len(wait) < 9 else 0
+            return Answer("", min(seconds, MAX_WAIT_SECONDS))
+        if not server:
+            raise EntryWrong("the answer has no Auth-Server")
+        number = int(port) if port.isdigit() and len(port) < 6 else None
+        if port and number is None:
+            raise EntryWrong("Auth-Port is no port")
+        return Answer(node_named(self._nodes, server, number))
+
+    def stop(self) -> Deferred[Any]:
+        """Close the connections."""
+        closed: Deferred[Any] = self._pool.closeCachedConnections()
+        return closed
+
+
+def _encoded(value: bytes) -> str:
+    """Return a value as nginx sends it: everything but printable ASCII is percent-encoded, and so is the percent."""
+    return quote(value, safe=_PRINTABLE)
+
+
+def _value(headers: Headers, name: str) -> str:
+    values = headers.getRawHeaders(name) or [""]
+    return values[-1].strip()
+
+
+class _Ignored(Protocol):
+    """Reads the body of an answer.
+
+    Attributes:
+        done: fires at its end.
+    """
+
+    def __init__(self) -> None:
+        self.done: Deferred[None] = Deferred(lambda _: self._abort())
+        self._size = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > MAX_BODY_BYTES and not self.done.called:
+            self._abort()
+            self.done.errback(LookUpFailed("the body of the answer is too long"))
+
+    def _abort(self) -> None:
+        transport: Any = self.transport
+        if transport is not None:
+            getattr(transport, "abortConnection", transport.loseConnection)()
+
+    def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008
+        if self.done.called:
+            return
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.done.callback(None)
+        else:
+            self.done.errback(reason)

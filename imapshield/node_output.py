@@ -1,0 +1,81 @@
+"""The commands about mail nodes, and what they print."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from imapshield.command_output import age, counted, table
+
+_HEADS = ("node", "state", ">users", ">sessions", ">connections", ">failures", ">checked", ">latency")  # fmt: skip
+
+
+def node_lines(nodes: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """Yield a line for each node of an answer to ``status``."""
+    for node in nodes:
+        yield (
+            f"node {node['node']:<7} {node['state']}, {counted(node['users'], 'user')},"
+            f" {node['connections']} of {node['max_connections']} connections,"
+            f" {counted(node['failures'], 'failure')}"
+        )
+
+
+def _show_nodes(answer: list[dict[str, Any]]) -> Iterable[str]:
+    rows = []
+    for node in answer:
+        checked = "never" if node["checked"] is None else f"{age(node['checked'])} ago"
+        latency = "-" if node["latency"] is None else f"{1000 * node['latency']:.1f} ms"
+        connections = f"{node['connections']} of {node['max_connections']}"
+        numbers = node["users"], node["sessions"], connections, node["failures"]
+        rows.append((node["node"], node["state"], *numbers, checked, latency))
+    yield from table(_HEADS, rows)
+    for node in answer:
+        if node["reason"]:
+            yield f"{node['node']}: {node['reason']}"
+
+
+def _show_drain(answer: dict[str, Any]) -> Iterable[str]:
+    sessions = f"{counted(answer['sessions'], 'session')} of {counted(answer['users'], 'user')}"
+    return [f"{answer['node']}: no further logins; {sessions} go on"]
+
+
+def _show_undrain(answer: dict[str, Any]) -> Iterable[str]:
+    return [f"{answer['node']}: logins are possible; it is {answer['state']}"]
+
+
+def _show_hold(answer: dict[str, Any]) -> Iterable[str]:
+    ended = counted(answer["ended"], "connection")
+    cut = f", {answer['cut']} of them within a command" if answer["cut"] else ""
+    yield f"{answer['user']}: logins wait for {age(answer['seconds'])}; {ended} ended{cut}"
+
+
+def _show_release(answer: dict[str, Any]) -> Iterable[str]:
+    node = f"on {answer['node']}" if answer["node"] else "unknown to the user map"
+    held = "logins go on" if answer["held"] else "was not held"
+    return [f"{answer['user']}: {held}, {node}"]
+
+
+_NODE = ("node", {"metavar": "NODE", "help": "the NAME of a --backend NAME=ENDPOINT"})
+NODE_COMMANDS: Sequence[
+    tuple[str, Callable[[Any], Iterable[str]], str, Sequence[tuple[str, Any]]]
+] = (
+    ("nodes", _show_nodes, "list the mail nodes behind the server", ()),
+    ("drain", _show_drain, "let a mail node have no further logins; sessions go on", (_NODE,)),
+    ("undrain", _show_undrain, "let a drained mail node have logins again", (_NODE,)),
+    (
+        "hold",
+        _show_hold,
+        "end the sessions of a user on a mail node, and let logins wait until `imapshield release`",
+        (
+            ("user", {"metavar": "USER", "help": "the user, who moves to another node"}),
+            (
+                "--seconds",
+                {"type": float, "metavar": "N", "help": "at most for so long [default: 10]"},
+            ),
+        ),
+    ),
+    (
+        "release",
+        _show_release,
+        "look up again which mail node has a user, and let the logins go on that wait",
+        (("user", {"metavar": "USER", "help": "the user"}),),
+    ),
+)

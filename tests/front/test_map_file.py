@@ -1,0 +1,158 @@
+"""The file of --user-map is read again when it changes, completely or not at all."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.config import ConfigError, load_settings
+from imapshield.front import map_ldap
+from imapshield.front.backend_address import parse_nodes
+from imapshield.front.map_file import MapFile, read_map
+from imapshield.front.map_sources import make_source
+from imapshield.front.user_map import LookUpFailed, Query
+from imapshield.limits import Limits
+
+NODES = ("mail1", "mail2", "mail3")
+
+
+class MapFileTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.path = self.mktemp()
+        self.clock = Clock()
+
+    def write(self, text: str) -> str:
+        """Write the file as an editor does, and return its path."""
+        path: str = self.path
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(path + ".new", path)
+        return path
+
+    def make(self, text: str) -> MapFile:
+        """Return the map of a file."""
+        run: Any = execute
+        return MapFile(self.write(text), NODES, self.clock, run)
+
+    def node(self, found: MapFile, user: str) -> str:
+        """Return the node of a user."""
+        answer = self.successResultOf(Deferred.fromCoroutine(found.look_up(Query(user))))
+        self.assertEqual(answer, found.known(user))
+        return answer.node
+
+    def test_lines(self) -> None:
+        """A user, a domain, and everybody else; the most exact line counts."""
+        found = self.make(
+            "# our users\n\nAlice mail1\nbob@example.org mail2\n*@example.org mail3\n* mail1\n"
+        )
+        for user, node in (
+            *(("alice", "mail1"), ("bob@example.org", "mail2"), ("carol@example.org", "mail3")),
+            ("dave", "mail1"),
+        ):
+            self.assertEqual(self.node(found, user), node, user)
+        self.assertEqual(self.node(self.make("alice mail1\n"), "bob"), "")
+
+    def test_errors_have_the_number_of_the_line(self) -> None:
+        """Whatever is wrong is an error with the line, and says what to write."""
+        for text, said in (
+            ("alice mail1\nbob\n", "line 2: has 1 words; write a user and a node"),
+            ("alice mail1 mail2", "line 1: has 3 words"),
+            ("\nalice mail9", "line 2: no --backend has the name mail9; known are mail1, mail2"),
+            ("a mail1\nA mail2", "line 2: a is in line 1 already"),
+            ("*.example.org mail1", r"line 1: \* stands for everybody"),
+        ):
+            with self.assertRaisesRegex(ValueError, said):
+                read_map(self.write(text), NODES)
+        with self.assertRaisesRegex(ValueError, "name a readable file"):
+            read_map("/does/not/exist", NODES)
+        with open(self.path, "wb") as file:
+            file.write(b"\xff mail1\n")
+        with self.assertRaisesRegex(ValueError, "not UTF-8"):
+            read_map(self.path, NODES)
+
+    def test_changes(self) -> None:
+        """A changed file is read within two seconds; a wrong one changes nothing and is logged once."""
+        found = self.make("alice mail1\n")
+        found.start()
+        self.write("alice mail2\n")
+        self.clock.advance(2)
+        self.assertEqual(self.node(found, "alice"), "mail2")
+        self.write("alice mail2\nbob\n")
+        for _ in range(3):
+            self.clock.advance(2)
+        self.assertEqual(self.node(found, "alice"), "mail2")
+        os.unlink(self.path)
+        self.clock.advance(2)
+        self.assertEqual(self.node(found, "alice"), "mail2")
+        self.write("alice mail3\n")
+        self.clock.advance(2)
+        self.assertEqual(self.node(found, "alice"), "mail3")
+        found.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_refresh(self) -> None:
+        """A user who is released has the node of the file at this moment; a wrong file is an error."""
+        found = self.make("alice mail1\n")
+        self.write("alice mail2\n")
+        self.successResultOf(Deferred.fromCoroutine(found.refresh("alice")))
+        self.assertEqual(self.node(found, "alice"), "mail2")
+        self.write("alice\n")
+        self.failureResultOf(Deferred.fromCoroutine(found.refresh("alice")), LookUpFailed)
+
+
+class SourceTests(SynchronousTestCase):
+    def make(self, user_map: str, **more: Any) -> Any:
+        """Return the source of an option."""
+        backends = [f"{name}=unix:/run/{name}" for name in NODES]
+        settings = load_settings({"backend": backends, "user-map": user_map, **more})
+        return make_source(settings, parse_nodes(settings.backend), Clock(), Limits)
+
+    def test_kinds(self) -> None:
+        """Each kind of --user-map makes its source."""
+        path = self.mktemp()
+        with open(path, "w", encoding="ascii") as file:
+            file.write("* mail1\n")
+        self.assertEqual(self.make(f"file:{path}").text, f"file:{path}")
+        self.assertEqual(self.make("https://auth.example/map?key=1").text, "https://auth.example/map")  # fmt: skip
+        with self.assertRaisesRegex(ConfigError, "--user-map file:/does/not/exist: No such file"):
+            self.make("file:/does/not/exist")
+        self.patch(map_ldap, "is_available", lambda: False)
+        with self.assertRaisesRegex(ConfigError, "--user-map ldap: python-ldap is not installed"):
+            self.make("ldap:/does/not/exist")
+        self.assertIsNone(make_source(load_settings({"backend": ["unix:/a"]}), [], Clock(), Limits))
+
+    def test_options(self) -> None:
+        """What cannot be meant is an error that says what to type."""
+        several = {"backend": ["a=unix:/a", "b=unix:/b"]}
+        for options, said in (
+            (several, "several --backend need --user-map"),
+            ({"backend": ["unix:/a", "b=unix:/b"]}, "need names; write --backend mail1=unix:/a"),
+            ({"backend": ["a=unix:/a", "a=unix:/b"]}, "two backends have this name"),
+            ({"backend": ["a=unix:/a:connections=x"]}, "connections=x: write a number"),
+            ({"user-map": "file:x"}, "--user-map needs --backend"),
+            ({**several, "user-map": "nis:x"}, "unknown kind 'nis'"),
+            ({**several, "user-map": "file:"}, "unknown kind 'file'"),
+            ({**several, "user-map": "http:///x"}, "not a URL with a host"),
+            ({**several, "user-map": "http://a b/"}, "not a URL with a host"),
+            ({**several, "user-map": "http://[/"}, "not a URL with a host"),
+            ({**several, "user-map": "https://me@a/"}, "a user in the URL is not sent"),
+            ({"backend": ["unix:/a"], "user-map-password": True}, "--user-map-password needs"),
+            (
+                {**several, "user-map": "http://a.example/", "user-map-password": True},
+                "passwords would be sent in the clear; use https:",
+            ),
+            (
+                {**several, "user-map": "file:x", "user-map-password": True},
+                "--user-map-password is for --user-map https:",
+            ),
+        ):
+            with self.assertRaisesRegex(ConfigError, said):
+                load_settings(options)
+        settings = load_settings(
+            {**several, "user-map": "http://127.0.0.1/", "user-map-password": True}
+        )
+        self.assertTrue(settings.user_map_password)

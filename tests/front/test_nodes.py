@@ -1,0 +1,210 @@
+"""Several nodes look like one server, and one that is down affects its users only."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+
+from twisted.internet.defer import Deferred
+
+from imapshield.control.request_lines import ControlError, Request
+from imapshield.front.sasl_user import replace_secret, wrong_proof, wrong_secret
+from imapshield.front.user_map import LookUpFailed
+from tests.front.node_case import NodeCase
+from tests.front.test_login import UNAVAILABLE
+
+FAILED = b"a NO [AUTHENTICATIONFAILED] Authentication failed\r\n"
+
+
+class RoutingTests(NodeCase):
+    def test_each_user_has_a_node(self) -> None:
+        """A login goes to the node that the map names, in any case of letters."""
+        self.log_in("alice", "mail1")
+        self.log_in("bob", "mail2")
+        self.log_in("ALICE", "mail1")
+        self.assertEqual([query.user for query, _ in self.service.queries], ["alice", "bob"])
+        self.assertEqual({name: len(each) for name, each in self.links.items()}, {"mail1": 2, "mail2": 1, "mail3": 0})  # fmt: skip
+
+    def test_node_that_is_down(self) -> None:
+        """Users of a node that is down get an answer at once, and the others log in."""
+        self.down.add("mail2")
+        client = self.server.connect()
+        client(b"a LOGIN bob secret")
+        self.service.answer("mail2")
+        self.assertEqual(client.read(), b"a " + UNAVAILABLE)
+        self.log_in("alice", "mail1")
+
+    def test_node_that_does_not_answer_logins(self) -> None:
+        """Logins that hang at one node take no turn of the others, however many they are."""
+        for number in range(20):
+            client = self.server.connect(f"127.0.{number}.1")
+            client(f"a LOGIN slow{number} secret".encode())
+            self.service.answer("mail2")
+        self.assertEqual(len(self.links["mail2"]), self.get_limits().max_login_checks)
+        self.log_in("alice", "mail1")
+
+    def test_own_maximum_of_a_node(self) -> None:
+        """A node has the number of connections of its option."""
+        self.log_in("carol", "mail3")
+        client = self.server.connect()
+        self.assertEqual(client(b"a LOGIN carol secret"), b"a " + UNAVAILABLE)
+        self.assertIn("connections= of the backend", self.nodes.by_name["mail3"]._logged)
+
+    def test_map_that_fails(self) -> None:
+        """A user whose node is not known cannot log in now, which is no wrong password."""
+        client = self.server.connect()
+        client(b"a LOGIN alice secret")
+        self.service.fail(LookUpFailed("down"))
+        self.assertEqual(client.read(), b"a " + UNAVAILABLE)
+
+    def test_entry_that_is_wrong(self) -> None:
+        """So does a user whose node does not exist."""
+        client = self.server.connect()
+        client(b"a LOGIN alice secret")
+        self.service.answer("", problem="no such node")
+        self.assertEqual(client.read(), b"a " + UNAVAILABLE)
+
+
+class UnknownUserTests(NodeCase):
+    def test_unknown_user_is_a_wrong_password(self) -> None:
+        """An unknown user gets the answer of a node, always of the same one, which does not learn the password."""
+        nodes: list[str] = []
+        for _ in range(2):
+            client = self.server.connect()
+            client(b"a LOGIN nobody secret99")
+            if len(self.service.queries) == 1 and not nodes:
+                self.service.answer("")
+            (name,) = (name for name, links in self.links.items() if links and links[-1].received())
+            nodes.append(name)
+            self.assertEqual(client.read(), b"")
+            self.links[name][-1].send(b"s1 NO no\r\n")
+            self.assertEqual(client.read(), FAILED)
+        self.assertEqual(len(set(nodes)), 1)
+        self.assertEqual(len(self.service.queries), 1)
+
+    def test_node_gets_another_password(self) -> None:
+        """What the node gets has the length of the password; if it accepts it, the login fails all the same."""
+        client = self.server.connect()
+        client(b"a LOGIN nobody secret99")
+        self.service.answer("")
+        ((name, links),) = ((name, links) for name, links in self.links.items() if links)
+        sent = links[-1].received()
+        self.assertNotIn(b"secret99", sent)
+        self.assertRegex(sent, rb'^s1 LOGIN "nobody" "[0-9a-f]{8}"\r\n$')
+        links[-1].send(b"s1 OK come in\r\n")
+        self.assertEqual(client.read(), FAILED)
+        self.assertEqual(self.nodes.by_name[name].connections, 0)
+
+    def test_sasl(self) -> None:
+        """PLAIN and tokens are replaced in the message; a proof of SCRAM is replaced in the exchange."""
+        client = self.server.connect()
+        message = b"\0nobody\0secret99"
+        client(b"a AUTHENTICATE PLAIN " + b64encode(message))
+        self.service.answer("")
+        ((_, links),) = ((name, links) for name, links in self.links.items() if links)
+        sent = b64decode(links[-1].received().split()[-1])
+        self.assertEqual((sent[:8], len(sent), sent == message), (message[:8], len(message), False))
+        links[-1].send(b"s1 NO no\r\n")
+        client = self.server.connect()
+        client(b"a AUTHENTICATE SCRAM-SHA-256 " + b64encode(b"n,,n=nobody,r=abc"))
+        links[-1].received()
+        links[-1].send(b"+ %b\r\n" % b64encode(b"r=abcdef,s=QUFB,i=4096"))
+        client.read()
+        final = b64encode(b"c=biws,r=abcdef,p=" + b64encode(b"x" * 32))
+        client(final)
+        sent = links[-1].received().strip()
+        self.assertNotEqual(sent, final)
+        self.assertEqual(len(sent), len(final))
+
+    def test_wrong_secrets(self) -> None:
+        """The scheme of a token stays, and only the last field of a message changes."""
+        self.assertRegex(wrong_secret(b"Bearer abc"), rb"^Bearer [0-9a-f]{3}$")
+        self.assertRegex(wrong_secret(b"two words"), rb"^[0-9a-f]{9}$")
+        self.assertEqual(replace_secret(b"\0a\0a", b"a", b"b"), b"\0a\0b")
+        self.assertEqual(wrong_proof(b64encode(b"no proof")), b64encode(b"no proof"))
+
+    def test_name_that_is_not_utf8(self) -> None:
+        """A name that no map can have is unknown, and nobody is asked."""
+        client = self.server.connect()
+        client(b"a LOGIN {3+}\r\n\xff\xfe\xfd secret")
+        self.assertEqual(self.service.queries, [])
+        self.assertEqual(sum(map(len, self.links.values())), 1)
+
+
+class OneServerTests(NodeCase):
+    def test_capabilities_are_those_of_all(self) -> None:
+        """Clients see what all nodes offer, of those that have answered, and the greeting of the first one."""
+        first, second, third = self.nodes.by_name.values()
+        first.capabilities = (b"IMAP4rev1", b"IDLE", b"XLIST", b"AUTH=PLAIN")
+        second.capabilities = (b"IMAP4rev1", b"auth=plain", b"idle")
+        third.capabilities = type(third)(third.address, None, self.clock, self.get_limits).capabilities  # fmt: skip
+        first.greeting = b"Mail ready"
+        greeting = self.server.connect().greeting
+        self.assertEqual(greeting, b"* OK [CAPABILITY IMAP4rev1 IDLE AUTH=PLAIN] Mail ready\r\n")
+        second.capabilities = (b"NOTHING",)
+        self.assertIn(b"[CAPABILITY IMAP4rev1 AUTH=PLAIN]", self.server.connect().greeting)
+
+    def test_checks(self) -> None:
+        """Each node is checked by itself, and the operator sees when and how long it took."""
+        self.down.add("mail2")
+        self.nodes.start()
+        self.clock.advance(0.25)
+        for name in ("mail1", "mail3"):
+            self.links[name][-1].send(b"* CAPABILITY IMAP4rev1\r\ns1 OK done\r\n")
+        for _ in range(3):
+            self.clock.advance(10)
+        rows = {row["node"]: row for row in self.ask("nodes")}
+        self.assertEqual(rows["mail2"]["state"], "down")
+        self.assertIn("refused", rows["mail2"]["reason"])
+        self.assertEqual((rows["mail1"]["state"], rows["mail1"]["latency"]), ("up", 0.25))
+        self.assertEqual(rows["mail1"]["checked"], 30)
+        self.nodes.stop()
+        self.assertTrue(self.service.stopped)
+
+
+class DrainTests(NodeCase):
+    def test_drained_node(self) -> None:
+        """A drained node has no further logins; its sessions go on, and those of other nodes."""
+        client = self.log_in("alice", "mail1")
+        row = self.ask("drain", node="mail1")
+        self.assertEqual((row["state"], row["users"], row["sessions"]), ("draining", 1, 1))
+        other = self.server.connect()
+        self.assertEqual(other(b"a LOGIN alice secret"), b"a " + UNAVAILABLE)
+        client(b"n NOOP")
+        self.links["mail1"][-1].send(b"n OK done\r\n")
+        self.assertEqual(client.read(), b"n OK done\r\n")
+        self.log_in("bob", "mail2")
+        self.assertEqual(self.ask("undrain", node="mail1")["state"], "up")
+        self.log_in("alice", "mail1")
+        self.assertEqual(self.ask("nodes")[0]["sessions"], 2)
+
+    def test_node_that_does_not_exist(self) -> None:
+        """A wrong name is an error with the right ones."""
+        drained = Deferred.fromCoroutine(self.commands.drain(Request("drain", {"node": "mail9"})))
+        error = self.failureResultOf(drained, ControlError).value
+        self.assertIn("known are mail1, mail2, mail3", str(error))
+
+
+class MoveTests(NodeCase):
+    def test_user_who_moves(self) -> None:
+        """Logins that wait go to the new node, although the old one was remembered; so do those of a slow look-up."""
+        client = self.log_in("alice", "mail1")
+        slow = self.server.connect()
+        self.map._users.clear()
+        slow(b"s LOGIN alice secret")  # it has asked already
+        client.lose_connection()
+        self.assertEqual(self.ask("hold", user="alice")["ended"], 1)
+        self.service.answer("mail1")  # what was true before the move
+        waiting = self.server.connect()
+        waiting(b"w LOGIN alice secret")
+        self.assertEqual((slow.read(), waiting.read()), (b"", b""))
+        self.release("alice", "mail2")
+        self.assertEqual(len(self.links["mail2"]), 2)
+        for link in self.links["mail2"]:
+            link.send(b"s1 OK done\r\n")
+        self.assertEqual((slow.read(), waiting.read()), (b"s OK done\r\n", b"w OK done\r\n"))
+
+    def release(self, user: str, node: str) -> None:
+        """Release a user whom the map has on another node now."""
+        released = Deferred.fromCoroutine(self.commands.release(Request("release", {"user": user})))
+        self.service.answer(node)
+        self.assertEqual(self.successResultOf(released)["node"], node)
