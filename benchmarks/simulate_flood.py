@@ -28,7 +28,7 @@ ATTACKS = {
 QUICK = {"nodes": 4, "addresses": 4000, "rate": 100.0, "seconds": 24, "users": 1200}
 """What ``--quick`` simulates instead."""
 
-LARGE_FACTOR = 5
+LARGE_FACTOR = 4
 """How many times as many connections the first attack has: so many that most of the addresses connect. What each node
 has to count of the others makes such a run long, so all other runs have fewer."""
 

@@ -59,9 +59,9 @@ class Balancer:
         nodes, lost = self._taken_for_up, 0.0
         while True:
             node = self._hashed(address, nodes) if self.kind == "hash" else self._rng.choice(nodes)
-            if node.is_up or len(nodes) == 1:
+            if node.is_up or len(nodes) == 1 or self.kind == "hash":
                 return node, lost
-            # HAProxy tries again each second (``retries``), and another node at last (``option redispatch``).
+            # HAProxy tries another node after a second (``option redispatch``), which a hash does not have.
             nodes, lost = [other for other in nodes if other is not node], lost + 1.0
 
     def _is_taken_for_up(self, node: Node) -> bool:

@@ -50,9 +50,9 @@ class Scenario:
     nodes_fail: tuple[float, float] | None = None
     addresses: int = 100_000
     loud: float = 0.0025
-    rate: float = 500.0
+    rate: float = 400.0
     seconds: int = 36
-    users: int = 2000
+    users: int = 1500
     seed: int = 0
     limits: Limits = DEFAULTS
 
@@ -252,7 +252,7 @@ def _share(
 ) -> None:
     for node in nodes:
         member = Member(node, redis, spread.merged)
-        node.on_begin = member.begin
+        node.on_begin, node.report = member.begin, member.report
         member.begin()
     if scenario.redis_fails:
         for seconds, is_up in zip(scenario.redis_fails, (False, True), strict=True):

@@ -123,6 +123,7 @@ class Node:
         limits: those of one node.
         on_ban: called with the node and each ban that it makes.
         on_begin: called when the node has come back with a new guard.
+        report: called after each ban of this node, which the others should know at once.
         guard: the real guard.
         is_up: whether it runs.
         failed_at, returned_at: when it failed and came back last; the balancer notices both later.
@@ -136,6 +137,7 @@ class Node:
     limits: Limits = DEFAULTS
     on_ban: Callable[[Node, Ban], object] = lambda _node, _ban: None
     on_begin: Callable[[], object] = lambda: None
+    report: Callable[[], object] = lambda: None
     guard: ProcessGuard = field(init=False)
     is_up: bool = True
     failed_at: float = -1e9
@@ -202,8 +204,9 @@ class Node:
         visit.end("reset")
 
     def banned(self, ban: Ban) -> None:
-        """Do what follows from a new ban, of this node or of another."""
+        """Do what follows from a new ban of this node."""
         self.on_ban(self, ban)
+        self.report()
         if not ban.strangers_only:
             self.reset_strangers(ban)
 

@@ -15,8 +15,8 @@ LATENCY = 0.0005
 LOSS = 0.01
 """The part of all deliveries that is lost, for example because a node was too slow to read it."""
 
-SHARE_SECONDS = 0.5
-"""Seconds between two reports of a member."""
+SHARE_SECONDS = 0.25
+"""Seconds between two reports of a member. A ban is reported at once."""
 
 SILENT_SECONDS = 5.0
 """Seconds without a report after which the connections of a member count no more."""
@@ -110,13 +110,17 @@ class Member:
             if clock.now - heard > SILENT_SECONDS:
                 del self._heard[name]
                 self.shared.forget_member(name)
+        self.report()
+
+    def report(self) -> None:
+        """Publish what there is to tell."""
         if not self._redis.is_up:
             self._is_connected = False
             return
         if not self._is_connected:
             self._is_connected = True
             self.tell_all(logins=False)
-        report = self.shared.take_report(clock.now)
+        report = self.shared.take_report(self._redis.clock.now)
         assert report is not None
         self._redis.publish(self, report)
 
