@@ -17,7 +17,7 @@ from imapshield.acme.acme_service import AcmeService
 from imapshield.certificates import Certificates, pair_files
 from imapshield.config import Settings
 from imapshield.cred.checkers import PasswordFile
-from imapshield.edge.gate import Gate
+from imapshield.edge.gate import ACCEPTS_PER_TURN, Gate
 from imapshield.endpoints import is_proxied, listen_endpoint
 from imapshield.first_run import FirstRunFolder
 from imapshield.guard.shares import files_for
@@ -78,6 +78,8 @@ def make_parts(
 
 class ServerLife:
     """What happens in the life of a server. The methods are in the order in which `ShieldService` calls them."""
+
+    accepts = ACCEPTS_PER_TURN
 
     def __init__(self, parts: ServerParts) -> None:
         self.parts = parts
@@ -156,7 +158,7 @@ class ServerLife:
         parts = self.parts
         shared = parts.factory.shared
         proxies = parts.only_proxies if is_proxied(text) else parts.proxies
-        Gate.close_off(port, shared.admission, shared.fair_queue, proxies)
+        Gate.close_off(port, shared.admission, shared.fair_queue, proxies, self.accepts)
 
     def listening(self, ports: Sequence[tuple[str, str]]) -> None:
         """Let the operator in, and print the welcome text of the first start."""

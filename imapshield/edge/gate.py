@@ -80,14 +80,20 @@ class Gate(ServerFactory):
         admission: decides about each connection.
         fair_queue: the queue in which the connections of the server take turns.
         proxies: the proxies whose connections begin with a PROXY header.
+        accepts: how many connections are accepted in one turn of the reactor.
     """
 
     noisy = False
 
     def __init__(
-        self, port: Any, admission: Admission, fair_queue: FairQueue, proxies: Proxies | None = None
+        self,
+        port: Any,
+        admission: Admission,
+        fair_queue: FairQueue,
+        proxies: Proxies | None = None,
+        accepts: int = ACCEPTS_PER_TURN,
     ) -> None:
-        self._port = port
+        self._port, self._accepts = port, accepts
         self._inner: IProtocolFactory = port.factory
         self._make_transport: Callable[..., Any] = port.transport
         self._admission = admission
@@ -110,11 +116,12 @@ class Gate(ServerFactory):
         port.factory = gate
         # Twisted documents that `transport` may be replaced by anything with the arguments of `tcp.Server`.
         port.transport = gate.wait_for_turn
+        port.numberAccepts = min(port.numberAccepts, gate._accepts)
         port.socket.listen(ACCEPT_QUEUE)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Admit one connection. None closes it at once."""
-        self._port.numberAccepts = min(self._port.numberAccepts, ACCEPTS_PER_TURN)
+        self._port.numberAccepts = min(self._port.numberAccepts, self._accepts)
         if self._proxies is not None and self._proxies.include(addr):
             return self._proxies.connection(addr, self._admission, self._admit_client)
         arrival = self._admission.admit(address_text(addr))

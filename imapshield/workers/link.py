@@ -2,6 +2,8 @@
 
 Rules
 -----
+* What is not urgent waits `WAIT_SECONDS` for other messages: each write wakes the other process, which costs more than
+  the message.
 * Nobody waits for the other side. What may be left out, such as events for the charts, is left out while the other side
   does not read (`is_full`), and counted.
 """
@@ -18,11 +20,17 @@ from imapshield.workers.link_messages import BadMessage, Message, MessageBuffer,
 MAX_UNSENT = 4 << 20
 """Bytes that wait for the other side, above which a message that may be left out is left out."""
 
+WAIT_SECONDS = 0.05
+"""Seconds that a message waits which is not urgent."""
+
 _log = Logger(namespace="imapshield")
 
 
 class Link(Protocol):
     """Sends and receives messages.
+
+    Args:
+        reactor: an `IReactorTime`.
 
     Attributes:
         on_message: called with each message.
@@ -32,8 +40,11 @@ class Link(Protocol):
 
     transport: Any
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: Any) -> None:
         self.left_out = 0
+        self._reactor = reactor
+        self._waiting: list[bytes] = []
+        self._waiting_call: Any = None
         self.on_message: Callable[[Message], object] = lambda _: None
         self.on_end: Callable[[], object] = lambda: None
         self._buffer = MessageBuffer()
@@ -52,19 +63,34 @@ class Link(Protocol):
         return bool(unsent > MAX_UNSENT)
 
     def send(self, message: Message) -> None:
-        """Send a message that must not be left out, unless the link has ended."""
+        """Send a message at once, and those that wait before it, unless the link has ended."""
         if self._is_open:
-            self.transport.write(encode(message))
+            self._waiting.append(encode(message))
+            self.flush()
 
-    def send_if_read(self, message: Message) -> None:
-        """Send a message, or leave it out if the other side does not read."""
-        if self._is_open and self.is_full:
+    def send_soon(self, message: Message) -> None:
+        """Send a message that is not urgent, or leave it out if the other side does not read."""
+        if not self._is_open:
+            return
+        if self.is_full:
             self.left_out += 1
-        else:
-            self.send(message)
+            return
+        self._waiting.append(encode(message))
+        if self._waiting_call is None:
+            self._waiting_call = self._reactor.callLater(WAIT_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Send what waits."""
+        call, self._waiting_call = self._waiting_call, None
+        if call is not None and call.active():
+            call.cancel()
+        waiting, self._waiting = self._waiting, []
+        if self._is_open and waiting:
+            self.transport.write(b"".join(waiting))
 
     def close(self) -> None:
         """Close the socket when everything is sent."""
+        self.flush()
         if self._is_open:
             self.transport.loseConnection()
 
@@ -80,6 +106,7 @@ class Link(Protocol):
     def connectionLost(self, reason: Failure | None = None) -> None:  # noqa: ARG002
         """The other process has ended, or closed the socket."""
         self._is_open = False
+        self.flush()
         self.on_end()
 
 

@@ -108,11 +108,6 @@ class WorkerProcess(ProcessProtocol):
         if self.link is not None:
             self.link.send(message)
 
-    def send_if_read(self, message: Message) -> None:
-        """The same, unless it does not read."""
-        if self.link is not None:
-            self.link.send_if_read(message)
-
     def outReceived(self, data: bytes) -> None:
         """Log what the process prints: an error of Python, or what a library says."""
         *lines, rest = (self.output + data).split(b"\n")
@@ -193,7 +188,7 @@ class Supervisor:
         worker.starts += 1
         worker.is_ready = worker.is_killed = False
         worker.last, worker.output, worker.ended = None, b"", Deferred()
-        worker.link = Link()
+        worker.link = Link(self._reactor)
         worker.link.on_message = partial(self._message, worker)
         descriptors: dict[int, Any] = {0: os.open(os.devnull, os.O_RDONLY), 1: "r", 2: "r"}
         null = descriptors[0]

@@ -29,4 +29,5 @@ class WorkerLog:
         fields, text = plain_fields(event), formatEvent(event)
         if "traceback" in fields and "log_failure" in event:
             text = f"{text}\n{fields['traceback']}"
-        self._link.send(Logged(level.name, namespace, text, fields))
+        send = self._link.send if level >= LogLevel.error else self._link.send_soon
+        send(Logged(level.name, namespace, text, fields))

@@ -17,11 +17,8 @@ from imapshield.observe.talkers import Source, Talkers, Work
 from imapshield.workers.link import Link
 from imapshield.workers.link_messages import Beat, Happened, Worked
 
-FLUSH_SECONDS = 0.05
-"""Seconds that an event waits for others, which are sent together."""
-
 MAX_WAITING = 1000
-"""Events that wait at most. One more, and they are sent at once."""
+"""Connections whose work waits for the end of the second at most. One more, and it is sent earlier."""
 
 BEAT_SECONDS = 1.0
 """Seconds between two messages that the worker answers."""
@@ -71,11 +68,9 @@ class WorkerOperator:
 
     def __init__(self, link: Link, reactor: Any) -> None:
         self._link, self._reactor = link, reactor
-        self._meter = WorkMeter(reactor, WorkerTalkers(link.send_if_read))
+        self._meter = WorkMeter(reactor, WorkerTalkers(link.send_soon))
         self._traces = Traces(reactor.callLater)
         self._delay, self._sent_delays = ReactorDelay(reactor), ([0], 0.0)
-        self._waiting: list[events.Event] = []
-        self._flush_call: Any = None
         self.observers = [self._meter, self._traces, self._happened]
         self.handlers: dict[str, Any] = {}
         self.streams: dict[str, Any] = {"trace": self._traces.trace}
@@ -116,29 +111,15 @@ class WorkerOperator:
         self._loop.start(BEAT_SECONDS)
 
     async def close(self) -> None:
-        """Send what there is, and measure no more."""
+        """Measure no more."""
         self._meter.stop()
         self._delay.stop()
         if self._loop.running:
             self._loop.stop()
-        self._flush()
 
     def _happened(self, event: events.Event) -> None:
-        if isinstance(event, events.UserBusy):
-            return  # only the log has it
-        self._waiting.append(event)
-        if len(self._waiting) >= MAX_WAITING:
-            self._flush()
-        elif self._flush_call is None:
-            self._flush_call = self._reactor.callLater(FLUSH_SECONDS, self._flush)
-
-    def _flush(self) -> None:
-        call, self._flush_call = self._flush_call, None
-        if call is not None and call.active():
-            call.cancel()
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            self._link.send_if_read(Happened(waiting))
+        if not isinstance(event, events.UserBusy):  # only the log has it
+            self._link.send_soon(Happened([event]))
 
     def _beat(self) -> None:
         budget, delay = self._factory.shared.memory_budget, self._delay
@@ -146,7 +127,7 @@ class WorkerOperator:
         counts, total = self._sent_delays
         counts += [0] * (len(delay.counts) - len(counts))
         grown = [now - before for now, before in zip(delay.counts, counts, strict=True)]
-        self._link.send_if_read(
+        self._link.send_soon(
             Beat(
                 *(budget.memory_of_users, largest, grown, delay.total - total),
                 delay.take_highest(),

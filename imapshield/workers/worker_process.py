@@ -60,7 +60,7 @@ def _run(start: Start, messages: list[Any]) -> None:
 
     reactor: Any = global_reactor
     use_monotonic_clock(reactor)
-    link = Link()
+    link = Link(reactor)
     try:
         worker = Worker(start, link, reactor)
     except ConfigError as error:

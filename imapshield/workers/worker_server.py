@@ -39,6 +39,10 @@ from imapshield.workers.link_messages import (
 )
 from imapshield.workers.worker_operator import WorkerOperator
 
+ACCEPTS = 8
+"""Connections that a worker accepts in one turn of the reactor. With more, the worker that is first would get most of
+those that arrive at once."""
+
 READ_WAIT = 0.05
 """Seconds that an answer waits while the supervising process does not read."""
 
@@ -171,6 +175,8 @@ class Worker:
 
 class WorkerLife(ServerLife):
     """What happens in the life of a worker."""
+
+    accepts = ACCEPTS
 
     def __init__(self, parts: ServerParts, worker: Worker) -> None:
         super().__init__(parts)

@@ -48,7 +48,7 @@ class FakeProcess:
     def __init__(self, reactor: "ClusterReactor", protocol: Any, pid: int) -> None:
         self.reactor, self.protocol, self.pid = reactor, protocol, pid
         self.worker: Worker | None = None
-        self.link = Link()
+        self.link = Link(reactor)
         self.ours, self.theirs = MemoryTransport(), MemoryTransport()
         self.has_ended = False
         self.hangs = False

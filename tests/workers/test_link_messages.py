@@ -5,6 +5,7 @@ import pickle
 import struct
 from dataclasses import fields
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield import events
@@ -12,7 +13,7 @@ from imapshield.config import load_settings
 from imapshield.guard.bans import SavedBan
 from imapshield.limits import Limits
 from imapshield.workers.division import DIVIDED, divided_limits, worker_settings
-from imapshield.workers.link import MAX_UNSENT, Link
+from imapshield.workers.link import MAX_UNSENT, WAIT_SECONDS, Link
 from imapshield.workers.link_messages import (
     MAX_MESSAGE,
     BadMessage,
@@ -57,27 +58,39 @@ class MessagesTests(SynchronousTestCase):
             list(MessageBuffer().add(struct.pack("!I", MAX_MESSAGE + 1)))
 
     def test_link_leaves_out(self) -> None:
-        """While the other side does not read, a message that may be left out is, and is counted."""
-        link, transport = Link(), MemoryTransport()
+        """What is not urgent waits for other messages, and is left out and counted while the other side does not read."""
+        clock = Clock()
+        link, transport = Link(clock), MemoryTransport()
         link.send(Stop())
         link.transport = transport
         link.connectionMade()
-        link.send_if_read(Stop())
+        link.send_soon(Stop())
+        link.send_soon(Stop())
+        self.assertEqual(transport.written, [])
+        clock.advance(WAIT_SECONDS)
+        self.assertEqual(transport.written, [2 * encode(Stop())])
         transport.dataBuffer = bytes(MAX_UNSENT + 1)
-        link.send_if_read(Stop())
+        link.send_soon(Stop())
         link.send(Stop())
         self.assertEqual((len(transport.written), link.left_out), (2, 1))
+        transport.dataBuffer = b""
+        link.send_soon(Happened([]))
+        link.send(Stop())
+        self.assertEqual(transport.written[-1], encode(Happened([])) + encode(Stop()))
+        self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_link_ends(self) -> None:
         """What is no message ends the link; nothing is sent after its end."""
-        link, transport, ended = Link(), MemoryTransport(), []
+        link, transport, ended = Link(Clock()), MemoryTransport(), list[bool]()
         link.transport = transport
         link.connectionMade()
         link.on_end = lambda: ended.append(True)
         link.dataReceived(struct.pack("!I", 3) + b"bad")
         self.assertTrue(transport.is_closed)
+        link.send_soon(Stop())
         link.connectionLost()
         link.send(Stop())
+        link.send_soon(Stop())
         link.close()
         self.assertEqual((ended, transport.written), ([True], []))
 
