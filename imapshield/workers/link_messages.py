@@ -63,6 +63,7 @@ class Beat:
     """A worker answers, which it says at least once per second.
 
     Attributes:
+        connections: how many connections it has.
         memory_of_users: the bytes that it holds for connections with a login.
         largest_user: the user for whom it holds most, and how much that is.
         delays: how late its reactor was since the last beat, as `observe.reactor_delay.ReactorDelay` counts it.
@@ -70,6 +71,7 @@ class Beat:
         highest_delay: the largest of them.
     """
 
+    connections: int
     memory_of_users: int
     largest_user: tuple[str, int]
     delays: Sequence[int]
@@ -131,6 +133,13 @@ class NewKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """Whether the worker has more connections than others, so that these accept the next ones."""
+
+    is_ahead: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """A request to a worker: a command of the control socket, or one that only workers have."""
 
@@ -177,7 +186,7 @@ class Stop:
 
 
 Message = (
-    Start | Ready | Beat | Happened | Worked | Logged | Shared | Forget | TellAll | NewKeys | Ask
+    Start | Ready | Beat | Happened | Worked | Logged | Shared | Forget | TellAll | NewKeys | Ahead | Ask
     | Cancel | Item | Answer | Reload | Stop
 )  # fmt: skip
 
@@ -185,7 +194,7 @@ _CLASSES: Mapping[tuple[str, str], type] = {
     (each.__module__, each.__qualname__): each
     for each in (
         *(Start, Ready, Beat, Happened, Worked, Logged, Shared, Forget, TellAll, NewKeys),
-        *(Ask, Cancel, Item, Answer, Reload, Stop, Settings, Limits, SavedBan, frozenset),
+        *(Ahead, Ask, Cancel, Item, Answer, Reload, Stop, Settings, Limits, SavedBan, frozenset),
         *(value for value in vars(events).values() if isinstance(value, type)),
     )
 }

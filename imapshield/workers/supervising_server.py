@@ -7,6 +7,7 @@ from twisted.internet.defer import DeferredList
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger, LogLevel
 
+from imapshield import events
 from imapshield.admin.monitor import process_memory
 from imapshield.config import Settings
 from imapshield.control.commands import ConnectionCommands
@@ -189,7 +190,7 @@ class SupervisorLife(ServerLife):
             self._started(worker)
         elif isinstance(message, Happened):
             for event in message.events:
-                self._last_numbers[worker] = max(self._last_numbers[worker], event.connection)
+                self._count(worker, event)
                 publish(event, operator.event_observers)
         elif isinstance(message, Worked):
             for source, work in message.rows:
@@ -201,6 +202,17 @@ class SupervisorLife(ServerLife):
         elif isinstance(message, Shared):
             self._supervisor.broadcast(message, worker)
             self._exchange.merge(message)
+
+    def _count(self, worker: WorkerProcess, event: events.Event) -> None:
+        """Count the connections of a worker. It also tells how many they are once per second."""
+        if isinstance(event, events.ConnectionOpened):
+            self._last_numbers[worker] = max(self._last_numbers[worker], event.connection)
+            worker.connections += 1
+        elif isinstance(event, events.ConnectionClosed):
+            worker.connections -= 1
+        else:
+            return
+        self._supervisor.balance()
 
     def _started(self, worker: WorkerProcess) -> None:
         """Have all others tell a new worker what they count."""

@@ -27,9 +27,11 @@ from twisted.python.failure import Failure
 
 from imapshield.control.request_lines import ControlError
 from imapshield.limits import Limits
+from imapshield.workers.accepting import ahead
 from imapshield.workers.inherited_ports import FIRST_SOCKET
 from imapshield.workers.link import Link, LinkFactory
 from imapshield.workers.link_messages import (
+    Ahead,
     Answer,
     Ask,
     Beat,
@@ -80,6 +82,8 @@ class WorkerProcess(ProcessProtocol):
         starts: how often a process was started.
         failures: how many have died one after another.
         last: what it has measured.
+        connections: how many it has, about.
+        is_ahead: whether it leaves connections to others.
     """
 
     number: int
@@ -93,6 +97,8 @@ class WorkerProcess(ProcessProtocol):
     starts: int = 0
     failures: int = 0
     last: Beat | None = None
+    connections: int = 0
+    is_ahead: bool = False
     output: bytes = b""
     requests: dict[int, tuple[Deferred[Any], Callable[[Any], object]]] = field(default_factory=dict)
     ended: Deferred[None] | None = None
@@ -186,7 +192,8 @@ class Supervisor:
         now = self._reactor.seconds()
         worker.begun = worker.heard = now
         worker.starts += 1
-        worker.is_ready = worker.is_killed = False
+        worker.is_ready = worker.is_killed = worker.is_ahead = False
+        worker.connections = 0
         worker.last, worker.output, worker.ended = None, b"", Deferred()
         worker.link = Link(self._reactor)
         worker.link.on_message = partial(self._message, worker)
@@ -221,10 +228,19 @@ class Supervisor:
                 for call in calls:
                     call()
         elif isinstance(message, Beat):
-            worker.last = message
+            worker.last, worker.connections = message, message.connections
             self.received(worker, message)
+            self.balance()
         else:
             self.received(worker, message)
+
+    def balance(self) -> None:
+        """Have workers that have more connections than others leave new ones to these."""
+        found = ahead({worker: worker.connections for worker in self.running})
+        for worker in self.running:
+            if worker.is_ahead != (worker in found):
+                worker.is_ahead = worker in found
+                worker.send(Ahead(worker.is_ahead))
 
     def _check(self) -> None:
         """Kill the workers that do not answer."""
@@ -249,6 +265,7 @@ class Supervisor:
         if link is not None:
             link.close()
         worker.is_ready = False
+        self.balance()
         requests, worker.requests = worker.requests, {}
         for answer, _ in requests.values():
             answer.errback(ControlError(f"worker {worker.number} has ended; try again"))

@@ -129,7 +129,13 @@ class WorkerOperator:
         grown = [now - before for now, before in zip(delay.counts, counts, strict=True)]
         self._link.send_soon(
             Beat(
-                *(budget.memory_of_users, largest, grown, delay.total - total),
+                *(
+                    len(self._factory.connections),
+                    budget.memory_of_users,
+                    largest,
+                    grown,
+                    delay.total - total,
+                ),
                 delay.take_highest(),
             )
         )

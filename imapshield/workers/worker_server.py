@@ -19,10 +19,12 @@ from imapshield.process.server_user import ServerUser
 from imapshield.server import ServerLife, make_parts
 from imapshield.server_parts import ServerParts
 from imapshield.service import ShieldService
+from imapshield.workers.accepting import Accepting
 from imapshield.workers.guard_exchange import GuardExchange
 from imapshield.workers.inherited_ports import FIRST_SOCKET, InheritedEndpoint
 from imapshield.workers.link import Link
 from imapshield.workers.link_messages import (
+    Ahead,
     Answer,
     Ask,
     Cancel,
@@ -58,6 +60,8 @@ class Worker:
         reactor: the reactor.
 
     Attributes:
+        accepting: its ports.
+        parts: those of the server.
         service: the server.
 
     Raises:
@@ -78,6 +82,7 @@ class Worker:
             inherited = InheritedEndpoint(reactor, next(descriptors), next(families))
             return server_endpoint(reactor, text, certificates, lambda *_: inherited)
 
+        self.accepting = Accepting(reactor)
         self.parts, endpoints = make_parts(
             *(start.settings, reactor, process),
             listen=listen,
@@ -113,6 +118,7 @@ class Worker:
     def stop(self) -> None:
         """Tell nothing any more."""
         self._exchange.stop()
+        self.accepting.stop()
 
     def received(self, message: Message) -> None:
         """Act on a message of the supervising process."""
@@ -125,6 +131,8 @@ class Worker:
         elif isinstance(message, NewKeys):
             self._use_keys(message)
             self._exchange.shared.tell_all()
+        elif isinstance(message, Ahead):
+            self.accepting.set_ahead(is_ahead=message.is_ahead)
         elif isinstance(message, (Ask, Reload)):
             self._begin_answer(message)
         elif isinstance(message, Cancel):
@@ -195,6 +203,11 @@ class WorkerLife(ServerLife):
             parts.front.nodes.start()
         parts.certificates.start()
         self._worker.begin()
+
+    def close_off(self, text: str, port: Any) -> None:
+        """Put the gate before a port, and share its connections with other workers."""
+        super().close_off(text, port)
+        self._worker.accepting.add(port)
 
     def stop_steps(self) -> list[Any]:
         """Stop telling first."""

@@ -152,7 +152,7 @@ class AsOneTests(ClusterTestCase):
         self.assertEqual(self.parts.operator.advisor.memory(), (0, "", 0))
         for number, held in ((1, 5), (2, 7)):
             last = self.supervisor.workers[number - 1]
-            last.last = last.last.__class__(held, (f"user{number}", held), [], 0.0, 0.0)
+            last.last = last.last.__class__(0, held, (f"user{number}", held), [], 0.0, 0.0)
         self.assertEqual(self.parts.operator.advisor.memory(), (12, "user2", 7))
 
     def test_reload(self) -> None:
