@@ -37,6 +37,10 @@ class SessionIO(Authentication):
         """Send `data`."""
         self._owner.write_buffer.write(data)
 
+    def write_at_once(self, data: bytes) -> None:
+        """Send `data`, which is all that there is for now."""
+        self._owner.write_buffer.write_at_once(data)
+
     @property
     def full(self) -> bool:
         """Whether the client has not read enough of the output: `drain` before you write more."""

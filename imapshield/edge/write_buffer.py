@@ -194,6 +194,14 @@ class WriteBuffer:
             self._flush_scheduled = True
             self._call_later(0, self.flush)
 
+    def write_at_once(self, data: bytes) -> None:
+        """Send `data` after everything written before, without a wait for the next iteration of the reactor."""
+        if not self._closed:
+            if self.tap is not None:
+                self.tap.output(data)
+            self._unflushed.append(data)
+            self._pass_on()
+
     def _may_collect(self) -> bool:
         """Whether to collect more than a piece: writes of a piece each take twice the time of larger ones."""
         transport = self._innermost

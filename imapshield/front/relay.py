@@ -226,7 +226,7 @@ class BackendRelay:
         except ProtocolViolation as error:
             passed, violation = error.passed, str(error)
         if passed:
-            io.write(passed)
+            io.write_at_once(passed)
         if self.lost:
             return  # the client's connection has ended, because it holds too much
         is_whole = stream.at_line_start
