@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks import peers
 from benchmarks.flood_mail import ATTACKERS, USERS, VICTIMS, link_mail, write_mail
 from benchmarks.flood_measure import Target
+from benchmarks.front_peer import BEHIND
 
 # What Debian's configuration has; `peers` raises these limits for the other benchmarks.
 _DOVECOT = """\
@@ -29,6 +30,8 @@ service imap {
 
 NAMES = {
     "dovecot": ("dovecot", ()),
+    BEHIND: (BEHIND, ()),
+    f"{BEHIND}-no-trust": (BEHIND, ("--trust", "none")),
     "imapshield": ("imapshield", ()),
     "imapshield-no-trust": ("imapshield", ("--trust", "none")),
     "pymap": ("pymap", ()),
@@ -110,7 +113,7 @@ def serve(
         options=(*own_options, *options),
         configuration=_DOVECOT,
         users=USERS,
-        stored=files.hashed if hashes else peers.PASSWORD,
+        stored=files.hashed if hashes else "",
         certificate=files.certificate,
     )
     with peers.start_with(program, files.mail_of(server), settings) as peer:

@@ -40,10 +40,9 @@ def _random_load(bench: Bench, stopwatch: Stopwatch) -> float:
     target = bench.target
     with tempfile.TemporaryDirectory(prefix="imaptest-") as folder:
         root = Path(folder)
-        _write_mbox(root / "mbox")
-        command = [PROGRAM, f"host={target.host}", f"port={target.port}", "user=user%04d"]
-        command += [f"users=1-{CLIENTS}", f"pass={target.password}"]
-        command += [f"mbox={root}/mbox", f"box={BOX}", f"clients={CLIENTS}", "seed=1"]
+        write_mbox(root / "mbox")
+        command = [PROGRAM, *load_command(target.host, target.port, target.password, CLIENTS)]
+        command += [f"mbox={root}/mbox", f"box={BOX}"]
         command.append(f"secs={bench.scale.imaptest_seconds:.0f}")
         _each_user(bench, f"CREATE {BOX}")
         with stopwatch:
@@ -52,6 +51,12 @@ def _random_load(bench: Bench, stopwatch: Stopwatch) -> float:
             )
         _each_user(bench, f"DELETE {BOX}")
     return sessions_of(ended.stdout, ended.stderr)
+
+
+def load_command(host: str, port: int, password: str, clients: int) -> list[str]:
+    """Return the arguments of the random load: one client for each of the users user0001, user0002 and so on."""
+    address = [f"host={host}", f"port={port}", "user=user%04d", f"pass={password}"]
+    return [*address, f"users=1-{clients}", f"clients={clients}", "seed=1"]
 
 
 def _each_user(bench: Bench, command: str) -> None:
@@ -69,11 +74,20 @@ def sessions_of(output: str, errors: str = "") -> int:
         errors: its standard error.
 
     Raises:
-        ServerError: an answer of the server was wrong, or there is no table.
+        ServerError: an answer of the server was wrong, or there is no table of totals.
     """
     found = _WRONG.search(errors + output)
     if found is not None:
         raise ServerError(found[0])
+    return session_count(output)
+
+
+def session_count(output: str) -> int:
+    """Return the number of answered LOGOUTs in the table of totals.
+
+    Raises:
+        ServerError: there is no table.
+    """
     titles, *lines = output.partition("\nTotals:\n")[2].split("\n")
     # Percentages are between the titles and the counts.
     counts = next((line.split() for line in lines if re.fullmatch(r"[ \d]+", line)), [])
@@ -83,8 +97,8 @@ def sessions_of(output: str, errors: str = "") -> int:
     raise ServerError(f"no totals: {output[-300:]}")
 
 
-def _write_mbox(path: Path) -> None:
-    """Write messages with CRLF, each after a line that begins with From."""
+def write_mbox(path: Path) -> None:
+    """Write the messages for APPEND with CRLF, each after a line that begins with From."""
     with path.open("wb") as file:
         for data in corpus.messages(_MAIL, corpus.SEED + 2):
             # A larger one would make the figures depend on which messages the clients happen to choose.

@@ -90,8 +90,9 @@ class Settings:
     Attributes:
         options: more options for the command line of imapshield.
         configuration: more lines for the configuration of Dovecot.
-        users: who may log in, all with `PASSWORD`.
-        stored: how servers store the password: plain, or an argon2id hash. pymap always has a hash of its
+        users: who may log in.
+        password: of all users; stock Twisted has always `PASSWORD`.
+        stored: an argon2id hash of the password, if servers do not store it plain. pymap always has a hash of its
             own kind, and stock Twisted none.
         certificate: a PEM file with a certificate and its key; without it there is no TLS.
         module: what runs imapshield of this checkout in place of ``twistd``, as ``python -m MODULE ... OPTION...``.
@@ -100,13 +101,14 @@ class Settings:
     options: Sequence[str] = ()
     configuration: str = ""
     users: Sequence[str] = (USER,)
-    stored: str = PASSWORD
+    password: str = PASSWORD
+    stored: str = ""
     certificate: Path | None = None
     module: Sequence[str] = ()
 
 
 # From (state folder, mail root, port, settings) to (command line, version).
-_Command = Callable[[Path, Path, int, Settings], tuple[Sequence[str], str]]
+Command = Callable[[Path, Path, int, Settings], tuple[Sequence[str], str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ def start_with(name: str, root: Path, settings: Settings) -> Iterator[Peer]:
             )
         try:
             wait_for_greeting(process, port)
-            yield Peer(name, version, port, process.pid)
+            yield Peer(name, version, port, process.pid, password=settings.password)
         except TimeoutError:
             printed = "".join(
                 f.read_text(errors="replace") for f in (log, state / "log") if f.exists()
@@ -199,16 +201,17 @@ def start_with(name: str, root: Path, settings: Settings) -> Iterator[Peer]:
         shutil.rmtree(state, ignore_errors=True)
 
 
-def _dovecot(
+def dovecot_command(
     state: Path, root: Path, port: int, settings: Settings, reuse: bool = False
 ) -> tuple[Sequence[str], str]:
+    """Write the configuration of a Dovecot, and return its command and version."""
     program = shutil.which("dovecot", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if program is None:
         raise RuntimeError("dovecot not found: apt-get install dovecot-imapd")
     uid, gid = mail_owner()
     own_user = pwd.getpwuid(os.getuid()).pw_name
     as_root = os.getuid() == 0
-    hashed = settings.stored.startswith("$argon2id$")
+    encoded = base64.b64encode(settings.password.encode()).decode()  # it may have a space
     file = settings.certificate
     tls = f"ssl = yes\nssl_cert = <{file}\nssl_key = <{file}" if file else "ssl = no"
     configuration = state / "dovecot.conf"
@@ -218,7 +221,9 @@ def _dovecot(
             port=port,
             state=state,
             root=root,
-            password=f"{{ARGON2ID}}{settings.stored}" if hashed else settings.stored,
+            password=f"{{ARGON2ID}}{settings.stored}"
+            if settings.stored
+            else f"{{PLAIN.b64}}{encoded}",
             tls=tls,
             uid=uid,
             gid=gid,
@@ -250,8 +255,8 @@ def _imapshield(
     command += ["--listen", f"tcp:{port}:interface={HOST}", "--mail-root", str(root)]
     if twistd is None:  # an older version, which another environment may have, does not know it
         command += ["--no-special-folders"]  # all servers begin with INBOX alone
-    if settings.stored == PASSWORD:
-        auth = "memory:" + ":".join(f"{user}:{PASSWORD}" for user in settings.users)
+    if not settings.stored:
+        auth = "memory:" + ":".join(f"{user}:{settings.password}" for user in settings.users)
     else:
         auth = f"file:{state}/passwords"
         lines = (f"{user}:{settings.stored}\n" for user in settings.users)
@@ -281,9 +286,9 @@ def _pymap(_: Path, root: Path, port: int, settings: Settings) -> tuple[Sequence
     if program is None:
         raise RuntimeError("pymap not found: pip install pymap, and put it on PATH")
     # Its own kind of hash: with about the cost of argon2id, or with hardly any.
-    rounds = 1000 if settings.stored == PASSWORD else 200_000
+    rounds = 200_000 if settings.stored else 1000
     salt = os.urandom(16)
-    digest = hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), salt, rounds)
+    digest = hashlib.pbkdf2_hmac("sha256", settings.password.encode(), salt, rounds)
     texts = (base64.b64encode(value).decode() for value in (salt, digest))
     stored = f"$pbkdf2-sha256${rounds}${'$'.join(texts)}"
     files = {
@@ -321,10 +326,15 @@ def add_imapshield(name: str, twistd: Path) -> None:
     _COMMANDS[name] = partial(_imapshield, twistd=twistd.absolute())
 
 
-_COMMANDS: dict[str, _Command] = {
-    "dovecot": _dovecot,
+def add_server(name: str, command: Command) -> None:
+    """Make another server available as `name`."""
+    _COMMANDS[name] = command
+
+
+_COMMANDS: dict[str, Command] = {
+    "dovecot": dovecot_command,
     # The high-performance mode of its manual: a process serves one session after another.
-    "dovecot-reuse": partial(_dovecot, reuse=True),
+    "dovecot-reuse": partial(dovecot_command, reuse=True),
     "imapshield": _imapshield,
     "workers": _workers,
     "pymap": _pymap,

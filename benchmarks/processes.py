@@ -101,6 +101,12 @@ def memory(root: int) -> MemoryUse:
     return MemoryUse(len(pids), sums["Rss:"], sums["Pss:"], private)
 
 
+def own_memory(pid: int) -> int:
+    """Return the private bytes of one process, without its descendants."""
+    lines = _read(f"/proc/{pid}/smaps_rollup").splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+
+
 def resident(root: int) -> int:
     """Return the total resident bytes only: cheap enough to call four times a second."""
     pages = (_read(f"/proc/{pid}/statm").split() for pid in process_tree(root))

@@ -14,12 +14,11 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 
-from benchmarks.peers import PASSWORD as SCRAM_PASSWORD  # of the first passdb, the only one asked
+from system_tests import test_curl
 from system_tests.front_case import FrontCase
 from system_tests.maildirs import small_message
 from system_tests.server import TIMEOUT, wait_until
 from system_tests.server_case import FAULTS, PASSWORD, USER, literals
-from system_tests.test_curl import CurlTests
 
 
 @contextlib.contextmanager
@@ -30,7 +29,7 @@ def connected(port: int) -> Iterator[socket.socket]:
         yield client
 
 
-class FrontCurlTests(FrontCase, CurlTests):
+class FrontCurlTests(test_curl.CurlTests, FrontCase):
     """The tests of curl, with Dovecot in place of the own mail."""
 
     backend = "tls:localhost:{tls_port}:ca={pem}"
@@ -38,7 +37,7 @@ class FrontCurlTests(FrontCase, CurlTests):
 
 class FrontImaplibTests(FrontCase):
     backend = "tcp:127.0.0.1:{proxy_port}"
-    options = ("--backend-proxy",)
+    front_options = ("--backend-proxy",)
 
     def test_session_of_a_client(self) -> None:
         """A client sees Dovecot's capabilities, mail of any content, IDLE, literals and pipelines unharmed."""
@@ -127,7 +126,7 @@ class FrontImaplibTests(FrontCase):
             challenge = b64decode(client.recv(4096)[2:])
             fields = dict(field.split(b"=", 1) for field in challenge.split(b","))
             salted = hashlib.pbkdf2_hmac(
-                "sha256", SCRAM_PASSWORD.encode(), b64decode(fields[b"s"]), int(fields[b"i"])
+                "sha256", PASSWORD.encode(), b64decode(fields[b"s"]), int(fields[b"i"])
             )
             final = b"c=biws,r=" + fields[b"r"]
             key = hmac.digest(salted, b"Client Key", "sha256")
@@ -153,10 +152,30 @@ class FrontStartTlsTests(FrontCase):
         client.logout()
 
 
+class FrontCourierTests(FrontCase):
+    peer = "courier"
+
+    def test_session_of_a_client(self) -> None:
+        """A client of Courier sees its capabilities, mail and IDLE."""
+        client = imaplib.IMAP4("127.0.0.1", self.port, timeout=TIMEOUT)
+        self.assertIn("IMAP4REV1", client.capabilities)
+        self.ok(client.login(USER, PASSWORD))
+        self.ok(client.create("INBOX.Work"))
+        message = small_message("trap") + b"* BYE\r\nA1 OK {5}\r\n\r\n" * 3
+        self.ok(client.append("INBOX.Work", "", "", message))
+        self.assertEqual(self.ok(client.select("INBOX.Work")), [b"1"])
+        self.assertEqual(literals(self.ok(client.fetch("1", "(BODY.PEEK[])"))), [message])
+        client.send(b"i IDLE\r\n")
+        self.assertTrue(client.readline().startswith(b"+ "))
+        client.send(b"DONE\r\n")
+        self.assertTrue(client.readline().startswith(b"i OK"))
+        client.logout()
+
+
 class FrontFailureTests(FrontCase):
     forbidden_log_texts = FAULTS
     backend = "tcp:127.0.0.1:{proxy_port}"
-    options = ("--backend-proxy", "--limit", "backend_check_seconds=0.2")
+    front_options = ("--backend-proxy", "--limit", "backend_check_seconds=0.2")
 
     def test_message_that_is_too_large(self) -> None:
         """The limit of the shield applies to messages, and the session goes on."""
@@ -176,7 +195,7 @@ class FrontFailureTests(FrontCase):
         with self.assertRaisesRegex(imaplib.IMAP4.error, "UNAVAILABLE"):
             other.login(USER, PASSWORD)
         self.server.wait_for_output("logins are refused until it answers a check")
-        self.start_dovecot()
+        self.start_peer()
         self.server.wait_for_output("answers again")
         other.login(USER, PASSWORD)
         other.logout()

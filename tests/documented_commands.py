@@ -56,6 +56,7 @@ PROGRAMS_NOT_RUN = {
 OTHER_BLOCKS = {
     "acme: no certificate": "a line of the log",
     "--backend tcp": "a line of the log",
+    "# /etc/dovecot/local.conf": "configuration of Dovecot, which the tests of front mode use",
     "worker 1     pid": "lines of `imapshield status`",
     "location /.well-known": "configuration of nginx",
     "/metrics     figures": "paths of the metrics endpoint",
