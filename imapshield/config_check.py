@@ -20,6 +20,7 @@ from imapshield.edge.ban_command import parse_command
 from imapshield.endpoints import is_proxied, listen_endpoint, uses_tls
 from imapshield.first_run import FirstRunFolder
 from imapshield.front.front_parts import tls_options_of
+from imapshield.front.map_sources import make_source
 from imapshield.live_server import live_server
 from imapshield.port_check import PortCheck
 from imapshield.process.server_user import ServerUser
@@ -119,9 +120,12 @@ def _users(
 ) -> Iterator[Finding]:
     if settings.backend:
         with user.acting():
-            tls_options_of(settings)
+            addresses = [address for address, _ in tls_options_of(settings)]
+            source = make_source(settings, addresses, reactor, lambda: settings.limits)
         for text in settings.backend:
             yield OK, f"--backend {text}: has the users and their mail; it is not asked now"
+        if source is not None:
+            yield OK, f"--user-map {source.text}: can be used"
         return
     if not settings.auth:
         path = FirstRunFolder.from_environ(os.environ).users

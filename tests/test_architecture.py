@@ -189,6 +189,7 @@ RULES = {
             *("auth_option", "certificates", "config", "cred", "edge.ban_command", "endpoints"),
             *("admin.web_ports", "first_run", "process.server_user", "start_checks"),
             *("acme", "certificate_check", "check_findings", "front.front_parts", "live_server"),
+            "front.map_sources",
             "port_check",
         )
     ),
