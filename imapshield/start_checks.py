@@ -1,6 +1,7 @@
 """Checks at the start that the server can read its users and write mail, with the rights of the user it will have."""
 
 import os
+import sys
 
 from twisted.logger import Logger
 
@@ -66,6 +67,20 @@ def check_mail_directories(settings: Settings, mail_root: str | None) -> None:
             except ValueError as error:
                 raise ConfigError(f"--{option} {pattern}: {error}") from None
             _check_writable(f"--{option} {pattern}", base)
+
+
+def check_worker_program(settings: Settings) -> None:
+    """Check that the user of the server can start workers, who begin without the rights of root.
+
+    Raises:
+        ConfigError: the user cannot read the program.
+    """
+    for path, mode in ((sys.executable, os.X_OK), (__file__, os.R_OK)):
+        if settings.workers > 1 and not os.access(path, mode, effective_ids=True):
+            raise ConfigError(
+                f"--workers {settings.workers}: the user of the server cannot read {path}, and workers begin without"
+                " the rights of root; install imapshield where all users can read it"
+            )
 
 
 def check_shared_indexes(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from imapshield.certificates import Certificates, PairFiles
 from imapshield.config import ConfigError, Settings
 from imapshield.process.process_control import Process
 from imapshield.process.server_user import ServerUser
-from imapshield.start_checks import check_as_user, check_shared_indexes
+from imapshield.start_checks import check_as_user, check_shared_indexes, check_worker_program
 from tests.certificates import self_signed
 from tests.command_line import CommandLineTestCase
 
@@ -137,3 +137,11 @@ class SharedIndexTests(CommandLineTestCase):
             self.assertIn("must be a whole number from 1 to 64", str(caught.exception))
         path = self.file("shield.toml", b"workers = 3")
         self.assertEqual(self.settings("--config", path).workers, 3)
+
+    def test_workers_begin_without_root(self) -> None:
+        """The user of the server must be able to read the program, because workers begin without the rights of root."""
+        check_worker_program(self.settings("--workers", "2"))
+        with mock.patch.object(os, "access", lambda *_, **__: False):
+            check_worker_program(self.settings())
+            with self.assertRaisesRegex(ConfigError, "install imapshield where all users can read"):
+                check_worker_program(self.settings("--workers", "2"))

@@ -1,10 +1,14 @@
-"""The endpoints of a worker: listening sockets that the supervising process has opened."""
+"""What a worker inherits: its environment, and the listening sockets that the supervising process has opened."""
 
+import os
 import socket
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, succeed
+
+_NOT_INHERITED = ("LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_")
 
 FIRST_SOCKET = 4
 """The file descriptor of the first listening socket of a worker; 3 is that of the `Link`."""
@@ -39,3 +43,9 @@ class InheritedEndpoint:
         port = _UNIX_PORT._fromListeningDescriptor(self._reactor, self._descriptor, factory)
         port.startListening()
         return succeed(port)
+
+
+def environment(environ: Mapping[str, str], path: Sequence[str]) -> dict[str, str]:
+    """Return the environment of a worker: it finds the same modules, and does not talk to systemd."""
+    kept = {k: v for k, v in environ.items() if not k.startswith(_NOT_INHERITED)}
+    return kept | {"PYTHONPATH": os.pathsep.join(each for each in path if each)}

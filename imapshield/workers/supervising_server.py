@@ -21,7 +21,7 @@ from imapshield.process.process_control import Process
 from imapshield.server import ServerLife, log_start, make_parts
 from imapshield.server_parts import ServerParts
 from imapshield.service import CannotServe, ShieldService
-from imapshield.start_checks import check_shared_indexes
+from imapshield.start_checks import check_shared_indexes, check_worker_program
 from imapshield.workers.division import worker_settings
 from imapshield.workers.guard_exchange import GuardExchange
 from imapshield.workers.link_messages import (
@@ -59,6 +59,7 @@ def make_supervising_server(
     operator = SupervisingOperator(settings, reactor, supervisor)
     parts, endpoints = make_parts(settings, reactor, process, operator=operator)
     with process.user.acting():
+        check_worker_program(settings)
         check_shared_indexes(settings)
     service = SupervisorLife(parts, supervisor).service(endpoints)
     service.factory = _NoClients(supervisor)

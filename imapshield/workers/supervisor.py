@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from imapshield.control.request_lines import ControlError
 from imapshield.limits import Limits
 from imapshield.workers.accepting import ahead
-from imapshield.workers.inherited_ports import FIRST_SOCKET
+from imapshield.workers.inherited_ports import FIRST_SOCKET, environment
 from imapshield.workers.link import Link, LinkFactory
 from imapshield.workers.link_messages import (
     Ahead,
@@ -60,8 +60,6 @@ ASK_SECONDS = 5.0
 
 STOP_SECONDS = 10.0
 """Seconds that a worker has to close its mail stores when its connections have ended. Then it is killed."""
-
-_NOT_INHERITED = ("LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_")
 
 _log = Logger(namespace="imapshield")
 
@@ -203,12 +201,19 @@ class Supervisor:
         for number, each in enumerate(self.sockets, FIRST_SOCKET):
             descriptors[number] = each.fileno()
         command = [sys.executable, "-P", "-m", MODULE, str(worker.number)]
-        process = self._reactor.spawnProcess(
-            worker, command[0], command, environment(os.environ, sys.path), childFDs=descriptors
-        )
+        environ = environment(os.environ, sys.path)
+        try:
+            process = self._reactor.spawnProcess(
+                worker, command[0], command, environ, childFDs=descriptors
+            )
+        except OSError as error:  # the program is being replaced, or there is no memory
+            ours.close()
+            self.process_ended(worker, Failure(error))  # type: ignore[no-untyped-call]
+            return
+        finally:
+            os.close(null)
+            theirs.close()
         worker.pid = process.pid
-        os.close(null)
-        theirs.close()
         self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, LinkFactory(worker.link))
         ours.close()
         worker.link.send(self.first_message(worker))
@@ -262,7 +267,7 @@ class Supervisor:
     def process_ended(self, worker: WorkerProcess, reason: Failure) -> None:
         """Replace a worker whose process has ended."""
         link, worker.link = worker.link, None
-        if link is not None:
+        if link is not None and worker.transport is not None:
             link.close()
         worker.is_ready = False
         self.balance()
@@ -279,11 +284,9 @@ class Supervisor:
         worker.failures = 0 if lived >= STABLE_SECONDS else worker.failures + 1
         pause = min(2.0 ** (worker.failures - 2), MAX_PAUSE) if worker.failures > 1 else 0.0
         value: Any = reason.value
-        cause = (
-            f"signal {value.signal}"
-            if getattr(value, "signal", None)
-            else f"status {value.exitCode}"
-        )
+        cause = str(value)
+        if hasattr(value, "exitCode"):
+            cause = f"signal {value.signal}" if value.signal else f"status {value.exitCode}"
         _log.error(
             "worker {worker} has ended after {lived:.0f} s, and takes its connections with it: pid={pid} {cause};"
             " another one starts in {pause:.0f} s",
@@ -390,9 +393,3 @@ def _fires_with(other: Any) -> Deferred[None]:
     result: Deferred[None] = Deferred()
     other.addCallback(lambda _: result.callback(None))
     return result
-
-
-def environment(environ: Mapping[str, str], path: Sequence[str]) -> dict[str, str]:
-    """Return the environment of a worker: it finds the same modules, and does not talk to systemd."""
-    kept = {k: v for k, v in environ.items() if not k.startswith(_NOT_INHERITED)}
-    return kept | {"PYTHONPATH": os.pathsep.join(each for each in path if each)}

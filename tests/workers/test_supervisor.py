@@ -4,7 +4,7 @@ import signal
 
 from twisted.internet.defer import Deferred
 
-from imapshield.workers.supervisor import environment
+from imapshield.workers.inherited_ports import environment
 from tests.workers.cluster import ClusterTestCase
 
 
@@ -138,3 +138,18 @@ class SupervisorTests(ClusterTestCase):
         (line,) = self.lines(lambda: self.processes[0].end(ProcessTerminated(3)))
         self.assertIn("status 3", line)
         self.assertNotIn(f"signal {signal.SIGKILL}", line)
+
+    def test_program_that_cannot_be_started(self) -> None:
+        """If a process cannot be started, because the program is being replaced, it is tried again."""
+        spawn = self.reactor.spawnProcess
+
+        def fails(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied", "python3")
+
+        self.patch(self.reactor, "spawnProcess", fails)
+        self.kill(1)
+        lines = self.lines(lambda: self.pump(0.1))
+        self.assertIn("Permission denied: 'python3'", lines[-1])
+        self.patch(self.reactor, "spawnProcess", spawn)
+        self.pump(5)
+        self.assertEqual([row["serves"] for row in self.ask("status")["workers"]], [True, True])
