@@ -166,15 +166,13 @@ class ConnectionShares:
 
     def held_by(self, user: str) -> int:
         """Return how many connections a user has, here and in other processes."""
-        remote = 0 if self.remote is None else self.remote.users[self.hash_user(user)]
-        return self._users[user] + remote
+        return self._users[user] + (self.remote.users[self.hash_user(user)] if self.remote else 0)
 
     def strangers_at(self, address: str) -> int:
         """Return how many connections without a login an address has (IPv6: its /64), here and in other processes."""
-        if not (networks := networks_of(address)):
-            return 0
-        remote = 0 if self.remote is None else self.remote.networks[networks[0]]
-        return self._strangers.count(networks[0]) + remote
+        networks = networks_of(address)[:1]
+        remote = sum(self.remote.networks[each] for each in networks) if self.remote else 0
+        return sum(map(self._strangers.count, networks)) + remote
 
     def connect(
         self, address: str
