@@ -28,10 +28,6 @@ FILES_PER_ACCOUNT = 8
 """Open files of an account: its Maildir, the directory of ``--index-root``, its index and its text index, each with two
 or three files of SQLite."""
 
-FILES_OF_BACKEND = 1
-"""Open files of a connection with a login in front mode, besides those: the connection to the backend. An account has
-none there."""
-
 SPARE_FILES = 64
 """Open files that no connection may use: logs, listening sockets, inotify, the event loop, libraries."""
 
@@ -115,8 +111,8 @@ class ConnectionShares:
         self.set_open_files(self._open_files)
 
     def count_for_backend(self) -> None:
-        """Count open files as in front mode from now on, before any connection."""
-        self._per_login, self._per_account = FILES_PER_LOGIN + FILES_OF_BACKEND, 0
+        """Count open files as in front mode: a login has a connection to the backend besides, and an account none."""
+        self._per_login, self._per_account = FILES_PER_LOGIN + 1, 0
         self.set_open_files(self._open_files)
 
     def set_open_files(self, open_files: int | None) -> None:
