@@ -9,6 +9,7 @@ import os
 import sqlite3
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import IO, Any, Protocol
 
 from imapshield.control.client import ask
@@ -103,7 +104,8 @@ class RemoteAgent:
     def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it has ended already
+            self._process.stdin.close()
         self._process.stdout.close()
         try:
             self._process.wait(timeout=5)

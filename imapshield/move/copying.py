@@ -109,8 +109,9 @@ class Copier:
         on_file: Callable[[], object],
         names: bytes = b"",
     ) -> None:
-        # -s: ssh does not give the paths to a shell, which would split them.
-        command = ["rsync", "-a", "-s", "--out-format=.", *options]
+        # -s: ssh does not give the paths to a shell, which would split them. --modify-window=-1: a file that was
+        # written twice in a second, and has the same size, is copied again.
+        command = ["rsync", "-a", "-s", "--modify-window=-1", "--out-format=.", *options]
         if self._runs_there:
             command = [
                 *self._ssh,

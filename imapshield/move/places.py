@@ -18,6 +18,7 @@ import ctypes
 import hashlib
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import NamedTuple
@@ -41,6 +42,8 @@ is a copy, and is built again. And ``tmp/``: what is delivered there is in ``new
 TEXT_INDEX = b"imapshield.search"
 
 _DELIVERED = DIRECTORY_NAMES[:2]
+SIZE_BITS = 48
+"""Bits of a size in `copied_files`; the checksum is above them."""
 _AT_FDCWD = -100
 _EXCHANGE = 2  # RENAME_EXCHANGE of linux/fs.h
 
@@ -108,6 +111,9 @@ def stub_text(maildir: bytes) -> str:
 def copied_files(places: Places) -> Iterator[tuple[bytes, int]]:
     """Yield the path below the Maildir, and the size, of each file that a move copies, except the index.
 
+    Messages never change. What is in other files, such as subscriptions, may change while the size does not, so a
+    checksum is added to the size of these.
+
     Raises:
         MoveError: a folder is a symbolic link.
     """
@@ -132,7 +138,16 @@ def _files_in(directory: bytes, below: bytes, levels: int = 3) -> Iterator[tuple
                 with suppress(FileNotFoundError):  # renamed since
                     status = entry.stat(follow_symlinks=False)
                     if stat.S_ISREG(status.st_mode):
-                        yield name, status.st_size
+                        is_message = os.path.basename(directory) in _DELIVERED
+                        checksum = 0 if is_message else _checksum(entry.path)
+                        yield name, status.st_size + checksum
+
+
+def _checksum(path: bytes) -> int:
+    """Return a checksum of a small file, above all sizes of files."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        return zlib.crc32(file.read()) << SIZE_BITS
 
 
 def _is_left_out(name: bytes) -> bool:
@@ -198,7 +213,7 @@ class Manifest(NamedTuple):
             if path not in found:
                 return f"{os.fsdecode(path)!r} is missing"
             if found[path] != size:
-                return f"{os.fsdecode(path)!r} has {found[path]} bytes instead of {size}"
+                return f"{os.fsdecode(path)!r} differs"
         return ""
 
     def late_mail(self, maildir: bytes) -> list[bytes]:

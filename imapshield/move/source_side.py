@@ -17,6 +17,7 @@ from imapshield.maildir.index_handover import Mark
 from imapshield.maildir.paths import DIRECTORY_NAMES
 from imapshield.maildir.recovery import open_account
 from imapshield.move.places import (
+    SIZE_BITS,
     Acting,
     Manifest,
     MoveError,
@@ -79,7 +80,7 @@ class SourceSide:
             ):
                 text = "is a file system of its own, which cannot be renamed"
                 raise MoveError(f"{os.fsdecode(path)} {text}; mount it one level higher")
-        sizes = [size for _, size in copied_files(self._places)]
+        sizes = [size % (1 << SIZE_BITS) for _, size in copied_files(self._places)]
         return {
             "has_mail": True,
             "files": len(sizes),

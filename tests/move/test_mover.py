@@ -144,6 +144,20 @@ class MoverTests(MoveCase):
         self.assertIn("is missing", str(error))
         self.assertEqual((self.dump("one"), self.shields.held), (self.before, 0))
 
+    def test_other_files_are_compared_too(self) -> None:
+        """A file whose content differs and whose size does not, such as the subscriptions, is noticed."""
+        copy = self.copier.copy
+
+        def copy_wrong(source: str, target: str, *rest: object) -> None:
+            copy(source, target, *rest)  # type: ignore[arg-type]
+            if os.path.exists(f"{target}/subscriptions"):
+                with open(f"{target}/subscriptions", "r+b") as file:
+                    file.write(b"~")
+
+        self.copier.copy = copy_wrong  # type: ignore[method-assign, assignment]
+        self.assertIn("differs", str(self.assertRaises(MoveError, self.mover().run)))
+        self.assertEqual((self.dump("one"), self.shields.held), (self.before, 0))
+
     def test_abort(self) -> None:
         """A move that is given up leaves the account as it was, and nothing on the other node."""
         mover = self.mover()

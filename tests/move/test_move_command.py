@@ -1,0 +1,255 @@
+"""`imapshield move`: its output, its errors, and which node and which move it finds."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+from unittest import mock
+
+from imapshield import cli
+from imapshield.control.request_lines import ControlError, NoServer
+from imapshield.move import agent, copying, move_command, user_switch
+from imapshield.move.journal import GIVEN_UP, new_entry
+from imapshield.move.nodes_file import Shield
+from imapshield.move.places import MoveError
+from tests.move.move_case import MoveCase, TreeCopier
+
+
+class MoveCommandTests(MoveCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.asked: list[tuple[str, str]] = []
+        self.write_nodes()
+        self.write("users.map", "# users\nbob one\nAlice one\n")
+        self.patch(move_command, "Copier", lambda *_: TreeCopier())
+        for module in (agent, user_switch):
+            self.patch(module, "ask", self.ask)
+
+    def ask(self, path: str, request: Any) -> Any:
+        self.asked.append((path, request.command))
+        return True
+
+    def write(self, name: str, text: str) -> str:
+        path = f"{self.base}/{name}"
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def write_nodes(self, first: str = "") -> None:
+        nodes = "".join(
+            f'[nodes.{name}]\nmail-root = "{node.mail_root}"\ncontrol = "{name}.control"\n'
+            for name, node in self.nodes.items()
+        )
+        first = first or f'map = "{self.base}/users.map"'
+        shields = '[shields]\nedge = { control = "edge.control" }\n'
+        self.write("nodes.toml", f"{first}\n{shields}{nodes}")
+
+    def run_command(self, *arguments: str) -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        files = ("--nodes", f"{self.base}/nodes.toml", "--journal", f"{self.base}/journal")
+        with mock.patch.multiple(sys, stdout=out, stderr=err):
+            status = cli.main(["move", *arguments, *files])
+        return status, out.getvalue(), err.getvalue()
+
+    def error(self, *arguments: str) -> str:
+        """Run a command that fails, and return its line."""
+        status, out, err = self.run_command(*arguments)
+        self.assertEqual((status, out, err.count("\n")), (1, "", 1))
+        return err
+
+    def test_move_and_status(self) -> None:
+        """The command finds the node that has the mail, holds, changes the map, and says what it has done."""
+        status, out, err = self.run_command("alice", "two")
+        self.assertEqual(status, 0, err)
+        self.assertRegex(
+            out, r"moved alice from one to two in \d+\.\d s, with a pause of \d+\.\d\d s\n"
+        )
+        self.assertIn("files,", err)
+        with open(f"{self.base}/users.map", encoding="utf-8") as file:
+            self.assertEqual(file.read(), "# users\nbob one\nAlice two\n")
+        commands = ["hold", "close-account", "release"]
+        self.assertEqual([command for _, command in self.asked], commands)
+        self.assertEqual(self.dump("two"), self.before)
+        _, out, _ = self.run_command("--status")
+        self.assertIn("alice  one   two  done", out)
+        _, out, _ = self.run_command("alice", "--status")
+        self.assertIn("old copy on one: ", out)
+
+    def test_again_collects(self) -> None:
+        self.run_command("alice", "two")
+        self.write("one/mail/alice/new/late.mx", "Subject: late\n\n")
+        _, out, _ = self.run_command("alice", "two")
+        self.assertEqual(out, "alice is on two already; collected 1 messages\n")
+        _, out, _ = self.run_command("alice", "--collect")
+        self.assertEqual(out, "collected 0 messages\n")
+
+    def test_delete_old(self) -> None:
+        """Old copies are deleted when they are old enough, and nothing else is."""
+        self.run_command("alice", "two")
+        before = sorted(os.listdir(f"{self.base}/one/mail"))
+        self.assertEqual(len(before), 2)
+        self.assertEqual(self.run_command("alice", "--delete-old", "--days", "1")[1], "")
+        _, out, _ = self.run_command("alice", "--delete-old")
+        self.assertIn("deleted ", out)
+        self.assertEqual(os.listdir(f"{self.base}/one/mail"), ["alice"])
+        self.assertTrue(self.refuses("one"))
+        self.assertEqual(self.dump("two"), self.before)
+
+    def test_interrupted_move_goes_on_and_is_not_deleted(self) -> None:
+        def fail(*_: object) -> None:
+            raise MoveError("no map")
+
+        self.patch(user_switch.UserSwitch, "switch", fail)
+        self.assertIn("run the same command again", self.last_line("alice", "two"))
+        self.assertIn("is not done", self.error("alice", "--delete-old"))
+        self.assertIn("is not done", self.error("alice", "one"))
+        self.assertIn("belongs to two", self.error("alice", "--abort"))
+        _, out, _ = self.run_command("--status")
+        self.assertIn("`imapshield move alice two` goes on", out)
+
+    def test_lost_journal(self) -> None:
+        """If the journal is lost after the account was given up, the index of the old node says how to go on."""
+        mover = self.mover()
+        mover._prepare()
+        mover._copy_until_short()
+        mover._give_up(mover._clock())
+        entry = self.journal.read("alice")
+        assert entry is not None
+        self.assertEqual(entry.phase, GIVEN_UP)
+        self.journal.remove("alice")
+        status, _, err = self.run_command("alice", "two")
+        self.assertEqual(status, 0, err)
+        self.assertEqual(self.dump("two"), self.before)
+
+    def test_errors_say_what_to_type(self) -> None:
+        for arguments, text in (
+            ((), "name the user"),
+            (("alice",), "imapshield move alice NODE"),
+            (("alice", "three"), "has no node three; it has one, two"),
+            (("carol", "two"), "no node has mail of carol"),
+            (("alice", "two", "--from", "two"), "alice is on two already"),
+            (("alice", "--abort"), "has no move of alice"),
+            (("../alice", "two"), "../alice: "),
+        ):
+            with self.subTest(arguments=arguments):
+                status, out, err = self.run_command(*arguments)
+                self.assertIn(text, out + err)
+                self.assertEqual(status, int(not out))
+
+    def test_mail_on_two_nodes(self) -> None:
+        self.fill("two")
+        self.assertIn("name the one that the map has: --from NODE", self.error("alice", "two"))
+
+    def test_abort(self) -> None:
+        self.journal.write(new_entry("alice", "one", "two"))
+        _, out, _ = self.run_command("alice", "--abort")
+        self.assertEqual(out, "alice stays on one\n")
+        self.assertEqual(self.run_command("--status")[1], "no moves\n")
+
+    def test_two_commands_at_once(self) -> None:
+        with self.journal.locked("alice"):
+            self.assertIn("another command is moving alice", self.error("alice", "two"))
+
+    def test_shield_that_fails(self) -> None:
+        """If a shield cannot hold the user, nothing is changed."""
+
+        def refuse(path: str, request: Any) -> None:
+            raise ControlError(f"{request.command}: no")
+
+        self.patch(user_switch, "ask", refuse)
+        self.assertIn("shield edge: hold: no", self.last_line("alice", "two"))
+        self.assertEqual(self.dump("one"), self.before)
+
+    def last_line(self, *arguments: str) -> str:
+        return self.run_command(*arguments)[2].splitlines()[-1]
+
+    def test_server_that_does_not_run(self) -> None:
+        """A server of a node that is not running has nothing open; one that refuses ends the move."""
+
+        def no_server(path: str, request: Any) -> None:
+            raise NoServer(path)
+
+        self.patch(agent, "ask", no_server)
+        self.assertEqual(self.run_command("alice", "two")[0], 0)
+
+        def refuse(path: str, request: Any) -> None:
+            raise ControlError("connections of alice do not end")
+
+        self.patch(agent, "ask", refuse)
+        self.assertIn("do not end", self.last_line("alice", "one"))
+
+    def test_unreadable_nodes_and_maps(self) -> None:
+        self.write_nodes('switch-command = "false"')
+        self.assertIn("switch-command: exit status 1", self.last_line("alice", "two"))
+        self.write_nodes('switch-command = "true"')
+        self.assertEqual(self.run_command("alice", "two")[0], 0)
+        self.write_nodes('map = "/nowhere/map"')
+        self.assertIn("/nowhere/map is not a file", self.error("alice", "one"))
+        self.write_nodes('switch-command = "a"\nmap = "b"')
+        self.assertIn("needs map or switch-command", self.error("alice", "one"))
+        os.unlink(f"{self.base}/nodes.toml")
+        self.assertIn("--nodes names the file", self.error("alice", "one"))
+
+    def test_agent_answers_lines(self) -> None:
+        """Over ssh, each request is a line, and an error is an answer."""
+        node = self.nodes["one"]
+        request = agent._request(node, "alice")
+        lines = [
+            json.dumps({**request, "side": side, "method": method, "arguments": []}).encode()
+            for side, method in (("source", "inspect"), ("source", "unlink"), ("server", ""))
+        ]
+        answers = io.BytesIO()
+        agent.serve(lines, answers)
+        found = [json.loads(line) for line in answers.getvalue().splitlines()]
+        self.assertTrue(found[0]["result"]["has_mail"])
+        self.assertIn("unknown step 'unlink'", found[1]["error"])
+        self.assertEqual(found[2], {"result": False})
+
+    def test_remote_agent(self) -> None:
+        """The other end is a process; one that is no imapshield is an error that says what to try."""
+        command = [sys.executable, "-m", "imapshield", "move", "--agent"]
+        remote = agent.RemoteAgent(self.nodes["one"], "alice", command)
+        self.addCleanup(remote.close)
+        self.assertTrue(remote.call("source", "inspect")["has_mail"])
+        self.assertRaises(MoveError, remote.call, "target", "prepare", "m", 1 << 60, 1, 0, 0)
+        other = agent.RemoteAgent(self.nodes["one"], "alice", ["false"])
+        self.addCleanup(other.close)
+        self.assertIn("over ssh", str(self.assertRaises(MoveError, other.call, "source", "mark")))
+
+
+class ShieldOverSshTests(MoveCase):
+    def test_hold_over_ssh(self) -> None:
+        """A shield on another machine is asked with ssh, and its error is that of the command."""
+        shield = Shield("edge", "/run/control", "root@edge")
+        runs: list[list[str]] = []
+
+        def run(command: list[str], **_: object) -> Any:
+            runs.append(command)
+            failed = "release" in command
+            return mock.Mock(returncode=int(failed), stderr=b"imapshield: no map\n" * failed)
+
+        self.patch(subprocess, "run", run)
+        with copying.Ssh() as ssh:
+            shields = user_switch.Shields([shield], "a b", ssh)
+            shields.hold(12.0)
+            error = self.assertRaises(MoveError, shields.release)
+        self.assertEqual(str(error), "shield edge: imapshield: no map")
+        self.assertEqual(
+            runs[0][-9:],
+            [
+                "root@edge",
+                "--",
+                "imapshield",
+                "hold",
+                "'a b'",
+                "--control",
+                "/run/control",
+                "--seconds",
+                "12.0",
+            ],
+        )
+        self.assertEqual(runs[-1][-3:], ["-O", "exit", "root@edge"])

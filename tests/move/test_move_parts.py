@@ -1,0 +1,243 @@
+"""The parts of a move: the file of the nodes, the journal, rsync's command, the map, and what the target refuses."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from typing import Any
+from unittest import mock
+
+from imapshield.errors import AccountMoved, StoreBusy, StoreError
+from imapshield.maildir import index_handover
+from imapshield.maildir.index_check import check_index
+from imapshield.maildir.index_handover import Mark
+from imapshield.move import places, source_side
+from imapshield.move.copying import Copier, Ssh
+from imapshield.move.journal import Journal
+from imapshield.move.nodes_file import Node, parse_nodes
+from imapshield.move.places import MoveError, Places
+from imapshield.move.source_side import SourceSide
+from imapshield.move.target_side import TargetSide
+from imapshield.move.user_switch import UserSwitch, _with_node
+from tests.move.move_case import MoveCase
+
+
+class NodesFileTests(MoveCase):
+    def test_example(self) -> None:
+        nodes = parse_nodes(
+            'map = "/m"\n[shields]\ns = { control = "/c", ssh = "root@s" }\n[nodes.one]\nmail-root = "/srv"\n'
+            'index-root = "/i"\nssh = "root@one"\ncontrol = "/k"\ncommand = "/opt/i"\n',
+            "f",
+        )
+        self.assertEqual(nodes.nodes["one"], Node("one", "/srv", "/i", "root@one", "/k", "/opt/i"))
+        self.assertEqual((nodes.map, nodes.shields[0].ssh), ("/m", "root@s"))
+
+    def test_errors(self) -> None:
+        for text, expected in (
+            ("nodes =", "f: "),
+            ("maps = 1", "unknown maps"),
+            ("nodes = 1", "must be a table, such as [nodes.one]"),
+            ("[nodes]\none = 1", "must be a table with mail-root"),
+            ('[nodes.one]\nmail-root = "srv"', "absolute path"),
+            ('[nodes.one]\nmail_root = "srv"', "unknown mail_root"),
+            ("[nodes.one]\nmail-root = 1", "must be a text"),
+            ('[shields.s]\nssh = "s"', "needs control"),
+            ("map = 1", "are texts"),
+        ):
+            with self.subTest(text=text):
+                self.assertIn(expected, str(self.assertRaises(MoveError, parse_nodes, text, "f")))
+
+
+class JournalTests(MoveCase):
+    def test_damaged_entry(self) -> None:
+        os.makedirs(f"{self.base}/journal")
+        for text in (
+            "{",
+            "{}",
+            '{"user": "a", "source": "b", "target": "c", "move": "d", "phase": "e"}',
+        ):
+            with open(f"{self.base}/journal/alice.json", "w", encoding="utf-8") as file:
+                file.write(text)
+            self.assertIn(
+                "is damaged", str(self.assertRaises(MoveError, self.journal.read, "alice"))
+            )
+
+    def test_no_directory(self) -> None:
+        self.assertEqual(Journal(f"{self.base}/none").entries(), [])
+
+
+class CopierTests(MoveCase):
+    def run_copier(self, source: str, target: str, status: int = 0) -> list[str]:
+        """Copy between nodes with these machines; return the command."""
+        runs: list[list[str]] = []
+
+        def popen(command: list[str], **_: Any) -> Any:
+            runs.append(command)
+            process = mock.MagicMock(returncode=status)
+            process.__enter__.return_value = process
+            process.stdout = [b".\n"]
+            process.stderr.read.return_value = b"no space\nmore\n" if status else b""
+            return process
+
+        self.patch(shutil, "which", lambda _: "/usr/bin/rsync")
+        self.patch(subprocess, "Popen", popen)
+        with mock.patch.object(subprocess, "run"), Ssh() as ssh:
+            copier = Copier(Node("one", ssh=source), Node("two", ssh=target), ssh)
+            copier.copy("/a b", "/c", lambda: None, False)
+        return runs[0]
+
+    def test_commands(self) -> None:
+        self.assertEqual(self.run_copier("", "")[-2:], ["/a b/", "/c/"])
+        self.assertEqual(self.run_copier("", "two")[-2:], ["/a b/", "two:/c/"])
+        self.assertEqual(self.run_copier("one", "")[-2:], ["one:/a b/", "/c/"])
+        both = self.run_copier("same", "same")
+        self.assertEqual((both[0], both[-2:]), ("ssh", ["'/a b/'", "'/c/'"]))
+
+    def test_errors(self) -> None:
+        self.assertIn(
+            "run this command on one", str(self.assertRaises(MoveError, self.run_copier, "a", "b"))
+        )
+        self.assertEqual(
+            str(self.assertRaises(MoveError, self.run_copier, "", "", 11)), "rsync: no space"
+        )
+        self.run_copier("", "", 24)
+        self.patch(shutil, "which", lambda _: None)
+        with Ssh() as ssh:
+            error = self.assertRaises(MoveError, Copier, Node("one"), Node("two"), ssh)
+        self.assertIn("apt-get install rsync", str(error))
+
+
+class MapTests(MoveCase):
+    def test_line_is_replaced_or_added(self) -> None:
+        lines = [b"# alice", b"ALICE one", b"* two"]
+        self.assertEqual(_with_node(lines, "alice", "two"), [b"# alice", b"ALICE two", b"* two"])
+        self.assertEqual(_with_node(lines, "bob", "two")[-1], b"bob two")
+
+    def test_map_that_has_gone(self) -> None:
+        nodes = parse_nodes(f'map = "{self.base}/none"', "f")
+        error = self.assertRaises(MoveError, UserSwitch(nodes).switch, "alice", "two")
+        self.assertIn("No such file", str(error))
+
+    def test_command_that_does_not_exist(self) -> None:
+        nodes = parse_nodes('switch-command = "/nowhere/switch"', "f")
+        self.assertRaises(MoveError, UserSwitch(nodes).switch, "alice", "two")
+
+
+class SideTests(MoveCase):
+    def places(self, node: str) -> Places:
+        return Places(os.fsencode(self.maildir(node)), os.fsencode(self.index(node)))
+
+    def source(self) -> SourceSide:
+        return SourceSide(self.places("one"), f"{self.base}/one/mail")
+
+    def prepare(self, octets: int = 1, count: int = 1, uid: int = -1) -> Any:
+        uid = os.geteuid() if uid == -1 else uid
+        return TargetSide(self.places("two")).prepare("m", octets, count, uid, os.getegid())
+
+    def test_target_without_space(self) -> None:
+        self.assertIn(
+            "are needed; free space", str(self.assertRaises(MoveError, self.prepare, 1 << 60))
+        )
+        self.assertIn("inodes free", str(self.assertRaises(MoveError, self.prepare, 1, 1 << 60)))
+        self.assertEqual(os.listdir(f"{self.base}/two/mail"), [])
+
+    def test_target_without_rights(self) -> None:
+        self.patch(os, "geteuid", lambda: 12345)
+        self.assertIn(
+            "as that user, or as root", str(self.assertRaises(MoveError, self.prepare, 1, 1, 0))
+        )
+        self.assertIn("as root", str(self.assertRaises(MoveError, self.prepare, 1, 1, 98765)))
+
+    def test_target_whose_file_system_ignores_case(self) -> None:
+        self.patch(os, "listdir", lambda _: [])
+        self.assertIn("letter case", str(self.assertRaises(MoveError, self.prepare)))
+
+    def test_target_without_mail_root(self) -> None:
+        os.rmdir(f"{self.base}/two/mail")
+        os.rmdir(f"{self.base}/two")
+        self.assertIn("create it", str(self.assertRaises(MoveError, self.prepare)))
+
+    def test_links_are_refused(self) -> None:
+        os.symlink("/nowhere", self.maildir("one", ".Link"))
+        self.assertIn("symbolic link", str(self.assertRaises(MoveError, self.source().inspect)))
+        os.unlink(self.maildir("one", ".Link"))
+        os.rename(self.maildir("one"), self.maildir("one") + "2")
+        os.symlink(self.maildir("one") + "2", self.maildir("one"))
+        self.assertIn("symbolic link", str(self.assertRaises(MoveError, self.source().inspect)))
+
+    def test_only_a_copy_that_was_given_up_is_deleted(self) -> None:
+        os.rename(self.maildir("one"), f"{self.base}/one/mail/.imapshield-moved-m1-alice")
+        source = self.source()
+        self.assertIn(
+            "nothing is deleted", str(self.assertRaises(MoveError, source.delete_old, "m1"))
+        )
+        source.delete_old("m2")
+        self.assertEqual([copy["move"] for copy in source.old_copies()], ["m1"])
+
+    def test_account_that_is_not_given_up_is_not_retired(self) -> None:
+        self.assertIn(
+            "is not given up", str(self.assertRaises(MoveError, self.source().retire, "m", "two"))
+        )
+
+    def test_close_waits_for_commands_in_flight(self) -> None:
+        """A command that holds the lock may end; if it does not, the account stays open."""
+        self.patch(source_side, "CLOSE_SECONDS", 0.05)
+        with mock.patch.object(index_handover, "close", side_effect=StoreBusy):
+            error = self.assertRaises(MoveError, self.source().close, "m", "two", 60.0)
+        self.assertIn("another process uses the index", str(error))
+        self.assertFalse(self.refuses("one"))
+
+    def test_time_of_a_mark(self) -> None:
+        """After its time, a mark is no obstacle, and cannot be made permanent."""
+        source = self.source()
+        source.close("m", "two", -1.0)
+        self.assertEqual((source.state("m"), source.give_up("m")), ("open", False))
+        self.assertEqual(self.dump("one"), self.before)
+        self.assertFalse(source.give_up("m"))
+
+    def test_mark_of_another_move(self) -> None:
+        source = self.source()
+        source.close("m", "two", 60.0)
+        self.assertEqual(
+            (source.state("n"), source.reopen("n"), source.state("m")), ("other", False, "closed")
+        )
+        directory = os.fsencode(self.index("one"))
+        self.assertRaises(StoreError, index_handover.close, directory, Mark("n", "two", 1.0, False))
+        self.assertRaises(StoreError, index_handover.seal, directory, "n", "two")
+        findings = [*check_index(os.fsencode(self.maildir("one")), 0.0, directory)]
+        self.assertIn("is being moved to the node 'two'", findings[0].problem)
+        self.assertTrue(self.refuses("one"))
+        self.assertIn("continues that", self.warnings[-1])
+
+    def test_target_accepts_only_what_was_copied(self) -> None:
+        target = TargetSide(self.places("two"))
+        self.assertIn("has gone", str(self.assertRaises(MoveError, target.accept, "m", "two")))
+        self.prepare()
+        self.assertEqual(target.verify("", 0.0), "the manifest is missing")
+        with open(f"{self.base}/two/mail/.imapshield-incoming-alice/imapshield.manifest", "wb"):
+            pass
+        self.assertEqual(target.verify("", 0.0), "the manifest is not that of the source")
+
+    def test_long_names(self) -> None:
+        """A user name that fills a file name has other names for its directories."""
+        beside = Places(b"/m/" + b"u" * 255, b"/i/u").beside("incoming")
+        self.assertLess(len(os.path.basename(beside.maildir)), 120)
+
+    def test_systems_without_linux_calls(self) -> None:
+        with mock.patch.object(ctypes, "CDLL") as library:
+            library.return_value = object()
+            with mock.patch.object(os, "sync") as sync:
+                places.sync_file_system(b"/")
+            sync.assert_called_once_with()
+            self.assertFalse(places.exchange(b"/a", b"/b"))
+            self.mover().run()
+        self.assertEqual(self.dump("two"), self.before)
+
+    def test_stub_tells_the_server(self) -> None:
+        self.mover().run()
+        with self.store("one") as store:
+            self.assertRaises(AccountMoved, store.mailboxes)
+            self.assertRaises(AccountMoved, store.mailboxes)
+        self.assertIn("correct the map", self.warnings[-1])
