@@ -16,10 +16,11 @@ from dataclasses import replace
 from benchmarks.flood_report import simple_table
 from benchmarks.simulated_clients import Tally
 from benchmarks.simulated_flood import Result, Scenario, run
+from imapshield.limits import Limits
 
 ATTACKS = {
     "noop": "NOOPs before the login, more than are permitted",
-    "networks": "the same, from 10,000 addresses of five networks (/21)",
+    "networks": "the same, from 3,600 addresses of two networks (/21)",
     "guess": "passwords of one user",
     "spray": "passwords of all users",
     "slow": "connections that send nothing and stay",
@@ -32,6 +33,9 @@ LARGE_FACTOR = 4
 """How many times as many connections the first attack has: so many that most of the addresses connect. What each node
 has to count of the others makes such a run long, so all other runs have fewer."""
 
+FEW_PLACES = Limits(max_preauth_connections=500)
+"""The limits of a node when connections stay: a tenth of the places, as the flood is small."""
+
 Rows = dict[tuple[str, str], Scenario]
 
 
@@ -42,7 +46,8 @@ def scenarios(base: Scenario) -> Rows:
     later = base.seconds / 3, base.seconds * 2 / 3
     for attack in ATTACKS:
         rate = base.rate * LARGE_FACTOR if attack == "noop" else base.rate
-        plain = replace(base, attack=attack, rate=rate)
+        limits = FEW_PLACES if attack == "slow" else base.limits
+        plain = replace(base, attack=attack, rate=rate, limits=limits)
         rows[attack, "one guard for all"] = replace(plain, one_guard=True)
         rows[attack, "reports are shared"] = plain
         rows[attack, "each node alone"] = replace(plain, shared=False)
@@ -96,7 +101,7 @@ def ban_table(results: dict[tuple[str, str], Result]) -> Iterator[str]:
         cells.append([
             *(attack, row, str(result.bans)),
             *(_text(percentile(before, 0.5), 0), _text(percentile(before, 1), 0)),
-            *(_text(percentile(spread, part)) for part in (0.5, 0.99, 1)),
+            *(_text(percentile(spread, part), 3) for part in (0.5, 0.99, 1)),
             str(result.missing),
         ])  # fmt: skip
     return simple_table(heading, cells)

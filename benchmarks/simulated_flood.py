@@ -13,8 +13,11 @@ from imapshield.guard.bans import Ban
 from imapshield.guard.networks import Network, networks_of
 from imapshield.limits import Limits
 
-ATTACKED_NETWORKS = 5
+ATTACKED_NETWORKS = 2
 """Networks of 2,048 addresses (/21) that have all attackers of ``networks``. There all are equally loud."""
+
+USED_ADDRESSES = 1800
+"""How many addresses of such a network attackers have at most. Some of the others are of honest users."""
 
 QUIET_SECONDS = 5
 """Seconds without a flood before it begins."""
@@ -93,7 +96,7 @@ def random_addresses(rng: random.Random, number: int, networks: int = 0) -> list
     """Return so many different IPv4 addresses, anywhere or in so many networks of 2,048."""
     if networks:
         starts = rng.sample(range(1 << 24 >> 11, 223 << 24 >> 11), networks)
-        places = rng.sample(range(networks << 11), min(number, networks << 11))
+        places = rng.sample(range(networks << 11), min(number, networks * USED_ADDRESSES))
         numbers = [(starts[n >> 11] << 11) + n % 2048 for n in places]
     else:
         numbers = rng.sample(range(1 << 24, 223 << 24), number)
