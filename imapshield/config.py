@@ -20,6 +20,7 @@ from imapshield.guard.networks import THIS_MACHINE, parse_network
 from imapshield.limits import REPORTABLE, Limits
 from imapshield.mailbox_name_options import check_names
 from imapshield.regular_file import open_regular
+from imapshield.shared.redis_address import redis_options
 
 DEFAULT_LISTEN = "tcp:1143:interface=127.0.0.1"
 
@@ -32,6 +33,7 @@ _TOML_TYPES: dict[str, type] = {
     **dict.fromkeys(("mail-root", "index-root", "separator", "prefix"), str),
     **dict.fromkeys(("certificate", "key", "backlog", "state", "ban-command", "control"), str),
     **dict.fromkeys(("default-domain", "master-users", "workers"), str),
+    **dict.fromkeys(("guard-redis", "guard-redis-password", "guard-secret"), str),
     **dict.fromkeys(("exact-user-names", "no-rehash", "no-special-folders"), bool),
     **dict.fromkeys(("backend-proxy", "backend-id", "user-map-password"), bool),
     **dict.fromkeys(("admin", "admin-auth", "metrics", "log-format"), str),
@@ -100,6 +102,9 @@ class Settings:
         metrics: description of an endpoint with figures for Prometheus, without a login; None for none.
         log_format: one of `LOG_FORMATS`.
         workers: how many processes serve the clients; 1 for that of the server itself.
+        guard_redis: URL of the Redis with which servers share one guard; None for none.
+        guard_redis_password: path of a file with its password, or None.
+        guard_secret: path of a file with the secret of all these servers, or None.
         limits: the limits, with the changes of the operator.
     """
 
@@ -139,6 +144,9 @@ class Settings:
     metrics: str | None = None
     log_format: str = LOG_FORMATS[0]
     workers: int = 1
+    guard_redis: str | None = None
+    guard_redis_password: str | None = None
+    guard_secret: str | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -210,10 +218,11 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
 
 
 def _groups(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of ``--acme`` and ``--backend``, each with its companions, and check those of names."""
+    """Return the settings of ``--acme``, ``--backend`` and ``--guard-redis``, and check those of names."""
     try:
         check_names(options.get("separator", "/"), options.get("prefix", ""))
-        return acme_names.acme_options(options) | front_options(options)
+        groups = acme_names.acme_options(options) | front_options(options)
+        return groups | redis_options(options)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 

@@ -66,6 +66,7 @@ class GuardState:
         on_unban: called with the text of each network whose ban was ended by another process.
         on_load: called when the file is loaded, at the start or later.
         on_peaks: called then with a key and the peaks of the file (`control.advisor`).
+        failures_key: the key of the hashes of `failures`; None for one that depends on the file.
         changed_peaks: returns the peaks to save, or None; its argument says whether the server stops.
     """
 
@@ -86,6 +87,7 @@ class GuardState:
         self.on_load: Callable[[], object] = lambda: None
         self.on_peaks: Callable[[bytes, str], object] = lambda _key, _text: None
         self.changed_peaks: Callable[[bool], str | None] = lambda _stopping: None
+        self.failures_key: bytes | None = None
         self._path, self._bans, self._failures = path, bans, failures
         self._reactor, self._now = reactor, now
         self._pool = pool or ThreadPool(0, 1, "state")
@@ -100,7 +102,7 @@ class GuardState:
 
     def start(self) -> None:
         """Load the file. Call it when the process has its final user, and before the first login."""
-        self._failures.restart(self.secret("login failures"))
+        self._restart_failures()
         if self._path is not None:
             try:
                 self._use(_load(self._path))
@@ -108,6 +110,13 @@ class GuardState:
                 self._report(error)
             self._pool.start()
             self._loop.start(SAVE_SECONDS, now=False)
+
+    def _restart_failures(self) -> None:
+        self._failures.restart(self.key_of_failures())
+
+    def key_of_failures(self) -> bytes:
+        """Return the key of the hashes of failed logins and known users."""
+        return self.failures_key or self.secret("login failures")
 
     def secret(self, name: str) -> bytes:
         """Return 32 bytes that depend on `name` and are the same after a restart. Call it after `start`."""
@@ -156,7 +165,7 @@ class GuardState:
         now, own, in_file = self._now(), set(self._bans), _by_network(loaded.bans)
         self._file, self._clock_offset = loaded.file, loaded.clock - now
         self._secret, self._secret_is_kept = loaded.secret, True
-        self._failures.restart(self.secret("login failures"))
+        self._restart_failures()
         self._bans.restore([ban for network, ban in in_file.items() if network not in own], now)
         for user, addresses in loaded.known:
             self._failures.restore_known(user, addresses, now)

@@ -112,6 +112,9 @@ def _show_status(answer: dict[str, Any]) -> Iterable[str]:
     )
     yield f"bans         {answer['bans']}"
     yield from node_lines(answer.get("nodes", ()))
+    if (redis := answer.get("guard_redis")) is not None:
+        others = counted(len(redis["others"]), "other server")
+        yield f"guard-redis  {redis['problem'] or f'connected, shares with {others}'}"
     for each in answer.get("workers", ()):
         state = "" if each["serves"] else "; does not serve clients yet"
         started = f", started {each['starts']} times" if each["starts"] > 1 else ""

@@ -111,6 +111,8 @@ class ServerLife:
             if isinstance(checker, PasswordFile):
                 checker.load()
         parts.state.start()
+        if parts.sharing is not None:
+            parts.sharing.start()
         parts.start_freeing()
         parts.operator.start()
         parts.user_watch.start()
@@ -182,6 +184,7 @@ class ServerLife:
             parts.operator.close,
             parts.acme.close,
             parts.certificates.stop,
+            *([] if parts.sharing is None else [parts.sharing.stop]),
             parts.user_watch.stop,
             *([] if parts.front is None else [parts.front.nodes.stop]),
             lambda: _close_checkers(parts.all_checkers()),

@@ -40,6 +40,7 @@ from imapshield.process.process_control import Process, ProcessControl
 from imapshield.process.reloadable import ReloadableServer
 from imapshield.process.systemd import Notifier
 from imapshield.process.user_watch import UserWatch
+from imapshield.shared.guard_sharing import GuardSharing
 from imapshield.start_checks import check_mail_directories
 from imapshield.state_file import default_path
 
@@ -70,6 +71,7 @@ class ServerParts:
         state_path: the file of ``--state``; None for no file.
         state: keeps bans and known users in that file.
         ban_command: the program of ``--ban-command``, or None.
+        sharing: shares the guard with other servers, or None.
         control_process: reloads, and tells systemd that the server is alive.
         user_watch: ends the connections of users who are removed.
         start_freeing: begins to give memory back to the system.
@@ -96,6 +98,7 @@ class ServerParts:
         self._make_users()
         self._make_connections()
         self._make_bans()
+        self._share_guard()
         self._make_operator_ports()
         self._make_watches()
 
@@ -157,6 +160,20 @@ class ServerParts:
             self.state.changed_peaks = lambda stopping: advisor.changed(force=stopping)
         self.ban_command = _ban_command(settings, admission, self.state, reactor)
 
+    def _share_guard(self) -> None:
+        """Share the guard with other servers, with ``--guard-redis``."""
+        self.sharing: GuardSharing | None = None
+        if self.settings.guard_redis is not None:
+            admission, meter = self.factory.shared.admission, getattr(self.operator, "meter", None)
+            talkers = None if meter is None else meter.talker_table
+            with self.process.user.acting():
+                self.sharing = GuardSharing(
+                    *(self.settings, admission, self.state, talkers, self.reactor)
+                )
+            admission.on_ban, admission.on_unban = self.sharing.exchange.tell_bans(
+                admission.on_ban, admission.on_unban
+            )
+
     def all_checkers(self) -> list[Any]:
         """Return the checkers of users and of master users, also those that a reload has made."""
         chain: Any = self.factory.portal.checkers[IUsernamePassword]
@@ -185,6 +202,8 @@ class ServerParts:
             renewals=[self.acme.retry, *([] if self.front is None else [self.front.reload])],
         )
         self.operator.connect(self.factory, self.certificates, self.first_run.folder, acting)
+        if self.sharing is not None:
+            self.sharing.add_status(self.operator.handlers)
         self.control_process = ProcessControl(
             reloadable.reloader(self.settings, load),
             Notifier(os.environ, self.reactor),

@@ -95,6 +95,9 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["metrics", None, None, "Endpoint with /metrics and /health, without a login"],
         ["log-format", None, None, "text, or json for one JSON object a line [default: text]"],
         ["workers", None, None, "Processes that serve the clients, on as many cores [default: 1]"],
+        ["guard-redis", None, None, "Share bans and limits with other servers: redis://HOST"],
+        ["guard-redis-password", None, None, "File with the password of --guard-redis"],
+        ["guard-secret", None, None, "File with the secret of all servers with this --guard-redis"],
         ["config", None, None, "TOML file with these options; the command line takes precedence"],
     ]
     optFlags = [

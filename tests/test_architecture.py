@@ -140,6 +140,17 @@ RULES = {
         ),
         ("twisted", "zope", "OpenSSL", "service_identity"),
     ),
+    **dict.fromkeys(
+        ("shared.redis_address", "shared.signed_messages", "shared.rate_script"),
+        Rule(("guard",), never=IO_MODULES),
+    ),
+    "shared": Rule(
+        (
+            *("config", "credentials", "edge.admission", "extras", "front.backend_address"),
+            *("front.backend_tls", "guard", "guard_state", "observe.talkers", "regular_file"),
+        ),
+        ("OpenSSL", "twisted", "txredisapi"),
+    ),
     "first_run": Rule(("cred.passwords", "cred.users")),
     "cli": Rule(
         (
@@ -259,6 +270,7 @@ RULES = {
         (
             *("limits", "acme.acme_names", "front.front_options", "guard.networks"),
             *("mailbox_name_options", "regular_file"),
+            "shared.redis_address",
         ),
         never=IO_MODULES,
     ),
@@ -332,6 +344,7 @@ RULES = {
             "observe",
             "operator_ports",
             "process",
+            "shared.guard_sharing",
             "start_checks",
             "state_file",
         ),
@@ -624,6 +637,8 @@ class ImportTests(SynchronousTestCase):
         optional = {"argon2", "backports", "compression", "ldap", "pamela", "prometheus_client"}
         self.assertIn("acme", " ".join(extras["acme"]))
         self.assertIn("josepy", " ".join(extras["acme"]))
+        self.assertIn("txredisapi", " ".join(extras["redis"]))
+        optional |= {"txredisapi"}
         optional |= {"acme", "cryptography", "josepy", "requests"}  # the others come with acme
         permitted = {name for rule in RULES.values() for name in rule.others}
         self.assertEqual(permitted - {*RUNTIME, *optional}, set())

@@ -83,6 +83,7 @@ class Metrics:
         text = "Limits that were reached."
         yield _family(core.CounterMetricFamily, "limits", text, labels, counters.limits)
         yield from _nodes(status.get("nodes", ()))
+        yield from _guard_redis(status.get("guard_redis"))
         delay = self._monitor.delay
         bounds = [*map(str, BOUNDS), "+Inf"]
         buckets = list(zip(bounds, accumulate(delay.counts), strict=True))
@@ -113,6 +114,23 @@ def _nodes(nodes: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
     values = {labels: node["failures"] for labels, node in rows.items()}
     text = "Failures to connect, and failed checks."
     yield _family(core.CounterMetricFamily, "node_failures", text, ["node"], values)
+
+
+def _guard_redis(status: Mapping[str, Any] | None) -> Iterator[Any]:
+    """Yield the figures of ``--guard-redis``."""
+    if status is None:
+        return
+    connected, others = int(status["connected"]), len(status["others"])
+    for name, text, value in (
+        ("guard_redis_up", "Whether Redis can be used.", connected),
+        ("guard_redis_servers", "Other servers that share the guard.", others),
+    ):
+        yield core.GaugeMetricFamily(f"imapshield_{name}", text, value)
+    for name, text, value in (
+        ("guard_redis_reports", "Reports of other servers.", status["reports"]),
+        ("guard_redis_refused", "Messages that were refused.", status["refused"]),
+    ):
+        yield core.CounterMetricFamily(f"imapshield_{name}", text, value)
 
 
 class _Collector:

@@ -43,14 +43,15 @@ class WorkMeter:
     Attributes:
         total: what all connections have done since the start.
         history: who had most in the last minutes.
+        talker_table: sums up the work.
     """
 
     def __init__(self, reactor: Any, talkers: Talkers | None = None) -> None:
         self.total = Work()
         self._reactor = reactor
         self._now: Callable[[], float] = reactor.seconds
-        self._talkers = talkers or Talkers(self._now())
-        self.history = self._talkers.history
+        self.talker_table = talkers or Talkers(self._now())
+        self.history = self.talker_table.history
         self._counted: dict[int, Work] = {}  # by the number of an open connection
         self._working: set[Any] = set()
         self._loop = LoopingCall(self._collect)
@@ -84,7 +85,7 @@ class WorkMeter:
     def add(self, source: Source, work: Work) -> None:
         """Count work that a connection has done, here or in another process."""
         self.total = self.total.plus(work)
-        self._talkers.add(source, work, self._now())
+        self.talker_table.add(source, work, self._now())
 
     def _collect(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._collect_in_turns())
@@ -106,7 +107,7 @@ class WorkMeter:
             before = self._counted.get(reporter.number, Work())
             self._counted[reporter.number] = work
             self._add(measured, reporter.user, work.since(before))
-        self._talkers.end_second(self._now())
+        self.talker_table.end_second(self._now())
 
     async def talkers(self, request: Request) -> dict[str, Any]:
         """Return who has most of the server's work in a period.
@@ -117,7 +118,7 @@ class WorkMeter:
         """
         period = request.get("period", next(iter(PERIODS)))
         by, number = request.get("by", MEASURES[0]), request.get("number", 10)
-        now, report = self._now(), self._talkers.report
+        now, report = self._now(), self.talker_table.report
         everyone = {m: report(period, "address", m, now) for m in MEASURES}
         totals = {measure: each.total for measure, each in everyone.items()}
         tables, headlines = {}, []

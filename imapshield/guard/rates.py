@@ -13,6 +13,10 @@ K = TypeVar("K", bound=Hashable)
 MAX_NEWS = 20_000
 """Keys of one kind that wait to be reported to other processes."""
 
+MAX_BURSTS = 2
+"""Bursts that a key may have taken in several processes together. With one, each of them could let it take the next as
+soon as the first is used up, and in the long run it would have as many times its rate as there are processes."""
+
 _ROUNDING = 1e-6
 """Seconds by which sums of times may be wrong. A caller that waits exactly as long as told must succeed."""
 
@@ -80,17 +84,17 @@ class RateTable:
     def add_taken(self, key: Hashable, amount: float, now: float) -> None:
         """Count what `key` has taken in another process, or given back (`amount` below 0).
 
-        Two processes may have let it take a burst each. It counts as one, or the key would wait longer than if all had
-        happened here.
+        Several processes may let it take a burst each before they know of each other. So it may owe one burst more than
+        it has, but not more, or it would wait for too long.
         """
         until = max(self._used_until.get(key, now), now) + amount * self._seconds_each
         if until > now or key in self._used_until:
-            self._used_until.put(key, max(now, min(until, now + self._burst_seconds)))
+            self._used_until.put(key, max(now, min(until, now + MAX_BURSTS * self._burst_seconds)))
 
     def set_taken(self, key: Hashable, amount: float, now: float) -> None:
         """Set how much `key` has taken that is not used up yet."""
         if amount > 0 or key in self._used_until:
-            seconds = min(amount * self._seconds_each, self._burst_seconds)
+            seconds = min(amount * self._seconds_each, MAX_BURSTS * self._burst_seconds)
             self._used_until.put(key, now + max(0.0, seconds))
 
     @property

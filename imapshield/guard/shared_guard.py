@@ -124,6 +124,11 @@ class SharedGuard:
         if logins:
             self.guard.failures.tell_all()
 
+    def forget_rate_news(self) -> None:
+        """Tell nobody what was taken of rates since the last report. It counts in this process alone."""
+        self._rates.amounts.clear()
+        self._guesses.amounts.clear()
+
     def take_report(self, now: float, *, always: bool = True) -> GuardReport | None:
         """Return what has happened since the last report, or None if that is nothing, unless `always`.
 

@@ -237,8 +237,7 @@ class ConnectionShares:
 
     def tell_all_counts(self) -> None:
         """Have `take_counts` return all counts again."""
-        assert self.user_news is not None
-        assert self._strangers.news is not None
+        assert self.user_news is not None and self._strangers.news is not None
         self.user_news.restart(self._users.items())
         self._strangers.news.restart(self._strangers.addresses())
 
@@ -247,8 +246,7 @@ class ConnectionShares:
     ) -> tuple[list[tuple[Network, int]], list[tuple[bytes, int]], bool]:
         """Return at most `number` changed counts of addresses and of users, and whether these are all counts again."""
         users, addresses = self.user_news, self._strangers.news
-        assert users is not None
-        assert addresses is not None
+        assert users is not None and addresses is not None
         if is_restarted := users.is_lost or addresses.is_lost:
             self.tell_all_counts()
         changed = [(self.hash_user(user), count) for user, count in users.take(number)]
@@ -315,7 +313,7 @@ class ConnectionShares:
         held = self._users[user]
         reached = self._refuse_user(held)
         if reached is None and self.remote is not None:
-            reached = self._refuse_for_others(user, held)
+            reached = self._refuse_for_others(user)
         if reached is not None:
             return (), reached
         self._strangers.remove(connection)
@@ -345,12 +343,9 @@ class ConnectionShares:
             LimitReached(limit, value, held + 1, binding=binding) if held >= max(1, value) else None
         )
 
-    def _refuse_for_others(self, user: str, held: int) -> LimitReached | None:
+    def _refuse_for_others(self, user: str) -> LimitReached | None:
         """Return the limit if a user has so many connections in all processes that one more is refused, or None."""
-        assert self.remote is not None
-        total, most = held, self._limits.max_connections_per_user
-        if self.remote.users:
-            total += self.remote.users[self.hash_user(user)]
+        most, total = self._limits.max_connections_per_user, self.held_by(user)
         if total < max(1, most):
             return None
         return LimitReached("max_connections_per_user", most, total + 1)

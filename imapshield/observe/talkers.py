@@ -7,7 +7,7 @@ Each period has two halves: what is reported is between one half and the whole o
 much. A half that ends is added to the next longer period.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from imapshield.observe.space_saving import Share, Summary
@@ -22,6 +22,12 @@ MEASURES = ("commands", "octets", "busy", "resets")
 CAPACITY = 1000
 """Counters of each summary: everyone above a thousandth is listed, and an error is at most a thousandth. Three periods
 of two halves with 16 summaries each take at most 15 MB."""
+
+MAX_TOLD = 25
+"""Keys of each subject and measure that other servers are told of."""
+
+MAX_KEY = 300
+"""Characters of a key that other servers are told."""
 
 MAX_WAITING = 2000
 """Keys of a subject that wait for the end of the second. A flood from more addresses is added earlier."""
@@ -92,7 +98,39 @@ class Talkers:
         self.history = TalkerHistory(now)
         self._halves = {name: (_Half(now), _Half(now)) for name in PERIODS}
         self._waiting: dict[tuple[str, str], dict[str, float]] = {}
+        self._news: dict[tuple[str, str], Summary[str]] = {}
         self._forget_waiting()
+
+    def collect_news(self) -> None:
+        """Keep for `take_news` what is added from now on."""
+        self._news = {(s, m): Summary[str](CAPACITY) for s in SUBJECTS[1:] for m in MEASURES}
+
+    def take_news(self) -> list[tuple[str, str, str, float]]:
+        """Return what was added since the last call, for `add_remote` of other servers: those with most.
+
+        A connection is not told, because its number is that of one server.
+        """
+        found: list[tuple[str, str, str, float]] = []
+        for (subject, measure), summary in self._news.items():
+            if summary.total:
+                shares = summary.top(MAX_TOLD)
+                found += [(subject, measure, s.key[:MAX_KEY], s.amount) for s in shares if s.key]
+                found.append((subject, measure, "", summary.total))
+                self._news[subject, measure] = Summary(CAPACITY)
+        return found
+
+    def add_remote(self, works: Iterable[tuple[str, str, str, float]]) -> None:
+        """Add what `take_news` of another server has returned."""
+        batches: dict[tuple[str, str], dict[str, float]] = {}
+        for subject, measure, key, amount in works:
+            batches.setdefault((subject, measure), {})[key] = amount
+        current = self._halves[next(iter(PERIODS))][1]
+        for kind, batch in batches.items():
+            if kind in current.summaries:
+                total = batch.pop("", 0.0)
+                told = sum(batch.values())
+                current.summaries[kind].add(batch)
+                current.summaries[kind].total += max(0.0, total - told)
 
     def _forget_waiting(self) -> None:
         self._waiting = {(s, m): {} for s in SUBJECTS for m in MEASURES}
@@ -117,6 +155,8 @@ class Talkers:
         for key, batch in self._waiting.items():
             if batch:
                 current.summaries[key].add(batch)
+                if key in self._news:
+                    self._news[key].add(batch)
         self.history.add(self._waiting, now)
         self._forget_waiting()
         ended: _Half | None = None

@@ -230,7 +230,7 @@ class SupervisorLife(ServerLife):
         """Return the keys of hashes, and the users who are known with them."""
         state, failures = self.parts.state, self.parts.guard.failures
         known = [(user, failures.known_addresses(user)) for user in failures.known_users()]
-        return state.secret("login failures"), state.kept_secret("decoys"), known
+        return state.key_of_failures(), state.kept_secret("decoys"), known
 
     def _tell_keys(self) -> None:
         """Tell the workers of a state file that was loaded after the start."""

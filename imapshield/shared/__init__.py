@@ -1,0 +1,1 @@
+"""Shares the guard of several servers through Redis (``--guard-redis``)."""

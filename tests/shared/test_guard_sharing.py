@@ -1,0 +1,103 @@
+"""What a server with ``--guard-redis`` has besides."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet.defer import succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.config import ConfigError, Settings
+from imapshield.edge.admission import Admission
+from imapshield.guard.process_guard import ProcessGuard
+from imapshield.guard_state import GuardState
+from imapshield.limits import Limits
+from imapshield.shared.guard_sharing import GuardSharing, member_name, read_password, redis_tls
+from imapshield.shared.redis_address import RedisAddress
+
+
+class GuardSharingTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.secret = self.mktemp()
+        with open(self.secret, "w") as file:
+            file.write("0123456789abcdef\n")
+
+    def make(self, url: str = "redis://127.0.0.1:1", **settings: Any) -> GuardSharing:
+        settings.setdefault("guard_secret", self.secret)
+        self.clock = clock = Clock()
+        self.guard = ProcessGuard(Limits())
+        admission = Admission(self.guard, [], clock.seconds)
+        self.state = GuardState(
+            None, self.guard.bans, self.guard.failures, reactor=clock, now=clock.seconds
+        )
+        return GuardSharing(
+            Settings(guard_redis=url, **settings), admission, self.state, None, clock
+        )
+
+    def test_servers_with_one_secret_have_the_same_hashes(self) -> None:
+        """Known users of one server are known users of the other, if their secret is the same."""
+        keys = []
+        for content in ("0123456789abcdef", "0123456789abcdef\n", "another secret of all"):
+            with open(self.secret, "w") as file:
+                file.write(content)
+            self.make()
+            self.state.start()
+            keys.append(self.guard.failures.hash_account("alice"))
+        self.assertEqual(keys[0], keys[1])
+        self.assertNotEqual(keys[0], keys[2])
+
+    def test_status(self) -> None:
+        """The status says whether Redis can be used, and who else does."""
+        sharing = self.make()
+        handlers: dict[str, Any] = {"status": lambda _: succeed({"bans": 0})}
+        sharing.add_status(handlers)
+        status = handlers["status"](None)
+        with self.assertRaises(StopIteration) as stopped:
+            status.send(None)
+        self.assertEqual(
+            stopped.exception.value["guard_redis"],
+            {
+                "connected": False,
+                "problem": "not connected yet",
+                "others": [],
+                "reports": 0,
+                "refused": 0,
+            },
+        )
+        sharing.exchange.start()
+        sharing.stop()
+
+    def test_secrets_that_cannot_be_used(self) -> None:
+        """A file that is missing or short is an error that says what to do."""
+        with self.assertRaisesRegex(ConfigError, "name a readable file"):
+            self.make(guard_secret=self.secret + "x")
+        with open(self.secret, "w") as file:
+            file.write("short")
+        with self.assertRaisesRegex(ConfigError, "openssl rand"):
+            self.make()
+
+    def test_passwords(self) -> None:
+        """The password is the content of the file, also of a credential of systemd."""
+        with open(self.mktemp(), "w") as file:
+            file.write("hunter2\n")
+        self.assertEqual(read_password(Settings(guard_redis_password=file.name)), b"hunter2")
+        self.assertIsNone(read_password(Settings()))
+        self.patch(
+            os,
+            "environ",
+            {**os.environ, "CREDENTIALS_DIRECTORY": os.path.dirname(os.path.abspath(file.name))},
+        )
+        missing = Settings(guard_redis_password="credential:nothing")  # noqa: S106
+        self.assertRaises(ConfigError, read_password, missing)
+
+    def test_tls(self) -> None:
+        """``rediss:`` verifies the certificate; an authority that is no certificate is an error."""
+        self.assertIsNotNone(redis_tls(RedisAddress.parse("rediss://h")))
+        with self.assertRaisesRegex(ConfigError, "not a certificate|has no certificate"):
+            self.make(f"rediss://h?ca={self.secret}")
+
+    def test_names_are_unique(self) -> None:
+        """Each process has another name, also after a restart."""
+        self.assertNotEqual(member_name(), member_name())
