@@ -58,6 +58,9 @@ CHECK_SECONDS = 1.0
 ASK_SECONDS = 5.0
 """Seconds that a worker has for an answer to an operator. Without it, the answer has what the others have."""
 
+START_SECONDS = 60.0
+"""Seconds that a process has at least until it serves clients: on a busy machine, Python needs some to load it."""
+
 STOP_SECONDS = 10.0
 """Seconds that a worker has to close its mail stores when its connections have ended. Then it is killed."""
 
@@ -249,9 +252,12 @@ class Supervisor:
 
     def _check(self) -> None:
         """Kill the workers that do not answer."""
-        most, now = self.limits().worker_silent_seconds, self._reactor.seconds()
+        limit, now = self.limits().worker_silent_seconds, self._reactor.seconds()
         for worker in self.workers:
-            silent = now - worker.heard
+            silent, most = (
+                now - worker.heard,
+                limit if worker.is_ready else max(limit, START_SECONDS),
+            )
             if worker.is_running and silent > most and not worker.is_killed:
                 worker.is_killed = True
                 _log.error(
@@ -375,9 +381,8 @@ class Supervisor:
         if not waiting:
             return succeed(None)
         self.broadcast(Stop())
-        kill = self._reactor.callLater(
-            self.limits().closing_seconds + STOP_SECONDS, self._kill, waiting
-        )
+        seconds = self.limits().closing_seconds + STOP_SECONDS
+        kill = self._reactor.callLater(seconds, self._kill, waiting)
         done = DeferredList([_fires_with(worker.ended) for worker in waiting])
         return done.addCallback(lambda _: kill.cancel() if kill.active() else None)
 

@@ -153,3 +153,13 @@ class SupervisorTests(ClusterTestCase):
         self.patch(self.reactor, "spawnProcess", spawn)
         self.pump(5)
         self.assertEqual([row["serves"] for row in self.ask("status")["workers"]], [True, True])
+
+    def test_start_may_take_longer(self) -> None:
+        """A process that has not begun to serve has a minute, whatever worker_silent_seconds is."""
+        self.kill(1)
+        self.reactor.advance(0)
+        self.processes[0].hangs = True
+        self.pump(58)
+        self.assertEqual(self.processes[0].pid, 1002)
+        self.pump(4)
+        self.assertNotIn(1002, [each.pid for each in self.processes])
