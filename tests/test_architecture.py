@@ -136,7 +136,7 @@ RULES = {
         (
             *(*BASE, "config", "control.request_lines", "cred.checker_threads"),
             *("cred.ldap_checker", "cred.ldap_settings", "cred.unavailable", "edge", "extras"),
-            *("mailbox", "regular_file", "session.dispatcher", "wire"),
+            *("mailbox", "regular_file", "session.dispatcher", "shared", "wire"),
         ),
         ("twisted", "zope", "OpenSSL", "service_identity"),
     ),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from imapshield.config import ConfigError, Settings
+from imapshield.extras import install_command
 from imapshield.front.backend_address import BackendAddress
 from imapshield.front.map_file import MapFile
 from imapshield.front.map_http import MapHttp
@@ -43,6 +44,8 @@ def _service(
 ) -> Service:
     if option.kind == "ldap":
         return MapLdap(option.target, nodes, reactor)
+    if option.kind.startswith("redis"):
+        return _redis(option, settings, nodes, reactor)
     return MapHttp(
         option.target,
         option.text,
@@ -50,3 +53,22 @@ def _service(
         sends_password=settings.user_map_password,
         reactor=reactor,
     )
+
+
+def _redis(
+    option: MapOption, settings: Settings, nodes: Sequence[BackendAddress], reactor: Any
+) -> Service:
+    try:
+        from imapshield.front.map_redis import MapRedis
+    except ImportError:
+        raise ValueError(f" txredisapi is not installed: {install_command('redis')}") from None
+    from imapshield.shared.guard_sharing import read_password, redis_tls
+    from imapshield.shared.redis_address import RedisAddress
+
+    try:
+        address = RedisAddress.parse(option.target)
+    except ValueError as error:
+        raise ValueError(f" {error}") from None
+    if settings.guard_redis_password and not (address.uses_tls or address.is_local):
+        raise ValueError(" the password would cross a network in the clear; use rediss://")
+    return MapRedis(address, nodes, lambda: read_password(settings), redis_tls(address), reactor)
