@@ -297,7 +297,7 @@ def dump(site: Site) -> dict[str, list[bytes]]:
         return sorted(lines)
 
     found = {}
-    for command in ('LIST "" *', 'LSUB "" *', 'GETMETADATA (DEPTH infinity) "" (/private /shared)'):
+    for command in ('LIST "" *', 'LSUB "" *', "GETMETADATA INBOX (/private/comment)"):
         found[command] = responses(command)
     for mailbox in MAILBOXES:
         items = "MESSAGES UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ MAILBOXID SIZE"

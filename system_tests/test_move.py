@@ -36,6 +36,7 @@ class MoveTests(SynchronousTestCase):
             client.logout()
             before = dump(site)
             self.assertGreater(len(before["FETCH INBOX"]), 20)
+            self.assertIn(b"mine", b"".join(before["GETMETADATA INBOX (/private/comment)"]))
             for node in ("two", "one"):
                 self.assertIn(f"to {node}", site.move(node))
                 self.assertEqual(dump(site), before)
