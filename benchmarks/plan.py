@@ -33,7 +33,7 @@ class Machine:
     """One node.
 
     Attributes:
-        cores: how many it has; each is used by a process (``--workers``).
+        cores: how many it has; each is used by a process.
         memory: gigabytes for the server, without what the kernel needs.
         load: the part of the cores that may be busy at the busiest time. The rest is for floods and peaks.
         open: the most connections (``max_connections``).
