@@ -9,11 +9,13 @@ from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.admin.metrics import _guard_redis
 from imapshield.config import ConfigError, Settings
 from imapshield.edge.admission import Admission
 from imapshield.guard.process_guard import ProcessGuard
 from imapshield.guard_state import GuardState
 from imapshield.limits import Limits
+from imapshield.operator_commands import _show_status
 from imapshield.shared.guard_sharing import GuardSharing, member_name, read_password, redis_tls
 from imapshield.shared.redis_address import RedisAddress
 
@@ -68,6 +70,18 @@ class GuardSharingTests(SynchronousTestCase):
         )
         sharing.exchange.start()
         sharing.stop()
+
+    def test_operators_see_it(self) -> None:
+        """The command ``status`` has a line about Redis, and the metrics have four figures."""
+        status = self.make().status() | {"problem": "", "others": ["one"]}
+        answer = dict.fromkeys(("seconds", "connections", "max_connections", "without_login"), 1)
+        answer |= dict.fromkeys(
+            ("pending_commands", "memory_of_connections", "max_memory", "bans"), 1
+        )
+        lines = [*_show_status({**answer, "version": "1", "guard_redis": status})]
+        self.assertIn("guard-redis  connected, shares with 1 other server", lines)
+        self.assertEqual(len([*_guard_redis(status)]), 4)
+        self.assertEqual([*_guard_redis(None)], [])
 
     def test_secrets_that_cannot_be_used(self) -> None:
         """A file that is missing or short is an error that says what to do."""
