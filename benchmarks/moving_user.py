@@ -111,7 +111,7 @@ class Site:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
         if done.returncode:
             raise AssertionError(done.stdout + done.stderr + self.log())
-        return done.stdout
+        return done.stderr + done.stdout
 
     def close(self) -> None:
         """Stop all processes."""
