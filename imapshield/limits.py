@@ -92,8 +92,8 @@ class Limits(FrontLimits):
         5000,
         "Connections without a login at the same time, so that strangers never take the places of users. Above it, the"
         " oldest one of the address that has most of them is reset, or the oldest of all if none has more than a 300th"
-        " of this value: in a flood from thousands of addresses, an office has most. It is at most half of"
-        " max_connections.",
+        " of this value, or four if that is a fiftieth at most: in a flood from thousands of addresses, an office has"
+        " most. It is at most half of max_connections.",
     )
     max_preauth_per_address: int = _general(
         500,

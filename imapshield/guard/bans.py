@@ -29,6 +29,9 @@ from imapshield.limits import Limits
 MAX_BANS = 16384
 """Networks that are banned, or were not long ago. One more drops the one whose ban ends, or has ended, first."""
 
+SAME_BAN_SECONDS = 1.0
+"""Seconds by which the ends of one ban differ in several processes, at most: their clocks are nearly the same."""
+
 VIOLATION_SECONDS = 3600
 """Seconds in which the violations of an address are counted."""
 
@@ -252,8 +255,14 @@ class Bans:
             describe(network), ban.reason, left, ban.seconds, ban.number, ban.strangers_only
         )
 
-    def restore(self, saved: Iterable[SavedBan], now: float) -> None:
-        """Restore what `saved` returned in this or in an earlier run. What is malformed or forgotten is left out."""
+    def restore(self, saved: Iterable[SavedBan], now: float, *, are_known: bool = False) -> None:
+        """Restore what `saved` returned in this or in an earlier run. What is malformed or forgotten is left out.
+
+        Args:
+            saved: the bans.
+            now: the time from which they remain.
+            are_known: whether the other processes know them already.
+        """
         for network, reason, remaining, seconds, number, strangers_only in saved:
             try:
                 target = ban_target(network)
@@ -262,10 +271,13 @@ class Bans:
             until = now + min(remaining, self._limits.max_ban_seconds)
             if self._counts(until, now):
                 self._put(Ban(target, reason, until, seconds, number, strangers_only))
-                self._note_news(target)
+                if not are_known:
+                    self._note_news(target)
 
     def add_remote(self, ban: Ban, now: float) -> bool:
         """Take over a ban of another process; of two bans of a network the one that ends last applies.
+
+        The same ban is told again now and then, and its end is `SAME_BAN_SECONDS` later at most: it stays as it is.
 
         Returns:
             whether it applies now and has changed something.
@@ -275,6 +287,9 @@ class Bans:
             return False
         if own is not None:
             ban = replace(ban, number=max(own.number, ban.number))
+            is_same = replace(own, until=ban.until) == ban
+            if is_same and ban.until <= own.until + SAME_BAN_SECONDS:
+                return False
         self._put(ban)
         return now < ban.until
 

@@ -36,6 +36,10 @@ ALIKE_PARTS = 300
 flood from thousands of addresses has one or two connections of each, and an office, where several clients log in at the
 same time, a few more. So it would be the office that has most."""
 
+LEAST_ALIKE, LEAST_ALIKE_PARTS = 4, 50
+"""Addresses with so many connections are alike, too, if that is at most this part of the places: each worker, and a
+small server, has few places, but an office has as many clients."""
+
 
 def files_for(connections: int) -> int:
     """Return how many files the process must be permitted to open, so that `connections` fit."""
@@ -264,7 +268,9 @@ class ConnectionShares:
         self, reached: LimitReached, newest: Connection | None
     ) -> Iterator[Eviction]:
         strangers = self._strangers
-        are_alike = strangers.most <= self.max_strangers // ALIKE_PARTS
+        places = self.max_strangers
+        alike = max(places // ALIKE_PARTS, min(LEAST_ALIKE, places // LEAST_ALIKE_PARTS))
+        are_alike = strangers.most <= alike
         victim = strangers.oldest() if are_alike else strangers.oldest_of_largest()
         if victim is not None and victim is not newest:
             yield self._evict(victim, reached)

@@ -48,7 +48,6 @@ class Link(Protocol):
         self.on_message: Callable[[Message], object] = lambda _: None
         self.on_end: Callable[[], object] = lambda: None
         self._buffer = MessageBuffer()
-        self._unsent = 0
         self._is_open = False
 
     def connectionMade(self) -> None:
@@ -95,10 +94,14 @@ class Link(Protocol):
             self.transport.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        """Pass on the messages that are complete."""
+        """Pass on the messages that are complete. One that cannot be used is an error in the log, and no more."""
         try:
             for message in self._buffer.add(data):
-                self.on_message(message)
+                try:
+                    self.on_message(message)
+                except Exception:
+                    name = type(message).__name__
+                    _log.failure("a message of a worker cannot be used: {name}", name=name)
         except BadMessage as error:
             _log.error("the link of a worker: {error}", error=error)
             self.transport.abortConnection()

@@ -18,6 +18,9 @@ from imapshield.config import Settings
 from imapshield.guard.bans import SavedBan
 from imapshield.limits import Limits
 
+LINK = 3
+"""The file descriptor of the socket to the supervising process, in a worker."""
+
 MAX_MESSAGE = 256 << 20
 """Bytes of one message. The largest is `Start`, with all bans and known users: 10 MB if the tables are full."""
 
@@ -36,6 +39,7 @@ class Start:
         first_connection: the number of its first connection; each further one has a number that is `count` higher.
         failures_key: the key of the hashes in failed logins and known users, which all processes have in common.
         decoys_key: that of the salts of unknown users; None if it will be another after a restart.
+        time: when the message was made, from which the bans remain.
         bans: all bans.
         known: hashes of each known user and of the user's addresses.
         inherited: the address family of each listening socket, in the order of ``settings.listen``.
@@ -48,6 +52,7 @@ class Start:
     first_connection: int
     failures_key: bytes
     decoys_key: bytes | None
+    time: float
     bans: Sequence[SavedBan]
     known: Sequence[tuple[bytes, bytes]]
     inherited: Sequence[int]

@@ -40,10 +40,18 @@ def merged(answers: list[Any]) -> Any:
             for name, value in first.items()
         }
     if isinstance(first, list):
-        return [merged(list(rows)) for rows in zip(*answers, strict=True)]
+        return _merged_rows(answers)
     if isinstance(first, bool):
         return all(answers)
     return sum(answers) if isinstance(first, int | float) else first
+
+
+def _merged_rows(answers: list[list[Any]]) -> list[Any]:
+    """Return the rows of several lists; those of one node are one row. A list may miss some, after a reload."""
+    rows: dict[str, list[Any]] = {}
+    for row in (row for answer in answers for row in answer):
+        rows.setdefault(row["node"], []).append(row)
+    return [merged(each) for each in rows.values()]
 
 
 _SAME = frozenset({"seconds", "checked", "latency"})

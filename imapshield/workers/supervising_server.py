@@ -179,6 +179,7 @@ class SupervisorLife(ServerLife):
             first + (worker.number - first) % count,
             failures_key,
             decoys_key,
+            now,
             [each for each in saved if each is not None],
             known,
             [int(each.family) for each in self._sockets],
@@ -201,8 +202,10 @@ class SupervisorLife(ServerLife):
         elif isinstance(message, Logged):
             _log_line(worker, message)
         elif isinstance(message, Shared):
-            self._supervisor.broadcast(message, worker)
-            self._exchange.merge(message)
+            # Whatever the worker says, this is its name. What cannot be read is not passed on.
+            report = Shared(_member(worker), message.report)
+            self._exchange.merge(report)
+            self._supervisor.broadcast(report, worker)
 
     def _count(self, worker: WorkerProcess, event: events.Event) -> None:
         """Count the connections of a worker. It also tells how many they are once per second."""

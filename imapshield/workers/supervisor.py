@@ -31,6 +31,7 @@ from imapshield.workers.accepting import ahead
 from imapshield.workers.inherited_ports import FIRST_SOCKET, environment
 from imapshield.workers.link import Link, LinkFactory
 from imapshield.workers.link_messages import (
+    LINK,
     Ahead,
     Answer,
     Ask,
@@ -44,7 +45,6 @@ from imapshield.workers.link_messages import (
 )
 
 MODULE = "imapshield.workers.worker_process"
-LINK = 3
 
 STABLE_SECONDS = 60.0
 """Seconds after which a worker that dies is no sign that the next one will."""

@@ -7,10 +7,7 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
-from imapshield.workers.link_messages import Logged, MessageBuffer, Start, encode
-
-LINK = 3
-"""The file descriptor of the socket to the supervising process."""
+from imapshield.workers.link_messages import LINK, Logged, MessageBuffer, Start, encode
 
 
 def main() -> None:

@@ -102,7 +102,7 @@ class Worker:
         """Take over what the other processes know, and tell them from now on. Called before the first connection."""
         start, guard = self._start, self.parts.guard
         self._use_keys(start)
-        guard.bans.restore(start.bans, self._reactor.seconds())
+        guard.bans.restore(start.bans, start.time, are_known=True)
         self._exchange.start()
         self._link.send(Ready())
 

@@ -15,6 +15,7 @@ from imapshield.guard.shares import (
     Eviction,
 )
 from imapshield.limits import Limits
+from imapshield.workers.division import divided_limits
 
 ATTACKER, VICTIM = "192.0.2.1", "198.51.100.1"
 
@@ -92,15 +93,28 @@ class ServerShareTests(SynchronousTestCase):
     def test_an_office_logs_in_during_a_flood_from_everywhere(self) -> None:
         """If no address has many, the oldest of all makes room, and not the office whose clients log in together."""
         evicted: list[Connection] = []
-        shares = ConnectionShares(Limits(max_preauth_connections=2 * ALIKE_PARTS))
-        for i in range(2 * ALIKE_PARTS):
+        for places, most in ((6 * ALIKE_PARTS, 6), (2 * ALIKE_PARTS, 4), (150, 3)):
+            shares = ConnectionShares(Limits(max_preauth_connections=places))
+            for i in range(places):
+                connect(shares, f"10.{i // 250}.{i % 250}.1", evicted)
+            office = [connect(shares, VICTIM, evicted) for _ in range(most)]
+            flood = [connect(shares, f"11.0.{i}.1", evicted) for i in range(100)]
+            self.assertFalse({*evicted} & {*office, *flood})
+            connect(shares, VICTIM, evicted)
+            self.assertIs(evicted[-1], office[0])  # one more is too many
+
+    def test_the_office_with_many_workers(self) -> None:
+        """With the default limits and 16 workers, addresses with four connections in one of them are alike."""
+        evicted: list[Connection] = []
+        limits = divided_limits(Limits(), 16)
+        shares = ConnectionShares(limits)
+        for i in range(shares.max_strangers - 4):
             connect(shares, f"10.{i // 250}.{i % 250}.1", evicted)
-        office = [connect(shares, VICTIM, evicted) for _ in range(2)]
-        flood = [connect(shares, f"11.{i // 250}.{i % 250}.1", evicted) for i in range(500)]
-        self.assertEqual(len(evicted), 502)
-        self.assertFalse({*evicted} & {*office, *flood})
-        connect(shares, VICTIM, evicted)
-        self.assertIs(evicted[-1], office[0])  # three are more than a 300th
+        office = [connect(shares, VICTIM, evicted) for _ in range(4)]
+        for i in range(100):
+            connect(shares, f"11.0.{i}.1", evicted)
+        self.assertEqual(len(evicted), 100)
+        self.assertFalse({*evicted} & {*office})
 
     def test_strangers_never_take_the_places_of_users(self) -> None:
         """Strangers have at most half of all connections, whatever their own limit is."""

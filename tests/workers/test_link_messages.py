@@ -35,7 +35,7 @@ class MessagesTests(SynchronousTestCase):
         ban = SavedBan("192.0.2.7", "backlog", 5.0, 600.0, 1, False)
         settings = load_settings({"workers": "3"})
         messages: list[Message] = [
-            Start(1, 2, "worker 1 1", settings, 1, b"k", None, [ban], [(b"u", b"a")], [2]),
+            Start(1, 2, "worker 1 1", settings, 1, b"k", None, 7.5, [ban], [(b"u", b"a")], [2]),
             Happened([events.LoggedIn(7, "192.0.2.1", "alice", "PLAIN", True)]),
             Shared("worker 1 1", b"{}"),
             Stop(),
@@ -78,6 +78,23 @@ class MessagesTests(SynchronousTestCase):
         link.send(Stop())
         self.assertEqual(transport.written[-1], encode(Happened([])) + encode(Stop()))
         self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_message_that_cannot_be_used(self) -> None:
+        """An error in one message is in the log; the next one is read."""
+        link, found = Link(Clock()), list[Message]()
+        link.transport = MemoryTransport()
+        link.connectionMade()
+
+        def on_message(message: Message) -> None:
+            found.append(message)
+            if message != Stop():
+                raise ValueError("no such level")
+
+        link.on_message = on_message
+        link.dataReceived(encode(Happened([])) + encode(Stop()))
+        self.assertEqual(found, [Happened([]), Stop()])
+        self.assertFalse(link.transport.is_closed)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_link_ends(self) -> None:
         """What is no message ends the link; nothing is sent after its end."""

@@ -49,6 +49,13 @@ class MergedNodesTests(SynchronousTestCase):
         )
         self.assertEqual(self.successResultOf(ask(answers)), merged(answers))
 
+    def test_rows_of_one_node(self) -> None:
+        """Rows are merged by the name of the node, though a worker may have others, or in another order."""
+        one = [{"node": "mail1", "users": 1}, {"node": "mail2", "users": 2}]
+        two = [{"node": "mail2", "users": 3}]
+        rows = [{"node": "mail1", "users": 1}, {"node": "mail2", "users": 5}]
+        self.assertEqual(merged([one, two]), rows)
+
     def test_worker_that_does_not_answer(self) -> None:
         """An answer that one worker does not give is none: it may still have sessions of the user."""
         for result in (ask([{"ended": 1}, None]), ask([]), ask([1], ControlError("full"))):

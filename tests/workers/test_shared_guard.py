@@ -90,6 +90,38 @@ class SharedGuardTests(ClusterTestCase):
         with self.assertRaises(BadMessage):
             self.worker(1).received(Shared("worker 2 1", b"nonsense"))
 
+    def test_report_of_another(self) -> None:
+        """A malformed report of a worker reaches no other, and whatever name it tells, its own one counts."""
+        self.connect(1)
+        self.pump(0.1)
+        sent: list[Any] = []
+        self.patch(self.worker(1)._exchange, "merge", sent.append)
+        link = self.processes[1].link
+        link.send(Shared("worker 2 1", b"nonsense"))
+        self.worker(2).parts.guard.shares.connect("192.0.2.2")
+        report = self.worker(2)._exchange.shared.take_report(1.0)
+        assert report is not None
+        link.send(Shared("worker 1 1", report.encode()))
+        self.pump()
+        self.assertEqual(len(self.flushLoggedErrors(BadMessage)), 1)
+        self.assertEqual(sent, [Shared("worker 2 1", report.encode())])
+        self.assertEqual(self.parts.guard.shares.strangers_at("192.0.2.1"), 1)
+
+    def test_bans_of_a_new_worker_are_no_news(self) -> None:
+        """A worker that starts late takes over bans as they are, and no ban is announced or changed again."""
+        self.ask("ban", network="192.0.2.7")
+        before = {n: self.parts.guard.bans.get(n) for n in self.parts.guard.bans}
+        announced: list[Any] = []
+        self.patch(self.parts.factory.shared.admission, "on_ban", announced.append)
+        self.kill(2)
+        self.reactor.advance(0)
+        self.reactor.advance(5)  # it loads
+        self.pump(2)
+        self.assertEqual({n: self.parts.guard.bans.get(n) for n in before}, before)
+        (ban,), (own,) = before.values(), self.worker(2).parts.guard.bans.active(7.0)
+        self.assertAlmostEqual(ban.until, own.until, delta=0.01)
+        self.assertEqual(announced, [])
+
     def test_advice_sees_all_workers(self) -> None:
         """What is advised about connections of a user is about those of all workers."""
         shares: Any = self.worker(1).parts.guard.shares
