@@ -399,7 +399,6 @@ ORDER = {
             "tls_failures",
             "fair_queue",
             "input_turns",
-            "password_digest",
             "peer",
             "user_turns",
         ),

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from imapshield import events
 from imapshield.edge.event_reporter import publish
 from imapshield.edge.factory import ShieldedIMAP4Factory
-from imapshield.edge.password_digest import password_digest
 from imapshield.guard.networks import networks_of
 from imapshield.guard.shares import Connection
 
@@ -41,9 +40,10 @@ class PageLogins:
     def failed(self, address: str, user: str, password: str) -> None:
         """Report a wrong password or token, and count it for the address, which may ban it."""
         name = user.encode(errors="replace")
-        secret = password_digest(password.encode(errors="replace"))
+        admission = self._factory.shared.admission
+        secret = admission.guard.failures.digest(password.encode(errors="replace"))
         # The user of the page has only the name in common with the user of IMAP, who must not be delayed.
         counted, connection = b"\0" + name, Connection(address, networks_of(address))
-        failed, _ = self._factory.shared.admission.login_failed(connection, counted, secret)
+        failed, _ = admission.login_failed(connection, counted, secret)
         fields = events.printable(name, 64), MECHANISM, failed.repeated
         publish(events.LoginFailed(0, address, *fields), self._factory.observers)

@@ -22,7 +22,6 @@ from imapshield.edge.channel_binding import channel_bindings
 from imapshield.edge.client_peaks import peaks_before_login, report_user_peaks
 from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.login_checks import LEFT, Check, LoginAttempt, LoginNotChecked, RunsChecks
-from imapshield.edge.password_digest import password_digest
 from imapshield.edge.write_buffer import Disconnected
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.guard.guess_rates import Guess
@@ -105,7 +104,7 @@ class Authentication:
         """
         check = check or partial(self._owner.authenticateLogin, user, password or b"")
         counted = self._resolve(user)
-        digest = password and password_digest(password)
+        digest = password and self._owner.shared.admission.guard.failures.digest(password)
         if password is None:
             self._begin_guess(counted)
             login: Awaitable[Any] | None = check()
@@ -228,7 +227,7 @@ class Authentication:
         login = self._check_sasl(credentials, counted)
         try:
             secret = getattr(credentials, "token", None)
-            digest = None if secret is None else password_digest(secret)
+            digest = secret and self._owner.shared.admission.guard.failures.digest(secret)
             # With a token, the name that the client gave proves nothing.
             is_proved = not sasl.IBearerToken.providedBy(credentials)
             values = login, user, mechanism.decode(), digest, counted, is_proved

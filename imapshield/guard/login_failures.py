@@ -156,6 +156,10 @@ class LoginFailures:
         self._member, self._rate_news, self.news = member, rates, LoginNews()
         self.restart(self._key)
 
+    def digest(self, password: bytes) -> bytes:
+        """Return what the other methods take as `secret`: the same in all processes that have the same key."""
+        return blake2b(password, digest_size=16, key=self._key, person=b"password").digest()
+
     def begin_guess(self, address: str, user: bytes, now: float) -> Guess | LimitReached | None:
         """Count a password that is about to be looked at.
 
@@ -180,7 +184,7 @@ class LoginFailures:
         Args:
             address: the client's address.
             user: the name that the client gave.
-            secret: a keyed digest of the password; None for SCRAM.
+            secret: the `digest` of the password; None for SCRAM.
             now: the time in seconds, of a clock that never goes back.
         """
         networks = networks_of(address)

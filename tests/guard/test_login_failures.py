@@ -1,5 +1,8 @@
 """Failed logins: which of them count, the delay that they cause, and when they ban."""
 
+import subprocess
+import sys
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.guard import login_failures
@@ -31,6 +34,17 @@ class FailuresCase(SynchronousTestCase):
 
 
 class FailureTests(FailuresCase):
+    def test_digest_depends_on_the_key_only(self) -> None:
+        """Another process with the same key has the same digest of a password; with another key it has another one."""
+        program = (
+            "from imapshield.guard.login_failures import LoginFailures as F; from imapshield.limits import Limits;"
+            "print(F(Limits(), b'a key').digest(b'secret').hex())"
+        )
+        found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+        self.assertEqual(found.stdout.decode().strip(), self.failures.digest(b"secret").hex())
+        other = LoginFailures(Limits(), b"another key")
+        self.assertNotEqual(other.digest(b"secret"), self.failures.digest(b"secret"))
+
     def test_tenth_pair_bans(self) -> None:
         """The tenth different password for one user bans the address; the delay doubles from the third on."""
         results = self.guess(10)

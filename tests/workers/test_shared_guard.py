@@ -29,6 +29,21 @@ class SharedGuardTests(ClusterTestCase):
         self.assertEqual(len([line for line in lines if line.startswith("banned ")]), 1, lines)
         self.assertEqual(self.parts.operator._counters.bans, {"max_failed_pairs": 1})
 
+    def test_an_old_password_counts_once(self) -> None:
+        """A device that repeats an old password is counted once, whichever workers it meets, also new ones."""
+        connection = Connection("192.0.2.7", networks_of("192.0.2.7"))
+        for n in range(12):
+            admission = self.admission(1 + n % 2)
+            secret = admission.guard.failures.digest(b"old")
+            failed, ban = admission.login_failed(connection, b"alice", secret)
+            self.assertEqual((failed.repeated, ban), (n > 0, None))
+            self.pump(0.1)
+            if n == 6:
+                self.kill(1)
+                self.pump(61)
+        failures = self.admission(2).guard.failures
+        self.assertEqual(failures.pairs_of("192.0.2.7", self.reactor.seconds()), 1)
+
     def test_connections_of_a_user(self) -> None:
         """The connections of a user in both workers count for max_connections_per_user, until a worker ends."""
         counted: Any = self.worker(1).parts.guard.shares
