@@ -5,10 +5,15 @@ commands make the folders of missing parents. A crash in the middle would leave 
 So the steps are announced as those of MOVE are (`move_log`), in the same table, with 0 as source and target. They are
 undone last first:
 
-* A folder that was renamed is renamed back. It is recognized by its inode, because another program may have removed it
-  and made another one of its name. If another program has made a folder with the old name, the renamed one stays, and
-  keeps its UIDs.
-* A folder that was made is removed, unless it has mail, or anything that imapshield has not put there.
+* A folder that was renamed is renamed back. It is recognized by its inode and those of ``cur/`` and ``new/``, because
+  another program may have removed it and made another one of its name, which ext4 likes to give the same inode. If
+  another program has made a folder with the old name, the renamed one stays, and keeps its UIDs.
+* A folder that was made is removed, unless it has mail, or anything that imapshield has not put there. It is recognized
+  by its inode, too: it is made in ``tmp/`` before it is announced, and then renamed. So a folder that another program
+  makes under an announced name is not taken for it. The inode is not free before that one is removed.
+
+In a restored backup the inodes are other ones. A folder that was made stays. One that was renamed is renamed back only
+if nothing has its old name and the index has a mailbox of that name.
 
 A command of one step is not announced. If a crash interrupts it before the commit, the mailbox is found by its inodes
 (`sync`), or is empty.
@@ -16,20 +21,29 @@ A command of one step is not announced. If a crash interrupts it before the comm
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from imapshield.maildir import files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.entry import Entry
-from imapshield.maildir.paths import DIRECTORY_NAMES, MAX_FILE_NAME, folder_name, mailbox_name
+from imapshield.maildir.keywords import KEYWORD_FILE
+from imapshield.maildir.paths import (
+    CUR,
+    DIRECTORY_NAMES,
+    MAX_FILE_NAME,
+    NEW,
+    folder_name,
+    mailbox_name,
+)
 
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 """Something has the name to which a folder is renamed, or is left in a directory that is removed."""
 
-_OWN_FILES = (b"maildirfolder", b"dovecot-", b"courierimap", b"imapshield")
-"""What the names of files begin with that imapshield has put into a folder beside mail."""
+_OWN_FILES = (b"maildirfolder", b"imapshield", KEYWORD_FILE)
+"""What the names of files begin with that imapshield puts into a folder that it makes. Other files of Dovecot and
+Courier say that they have served it."""
 
 _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
@@ -47,20 +61,28 @@ class FolderStep(NamedTuple):
 
 
 class _Announced(NamedTuple):
-    """A step in the table: names of folders, of which `old` is b"" if the folder is made, and the folder's inode."""
+    """A step in the table: names of folders, of which `old` is b"" if the folder is made, and its inodes."""
 
     old: bytes
     new: bytes
-    inode: bytes
+    inodes: bytes
 
 
-def encode(account: AccountState, steps: Sequence[FolderStep]) -> bytes:
-    """Return steps that have not been taken yet, as they are announced."""
+def encode(
+    account: AccountState, steps: Sequence[FolderStep], staged: Mapping[str, Entry]
+) -> bytes:
+    """Return steps that have not been taken yet, as they are announced.
+
+    Args:
+        account: the account.
+        steps: the steps.
+        staged: the directory in ``tmp/`` of each folder that is made, by the name of its mailbox.
+    """
     folders, fields = account.folders, []
     for name, old_name in steps:
         old = folders.name(old_name) if old_name else b""
-        inode = files.status(Entry(folders.fd, old)).st_ino if old else 0
-        fields += [old, folder_name(name), b"%d" % inode]
+        inodes = _inodes(Entry(folders.fd, old)) if old else inode_of(staged[name])
+        fields += [old, folder_name(name), inodes]
     return b"/".join(fields)
 
 
@@ -75,8 +97,10 @@ def undo(account: AccountState, announced: bytes) -> None:
     for step in reversed([*_decode(announced)]):
         if step.old:
             _rename_back(account, step)
-        else:
-            _remove_made(account, step.new)
+            continue
+        is_removed = remove_made(Entry(account.folders.fd, step.new), step.inodes)
+        if is_removed and (mailbox := mailbox_name(step.new)) is not None:
+            remove_row(account, mailbox)
     account.folders.sync()
 
 
@@ -100,19 +124,35 @@ def _is_folder_name(name: bytes) -> bool:
     return is_hidden and len(name) <= MAX_FILE_NAME and b"\0" not in name
 
 
-def _inode(entry: Entry) -> bytes:
-    """Return the inode that has a name, b"" if none has it."""
+def _inode(entry: Entry, *below: bytes) -> int:
+    """Return the inode that has a name, 0 if none has it."""
     try:
-        return b"%d" % files.status(entry).st_ino
-    except FileNotFoundError:
-        return b""
+        return files.status(Entry(entry.directory, b"/".join((entry.name, *below)))).st_ino
+    except OSError as error:
+        if error.errno not in _NO_FOLDER:
+            raise
+        return 0
+
+
+def inode_of(folder: Entry) -> bytes:
+    """Return the inode of a folder that was made, as it is announced."""
+    return b"%d" % _inode(folder)
+
+
+def _inodes(folder: Entry) -> bytes:
+    """Return the inodes of a folder, its ``cur/`` and its ``new/``."""
+    cur, new = (_inode(folder, DIRECTORY_NAMES[number]) for number in (CUR, NEW))
+    return b"%d.%d.%d" % (_inode(folder), cur, new)
 
 
 def _rename_back(account: AccountState, step: _Announced) -> None:
     folder, original = (Entry(account.folders.fd, name) for name in (step.new, step.old))
-    inode = _inode(folder)
-    # In a restored backup every inode is another one.
-    if not inode or (inode != step.inode and not account.index.is_restored):
+    name, new_name = mailbox_name(step.old), mailbox_name(step.new)
+    mailbox = account.index.mailbox_named(name) if name else None
+    if account.index.is_restored:
+        if mailbox is None or _inode(original) or not _inode(folder, DIRECTORY_NAMES[CUR]):
+            return
+    elif _inodes(folder) != step.inodes:
         return
     if not _inode(original):
         try:
@@ -124,41 +164,45 @@ def _rename_back(account: AccountState, step: _Announced) -> None:
                 raise
         else:
             return
-    name, new_name = mailbox_name(step.old), mailbox_name(step.new)
-    mailbox = account.index.mailbox_named(name) if name else None
     if mailbox is not None and new_name is not None:
         remove_row(account, new_name)
         account.index.update_mailbox(mailbox.key, name=new_name)
 
 
-def _remove_made(account: AccountState, folder: bytes) -> None:
-    """Remove a folder without mail, and its row. rmdir() makes sure that no mail is lost that arrives meanwhile."""
-    entry = Entry(account.folders.fd, folder)
+def remove_made(folder: Entry, inode: bytes) -> bool:
+    """Remove a folder that was made, unless it is used or another one; return whether that was done.
+
+    rmdir() makes sure that no mail is lost that arrives meanwhile.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
     try:
-        fd = files.open_directory(entry)
+        fd = files.open_directory(folder)
     except OSError as error:
         if error.errno not in _NO_FOLDER:
             raise
-        return
+        return False
     try:
+        if b"%d" % os.fstat(fd).st_ino != inode:
+            return False
         found = {*files.names(fd)} - {*DIRECTORY_NAMES}
         if _has_mail(fd) or not all(name.startswith(_OWN_FILES) for name in found):
-            return
+            return False
         # cur/ is last: without it, the folder is no mailbox.
         for name in reversed(DIRECTORY_NAMES):
             with suppress(FileNotFoundError):
                 os.rmdir(name, dir_fd=fd)
         for name in found:
             files.unlink(Entry(fd, name))
-        os.rmdir(folder, dir_fd=entry.directory)
+        os.rmdir(folder.name, dir_fd=folder.directory)
     except OSError as error:
         if error.errno not in (*_TAKEN, errno.ENOENT):
             raise
-        return
+        return False
     finally:
         os.close(fd)
-    if (mailbox := mailbox_name(folder)) is not None:
-        remove_row(account, mailbox)
+    return True
 
 
 def _has_mail(folder: int) -> bool:

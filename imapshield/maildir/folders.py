@@ -5,8 +5,9 @@ several steps are undone too (`folder_log`).
 """
 
 import errno
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from imapshield import errors
@@ -92,15 +93,16 @@ def _run(
         with files.UndoSteps() as undo, account.index.write(undo=undo):
             steps = plan()
             if len(steps) == 1 and not special_use and finish is None:
-                return _take(account, steps, special_use, undo)
-            names = folder_log.encode(account, steps)
+                return _take(account, steps, special_use, undo, {})
+            staged = _stage(account, steps, undo)
+            names = folder_log.encode(account, steps, staged)
             entry = move_log.insert(account, 0, 0, names)
-        with move_log.kept(account, entry):
+        with _removed(account, entry, staged.values()), move_log.kept(account, entry):
             with files.UndoSteps() as undo, account.index.write(undo=undo):
                 is_announced = move_log.has_entry if finish is not None else move_log.end
                 if not is_announced(account, entry):
                     continue  # another process has undone it
-                mailbox_id = _take(account, steps, special_use, undo)
+                mailbox_id = _take(account, steps, special_use, undo, staged)
             if finish is None:
                 return mailbox_id
             try:
@@ -115,8 +117,40 @@ def _run(
     raise errors.StoreBusy
 
 
+def _stage(
+    account: AccountState, steps: Sequence[FolderStep], undo: files.UndoSteps
+) -> dict[str, Entry]:
+    """Make a directory in ``tmp/`` for each folder that is made, so that its inode can be announced."""
+    staged: dict[str, Entry] = {}
+    for step in steps:
+        if not step.old_name:
+            tmp = account.folders.folder(INBOX).directory(TMP)
+            entry = staged[step.name] = Entry(tmp, account.unique_name())
+            files.make_directory(entry, account.folders.owner)
+            undo.append(partial(files.remove_tree, entry))
+    return staged
+
+
+@contextmanager
+def _removed(account: AccountState, entry: int, directories: Iterable[Entry]) -> Iterator[None]:
+    """Remove directories at the end, if they are still in ``tmp/``.
+
+    While their inodes are announced they stay, so that no folder of another program gets one of them.
+    """
+    try:
+        yield
+    finally:
+        with suppress(sqlite3.Error):
+            for directory in () if move_log.has_entry(account, entry) else directories:
+                files.remove_tree(directory)
+
+
 def _take(
-    account: AccountState, steps: Sequence[FolderStep], special_use: bytes, undo: files.UndoSteps
+    account: AccountState,
+    steps: Sequence[FolderStep],
+    special_use: bytes,
+    undo: files.UndoSteps,
+    staged: Mapping[str, Entry],
 ) -> bytes:
     """Take the steps, in a write transaction, and return the MAILBOXID of the last folder that was made, if any."""
     mailbox_id = b""
@@ -125,9 +159,29 @@ def _take(
             _rename_folder(account, step, undo)
         else:
             use = special_use if step is steps[-1] else b""
+            if step.name in staged:
+                _put_in_place(account, staged[step.name], step.name, undo)
             mailbox_id = make_folder(account, step.name, use, undo).mailbox_id
     account.folders.sync()
     return mailbox_id
+
+
+def _put_in_place(account: AccountState, staged: Entry, name: str, undo: files.UndoSteps) -> None:
+    """Rename a directory from ``tmp/`` to the folder that it is to be."""
+    folder, inode = Entry(account.folders.fd, folder_name(name)), folder_log.inode_of(staged)
+    _remove_left(folder)
+    try:
+        files.rename(staged, folder)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return  # with --follow-symlinks, tmp/ may be on another file system; a crash then leaves the folder
+
+    def remove() -> None:
+        with suppress(OSError):
+            folder_log.remove_made(folder, inode)
+
+    undo.append(remove)
 
 
 def _rename_folder(account: AccountState, step: FolderStep, undo: files.UndoSteps) -> None:
@@ -146,7 +200,7 @@ def _rename_folder(account: AccountState, step: FolderStep, undo: files.UndoStep
 def make_folder(
     account: AccountState, name: str, special_use: bytes, undo: files.UndoSteps
 ) -> MailboxRow:
-    """Make one folder and its row, in a write transaction."""
+    """Make one folder and its row, in a write transaction; the folder may be an empty directory."""
     owner = account.folders.owner
     entry = Entry(account.folders.fd, folder_name(name))
     try:
@@ -182,7 +236,7 @@ def _names_in(entry: Entry) -> list[bytes]:
 
 
 def _remove_left(entry: Entry) -> None:
-    """Remove what an interrupted CREATE has left, if anything, so that RENAME can use the name.
+    """Remove what an interrupted CREATE has left, if anything, so that a directory can be renamed to the name.
 
     Raises:
         MailboxExists: something else has the name.

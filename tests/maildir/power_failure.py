@@ -310,5 +310,8 @@ def _adopt_index(root: str, inodes: Mapping[int, int]) -> None:
             db.execute("UPDATE mailbox SET cur_ino = ?, new_ino = ? WHERE id = ?", row)
         for entry, names in db.execute("SELECT id, names FROM moving WHERE source = 0").fetchall():
             fields = names.split(b"/")
-            fields[2::3] = [b"%d" % inodes.get(int(inode), 0) for inode in fields[2::3]]
+            fields[2::3] = [
+                b".".join(b"%d" % inodes.get(int(inode), 0) for inode in field.split(b"."))
+                for field in fields[2::3]
+            ]
             db.execute("UPDATE moving SET names = ? WHERE id = ?", (b"/".join(fields), entry))
