@@ -62,6 +62,7 @@ class CountingWorker:
 
 class CallsInPlaceTests(SynchronousTestCase):
     def setUp(self) -> None:
+        self.patch(request, "monotonic", lambda: 0.0)  # each call counts as a short one
         realm = MemoryRealm(
             cast("Any", self), lambda: ShortStore(lambda: NOW), optional_interfaces=()
         )
