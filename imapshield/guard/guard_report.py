@@ -64,7 +64,7 @@ class GuardReport(NamedTuple):
         number: counts the reports of the process, from 1.
         time: when the report was made, in seconds of the clock that all processes share.
         is_first: whether `connections` and `users` of this and of the following reports are all that there are, so that
-            earlier ones must be forgotten.
+            earlier ones must be forgotten when these have arrived: with a report that has fewer than `MAX_ENTRIES`.
         bans: the bans that are new or have changed, also those that have ended but make the next one longer.
         unbans: the networks whose ban was ended by hand, with the time.
         failures: failed logins.

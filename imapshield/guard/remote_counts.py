@@ -12,7 +12,7 @@ K = TypeVar("K", bound=Hashable)
 
 MAX_COUNTS = 200_000
 """Addresses, and users, of which all other processes together may tell. More are not counted. Full tables take at most
-80 MB, but a process only tells of open connections."""
+100 MB, but a process only tells of open connections."""
 
 MAX_CHANGES = 20_000
 """Keys of one kind that wait to be told to other processes. After more, all counts are told again."""
@@ -62,6 +62,9 @@ class CountNews(Generic[K]):
 class _Member:
     addresses: dict[Network, int] = field(default_factory=dict)
     users: dict[bytes, int] = field(default_factory=dict)
+    # those that a process has not told again yet that tells all
+    old_addresses: set[Network] = field(default_factory=set)
+    old_users: set[bytes] = field(default_factory=set)
 
 
 class RemoteCounts:
@@ -84,9 +87,10 @@ class RemoteCounts:
         Returns:
             the networks whose numbers have changed.
         """
-        own = self._members.setdefault(member, _Member()).addresses
-        changed: set[Network] = set()
+        known = self._members.setdefault(member, _Member())
+        own, changed = known.addresses, set[Network]()
         for address, count in counts:
+            known.old_addresses.discard(address)
             before = own.get(address, 0)
             if not before and self._addresses >= MAX_COUNTS:
                 continue
@@ -99,12 +103,25 @@ class RemoteCounts:
 
     def set_users(self, member: str, counts: Iterable[tuple[bytes, int]]) -> None:
         """Set how many connections some users have in the process `member`."""
-        own = self._members.setdefault(member, _Member()).users
+        known = self._members.setdefault(member, _Member())
+        own = known.users
         for user, count in counts:
+            known.old_users.discard(user)
             before = own.get(user, 0)
             if before or len(self.users) < MAX_COUNTS:
                 _set(own, user, count)
                 _add(self.users, user, count - before)
+
+    def begin_again(self, member: str) -> None:
+        """The process `member` tells all its counts again. Until it has, those of before count."""
+        known = self._members.setdefault(member, _Member())
+        known.old_addresses, known.old_users = set(known.addresses), set(known.users)
+
+    def told_all(self, member: str) -> None:
+        """The process `member` has told all its counts: what it has not told again is no more."""
+        known = self._members.setdefault(member, _Member())
+        self.set_addresses(member, [(address, 0) for address in [*known.old_addresses]])
+        self.set_users(member, [(user, 0) for user in [*known.old_users]])
 
     def forget(self, member: str) -> None:
         """Forget all counts of the process `member`."""

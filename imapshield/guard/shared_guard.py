@@ -215,7 +215,7 @@ class SharedGuard:
             table, key = self.rate_table(taken)
             table.add_taken(key, taken.amount, now)
         if is_newest:
-            self._merge_counts(member, report, merged)
+            self._merge_counts(member, report, merged, is_complete=known.is_complete)
         return merged
 
     def _merge_bans(self, report: GuardReport, merged: Merged, now: float) -> None:
@@ -279,13 +279,18 @@ class SharedGuard:
                 ban = guard.bans.ban(address, reached.limit, now, strangers_only=shared)
                 merged.new_bans.append(NewBan(ban, reached))
 
-    def _merge_counts(self, member: str, report: GuardReport, merged: Merged) -> None:
+    def _merge_counts(
+        self, member: str, report: GuardReport, merged: Merged, *, is_complete: bool
+    ) -> None:
         shares = self.guard.shares
         assert shares.remote is not None
         if report.is_first:
-            shares.remote.forget(member)
+            shares.remote.begin_again(member)
         changed = shares.remote.set_addresses(member, report.connections)
         shares.remote.set_users(member, report.users)
+        # A report with fewer entries than fit has all that there was to tell.
+        if is_complete and max(len(report.connections), len(report.users)) < MAX_ENTRIES:
+            shares.remote.told_all(member)
         merged.evictions = shares.make_room(changed)
 
     def forget_member(self, member: str) -> None:

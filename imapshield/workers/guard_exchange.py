@@ -25,6 +25,8 @@ class GuardExchange:
         admission: has the guard.
         name: the name of this process.
         send: sends a report to all other processes.
+        is_full: whether reports must wait, because the other side does not read. What happens meanwhile is collected in
+            tables with a maximum size.
         reactor: an `IReactorTime`.
         is_worker: whether this is a worker; the supervising process reports the bans.
 
@@ -40,10 +42,11 @@ class GuardExchange:
         reactor: Any,
         *,
         is_worker: bool,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self.shared = SharedGuard(admission.guard, name)
         self._admission, self._name, self._send = admission, name, send
-        self._is_worker = is_worker
+        self._is_worker, self._is_full = is_worker, is_full
         self._now: Callable[[], float] = reactor.seconds
         self._loop = LoopingCall(self.share)
         self._loop.clock = reactor
@@ -58,7 +61,9 @@ class GuardExchange:
             self._loop.stop()
 
     def share(self) -> None:
-        """Tell the others what has happened since the last time."""
+        """Tell the others what has happened since the last time, if they read."""
+        if self._is_full():
+            return
         report = self.shared.take_report(self._now(), always=False)
         if report is not None:
             self._send(Shared(self._name, report.encode()))

@@ -57,9 +57,20 @@ class Link(Protocol):
     @property
     def is_full(self) -> bool:
         """Whether the other side does not read."""
+        return self._unsent > MAX_UNSENT
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the other side reads, and has read most of what was sent."""
+        return self._is_open and self._unsent <= MAX_UNSENT // 4
+
+    @property
+    def _unsent(self) -> int:
         transport = self.transport
-        unsent = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
-        return bool(unsent > MAX_UNSENT)
+        if not self._is_open:
+            return 0
+        unsent: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+        return unsent
 
     def send(self, message: Message) -> None:
         """Send a message at once, and those that wait before it, unless the link has ended."""

@@ -42,6 +42,8 @@ from imapshield.workers.merged_commands import MergedBans, MergedConnections
 from imapshield.workers.merged_nodes import MergedNodes
 from imapshield.workers.supervisor import Supervisor, WorkerProcess
 
+_log = Logger(namespace="imapshield")
+
 SPARE_NUMBERS = 1000
 """Numbers of connections of a worker that has died that are not used: those of events that it could not send."""
 
@@ -112,6 +114,7 @@ class SupervisorLife(ServerLife):
         super().__init__(parts)
         self._supervisor, self._settings = supervisor, parts.settings
         self._sockets: list[Any] = []
+        self._behind: set[WorkerProcess] = set()  # those that have missed reports
         self._last_numbers = dict.fromkeys(supervisor.workers, 0)
         supervisor.sockets = self._sockets
         supervisor.limits = lambda: parts.factory.limits
@@ -119,7 +122,7 @@ class SupervisorLife(ServerLife):
         admission = parts.factory.shared.admission
         # Before the state is loaded: it begins with an empty guard.
         exchange = self._exchange = GuardExchange(
-            *(admission, "supervisor", supervisor.broadcast, parts.reactor), is_worker=False
+            *(admission, "supervisor", self._share, parts.reactor), is_worker=False
         )
         on_ban, on_unban, on_load = admission.on_ban, admission.on_unban, parts.state.on_load
         admission.on_ban = parts.state.on_ban = _both(on_ban, exchange.share)
@@ -198,6 +201,7 @@ class SupervisorLife(ServerLife):
             for source, work in message.rows:
                 operator.meter.add(Source(*source), Work(*work))
         elif isinstance(message, Beat):
+            self._catch_up(worker)
             operator.delay.add(message.delays, message.total_delay, message.highest_delay)
         elif isinstance(message, Logged):
             _log_line(worker, message)
@@ -205,7 +209,30 @@ class SupervisorLife(ServerLife):
             # Whatever the worker says, this is its name. What cannot be read is not passed on.
             report = Shared(_member(worker), message.report)
             self._exchange.merge(report)
-            self._supervisor.broadcast(report, worker)
+            self._share(report, worker)
+
+    def _share(self, report: Shared, but: WorkerProcess | None = None) -> None:
+        """Pass a report on to all workers, without `but` and those that do not read.
+
+        These learn all bans and counts when they read again. What was taken of rates meanwhile they never learn.
+        """
+        for worker in self._supervisor.workers:
+            if worker is but or worker.link is None:
+                continue
+            if worker not in self._behind and worker.link.is_full:
+                self._behind.add(worker)
+                _log.warn(
+                    "worker {worker} does not read what others count; it learns it later",
+                    worker=worker.number,
+                )
+            if worker not in self._behind:
+                worker.link.send(report)
+
+    def _catch_up(self, worker: WorkerProcess) -> None:
+        """Have all tell what a worker has missed, if it reads again. Called once per second."""
+        if worker in self._behind and worker.link is not None and worker.link.is_drained:
+            self._behind.remove(worker)
+            self._started(worker)
 
     def _count(self, worker: WorkerProcess, event: events.Event) -> None:
         """Count the connections of a worker. It also tells how many they are once per second."""
@@ -219,13 +246,14 @@ class SupervisorLife(ServerLife):
         self._supervisor.balance()
 
     def _started(self, worker: WorkerProcess) -> None:
-        """Have all others tell a new worker what they count."""
+        """Have all others tell a worker what they count."""
         self._supervisor.broadcast(TellAll(), worker)
         self._exchange.shared.tell_all()
 
     def _lost(self, worker: WorkerProcess) -> None:
         """Have the connections of a worker that has ended count no more."""
         member = _member(worker)
+        self._behind.discard(worker)
         self._exchange.forget(member)
         self._supervisor.broadcast(Forget(member), worker)
 

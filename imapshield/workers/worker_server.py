@@ -95,7 +95,11 @@ class Worker:
         self._requests: dict[int, Deferred[None]] = {}
         link.on_message, link.on_end = self.received, self.end
         admission = self.parts.factory.shared.admission
-        self._exchange = GuardExchange(admission, start.member, link.send, reactor, is_worker=True)
+        self._exchange = GuardExchange(
+            *(admission, start.member, link.send, reactor),
+            is_worker=True,
+            is_full=lambda: link.is_full,
+        )
         admission.on_ban = lambda _: self._exchange.share()
 
     def begin(self) -> None:

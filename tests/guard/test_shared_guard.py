@@ -409,6 +409,25 @@ class DeliveryTests(SynchronousTestCase):
         self.two.shared.forget_member("m0")
         self.assertEqual((remote.networks, remote.users), ({}, {}))
 
+    def test_all_counts_are_told_again(self) -> None:
+        """Counts that are told again count until all have arrived; then those are gone that were not among them."""
+        self.patch(shared_guard, "MAX_ENTRIES", 2)
+        one, two = members()
+        held = [one.connect(f"203.0.113.{n}") for n in range(5)]
+        one.login("alice", OTHER)
+        exchange(one, two)
+        remote = two.guard.shares.remote
+        assert remote is not None
+        network = held[0].networks[1]
+        self.assertEqual((remote.networks[network], len(remote.users)), (5, 1))
+        one.guard.close(held[0])
+        one.shared.tell_all()
+        for _ in range(2):
+            two.merge(one)
+            self.assertEqual((remote.networks[network], len(remote.users)), (5, 1))
+        two.merge(one)
+        self.assertEqual((remote.networks[network], len(remote.users)), (4, 1))
+
     def test_changes_beyond_the_maximum_are_told_with_all_others(self) -> None:
         """When more has changed than is remembered, all counts are told again."""
         self.patch(remote_counts, "MAX_CHANGES", 2)

@@ -4,6 +4,7 @@ from typing import Any
 
 from imapshield.guard.networks import networks_of
 from imapshield.guard.shares import Connection
+from imapshield.workers.link import MAX_UNSENT
 from imapshield.workers.link_messages import BadMessage, Shared
 from tests.workers.cluster import ClusterTestCase
 
@@ -136,6 +137,38 @@ class SharedGuardTests(ClusterTestCase):
         (ban,), (own,) = before.values(), self.worker(2).parts.guard.bans.active(7.0)
         self.assertAlmostEqual(ban.until, own.until, delta=0.01)
         self.assertEqual(announced, [])
+
+    def test_worker_that_does_not_read(self) -> None:
+        """Reports to a worker that does not read are left out; when it reads again, it learns all counts and bans."""
+        ours = self.processes[1].ours
+        ours.dataBuffer = bytes(MAX_UNSENT + 1)
+
+        def happens() -> None:
+            self.connect(1)
+            self.ask("ban", network="192.0.2.7")
+            self.pump(1.1)
+
+        (line,) = [line for line in self.lines(happens) if "does not read" in line]
+        self.assertTrue(line.startswith("worker 2 "))
+        guard = self.worker(2).parts.guard
+        self.assertEqual((guard.shares.strangers_at("192.0.2.1"), len(guard.bans)), (0, 0))
+        ours.dataBuffer = bytes(MAX_UNSENT // 4 + 1)
+        self.pump(1.1)
+        self.assertEqual(guard.shares.strangers_at("192.0.2.1"), 0)
+        ours.dataBuffer = b""
+        self.pump(1.2)
+        self.assertEqual((guard.shares.strangers_at("192.0.2.1"), len(guard.bans)), (1, 1))
+
+    def test_supervising_process_that_does_not_read(self) -> None:
+        """A worker keeps its reports for later while the supervising process does not read."""
+        theirs = self.processes[0].theirs
+        theirs.dataBuffer = bytes(MAX_UNSENT + 1)
+        self.connect(1)
+        self.pump(0.5)
+        self.assertEqual(self.parts.guard.shares.strangers_at("192.0.2.1"), 0)
+        theirs.dataBuffer = b""
+        self.pump(0.1)
+        self.assertEqual(self.parts.guard.shares.strangers_at("192.0.2.1"), 1)
 
     def test_advice_sees_all_workers(self) -> None:
         """What is advised about connections of a user is about those of all workers."""
