@@ -37,11 +37,15 @@ class InheritedEndpoint:
         self._reactor, self._descriptor, self._family = reactor, descriptor, family
 
     def listen(self, factory: Any) -> Deferred[Any]:
-        """Listen at once."""
-        if self._family != socket.AF_UNIX:
-            return succeed(self._reactor.adoptStreamPort(self._descriptor, self._family, factory))
-        port = _UNIX_PORT._fromListeningDescriptor(self._reactor, self._descriptor, factory)
-        port.startListening()
+        """Listen at once, with a descriptor of the port's own, which it closes when it stops."""
+        try:
+            if self._family != socket.AF_UNIX:
+                port = self._reactor.adoptStreamPort(self._descriptor, self._family, factory)
+            else:
+                port = _UNIX_PORT._fromListeningDescriptor(self._reactor, self._descriptor, factory)
+                port.startListening()
+        finally:
+            os.close(self._descriptor)
         return succeed(port)
 
 

@@ -24,7 +24,11 @@ LINK = 3
 MAX_MESSAGE = 256 << 20
 """Bytes of one message. The largest is `Start`, with all bans and known users: 10 MB if the tables are full."""
 
-_LENGTH = struct.Struct("!I")
+MARK = b"IMsh"
+"""What each message begins with, so that other bytes are not taken for the length of a large message."""
+
+HEADER = struct.Struct("!4sI")
+"""What is before each message: `MARK`, and its length in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,13 +221,27 @@ class _Unpickler(pickle.Unpickler):
 
 
 def encode(message: Message) -> bytes:
-    """Return a message with its length before it."""
+    """Return a message with a `HEADER` before it."""
     data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    return _LENGTH.pack(len(data)) + data
+    return HEADER.pack(MARK, len(data)) + data
 
 
-def decode(data: bytes) -> Message:
-    """Return the message in `data`, which has no length before it.
+def length_of(header: bytes | bytearray) -> int:
+    """Return the length of a message, from what is before it.
+
+    Raises:
+        BadMessage: the bytes are not what is before a message.
+    """
+    mark, length = HEADER.unpack_from(header)
+    if mark != MARK:
+        raise BadMessage("no message begins here")
+    if length > MAX_MESSAGE:
+        raise BadMessage(f"a message of {length} bytes")
+    return int(length)
+
+
+def decode(data: bytes | bytearray) -> Message:
+    """Return the message in `data`, which has no `HEADER` before it.
 
     Raises:
         BadMessage: there is none.
@@ -251,13 +269,10 @@ class MessageBuffer:
         """
         buffer = self._data
         buffer += data
-        while len(buffer) >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(buffer)
-            if length > MAX_MESSAGE:
-                raise BadMessage(f"a message of {length} bytes")
-            end = _LENGTH.size + length
+        while len(buffer) >= HEADER.size:
+            end = HEADER.size + length_of(buffer)
             if len(buffer) < end:
                 return
-            message = bytes(buffer[_LENGTH.size : end])
+            message = bytes(buffer[HEADER.size : end])
             del buffer[:end]
             yield decode(message)

@@ -3,11 +3,11 @@
 import os
 import signal
 import socket
+import sys
 import traceback
-from contextlib import suppress
 from typing import Any
 
-from imapshield.workers.link_messages import LINK, Logged, MessageBuffer, Start, encode
+from imapshield.workers.link_messages import HEADER, LINK, BadMessage, Start, decode, length_of
 
 
 def main() -> None:
@@ -16,9 +16,12 @@ def main() -> None:
     # as if it were told to stop, and another one takes its place.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    start, messages = _first_message()
     try:
-        _run(start, messages)
+        with socket.socket(fileno=os.dup(LINK)) as link:
+            link.setblocking(True)
+            start = first_message(link)
+        if start is not None:
+            _run(start)
     except SystemExit as error:
         _say(str(error.code))
         os._exit(1)
@@ -27,25 +30,46 @@ def main() -> None:
         os._exit(1)
 
 
-def _first_message() -> tuple[Start, list[Any]]:
-    """Wait for the first message. Returns it, and those that have come with it."""
-    buffer, messages = MessageBuffer(), list[Any]()
-    with socket.socket(fileno=os.dup(LINK)) as link:
-        link.setblocking(True)
-        while data := link.recv(1 << 16):
-            messages += buffer.add(data)
-            if messages:
-                link.setblocking(False)
-                return messages[0], messages[1:]
-    raise SystemExit(0)  # the supervising process has ended
+def first_message(link: socket.socket) -> Start | None:
+    """Wait for the first message, and read no byte of the next one, which is for the `Link`.
+
+    Returns:
+        the message; None if the supervising process has ended.
+
+    Raises:
+        BadMessage: the bytes are no message, or another one.
+    """
+    header = _read(link, HEADER.size)
+    data = _read(link, length_of(header)) if header is not None else None
+    if data is None:
+        return None
+    start = decode(data)
+    if not isinstance(start, Start):
+        raise BadMessage(f"{type(start).__name__} came first")
+    return start
+
+
+def _read(link: socket.socket, size: int) -> bytearray | None:
+    """Return so many bytes; None if the socket is closed before."""
+    data = bytearray()
+    while len(data) < size:
+        more = link.recv(min(size - len(data), 1 << 20))
+        if not more:
+            return None
+        data += more
+    return data
 
 
 def _say(text: str) -> None:
-    with suppress(OSError), socket.socket(fileno=LINK) as link:
-        link.sendall(encode(Logged("critical", "imapshield", f"cannot start: {text}", {})))
+    """Tell the supervising process, which logs what a worker prints, why this one ends.
+
+    The socket may be closed already, and its number be that of another one.
+    """
+    sys.stderr.write(f"cannot start: {text}\n")
+    sys.stderr.flush()
 
 
-def _run(start: Start, messages: list[Any]) -> None:
+def _run(start: Start) -> None:
     from twisted.internet import reactor as global_reactor
     from twisted.logger import globalLogBeginner
 
@@ -72,8 +96,6 @@ def _run(start: Start, messages: list[Any]) -> None:
     service.privilegedStartService()
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    for message in messages:
-        worker.received(message)
     reactor.run()
 
 

@@ -1,10 +1,11 @@
 """The server in a worker: serves the clients, and lets the supervising process do everything else."""
 
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from itertools import count
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import deferLater
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
@@ -93,6 +94,7 @@ class Worker:
         self.service: ShieldService = WorkerLife(self.parts, self).service(endpoints)
         self.service.logs_ports = False
         self._requests: dict[int, Deferred[None]] = {}
+        self._is_ending = False
         link.on_message, link.on_end = self.received, self.end
         admission = self.parts.factory.shared.admission
         self._exchange = GuardExchange(
@@ -146,13 +148,21 @@ class Worker:
             self.end()
 
     def end(self) -> None:
-        """End the process."""
-        if self._reactor.running:
+        """End the process, as soon as its reactor runs."""
+        if not self._is_ending:
+            self._is_ending = True
+            self._reactor.callWhenRunning(self._stop_reactor)
+
+    def _stop_reactor(self) -> None:
+        with suppress(ReactorNotRunning):  # a signal has stopped it already
             self._reactor.stop()
 
     def _begin_answer(self, message: Ask | Reload) -> None:
-        work = self._answer(message) if isinstance(message, Ask) else self._reload(message)
-        answering = self._requests[message.request] = Deferred.fromCoroutine(work)
+        answering = Deferred.fromCoroutine(
+            self._answer(message) if isinstance(message, Ask) else self._reload(message)
+        )
+        if isinstance(message, Ask):  # a reload goes on, although nobody waits for it any more
+            self._requests[message.request] = answering
         answering.addErrback(self._failed, message.request)
         answering.addBoth(lambda _: self._requests.pop(message.request, None))
 

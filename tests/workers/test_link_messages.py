@@ -15,6 +15,8 @@ from imapshield.limits import Limits
 from imapshield.workers.division import DIVIDED, divided_limits, worker_settings
 from imapshield.workers.link import MAX_UNSENT, WAIT_SECONDS, Link
 from imapshield.workers.link_messages import (
+    HEADER,
+    MARK,
     MAX_MESSAGE,
     BadMessage,
     Happened,
@@ -55,7 +57,12 @@ class MessagesTests(SynchronousTestCase):
     def test_too_long(self) -> None:
         """A length above MAX_MESSAGE is an error, before anything is kept."""
         with self.assertRaises(BadMessage):
-            list(MessageBuffer().add(struct.pack("!I", MAX_MESSAGE + 1)))
+            list(MessageBuffer().add(HEADER.pack(MARK, MAX_MESSAGE + 1)))
+
+    def test_garbage(self) -> None:
+        """Bytes in the middle of a message are an error at once, and not the length of one that is waited for."""
+        with self.assertRaises(BadMessage):
+            list(MessageBuffer().add(struct.pack("!II", 100_000_000, 1)))
 
     def test_link_leaves_out(self) -> None:
         """What is not urgent waits for other messages, and is left out and counted while the other side does not read."""
@@ -102,7 +109,7 @@ class MessagesTests(SynchronousTestCase):
         link.transport = transport
         link.connectionMade()
         link.on_end = lambda: ended.append(True)
-        link.dataReceived(struct.pack("!I", 3) + b"bad")
+        link.dataReceived(HEADER.pack(MARK, 3) + b"bad")
         self.assertTrue(transport.is_closed)
         link.send_soon(Stop())
         link.connectionLost()
