@@ -46,6 +46,7 @@ class Start:
         time: when the message was made, from which the bans remain.
         bans: all bans.
         known: hashes of each known user and of the user's addresses.
+        node_commands: commands about nodes and users who are held, with their arguments, that others have carried out.
         inherited: the address family of each listening socket, in the order of ``settings.listen``.
     """
 
@@ -59,6 +60,7 @@ class Start:
     time: float
     bans: Sequence[SavedBan]
     known: Sequence[tuple[bytes, bytes]]
+    node_commands: Sequence[tuple[str, Mapping[str, Any]]]
     inherited: Sequence[int]
 
 

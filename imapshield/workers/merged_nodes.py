@@ -1,20 +1,45 @@
 """The commands of the control socket about nodes and users who move, for all workers together."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
 from typing import Any
 
+from twisted.internet.defer import DeferredList
+
 from imapshield.control.request_lines import ControlError, Request
-from imapshield.workers.supervisor import Supervisor
+from imapshield.workers.link_messages import Ask
+from imapshield.workers.supervisor import ASK_SECONDS, Supervisor, WorkerProcess
+
+_ENDS = {"undrain": "drain", "release": "hold"}
+"""The commands that end what another one has begun."""
+
+MAX_KEPT = 1000
+"""Users and nodes of which a worker that starts is told. It is as many as one worker holds."""
+
+HOLD_SECONDS = 10.0
+"""Seconds of a hold that names none, as in `front.node_commands`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    arguments: Mapping[str, Any]
+    until: float
 
 
 class MergedNodes:
     """Commands about nodes. Each worker has sessions of its own, and must hold a user.
 
+    A worker that starts, or replaces another one, holds and drains what the others do: `begun`.
+
     Args:
         supervisor: has the workers.
+        clock: an `IReactorTime`.
     """
 
-    def __init__(self, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
+    def __init__(self, supervisor: Supervisor, clock: Any) -> None:
+        self._supervisor, self._clock = supervisor, clock
+        self._kept: dict[tuple[str, str], _Kept] = {}
 
     async def ask(self, request: Request) -> Any:
         """Return the answers of all workers as one.
@@ -22,13 +47,64 @@ class MergedNodes:
         Raises:
             ControlError: a worker cannot do it, or does not answer. The others may have done it.
         """
-        asked = len(self._supervisor.running)
-        answers, errors = await self._supervisor.ask_all(request.command, request.arguments)
+        changes = request.command != "nodes"
+        asked = [w for w in self._supervisor.workers if (w.link if changes else w.is_ready)]
+        self._keep(request)  # before the answers: a worker may start meanwhile
+        answers, errors = await self._ask(asked, request)
         if errors:
+            if request.command == "drain" and not answers:
+                self._kept.pop(("drain", request.get("node")), None)  # there is no such node
             raise errors[0]
-        if len(answers) < asked or not answers:
+        if len(answers) < len(asked) or not answers:
             raise ControlError("not all workers answer; look at the log, and repeat the command")
-        return merged([answer for _, answer in answers])
+        answer = merged(answers)
+        self._settle(request, answer)
+        return answer
+
+    async def _ask(
+        self, asked: list[WorkerProcess], request: Request
+    ) -> tuple[list[Any], list[ControlError]]:
+        command, arguments = request.command, request.arguments
+        waiting = [self._supervisor.ask(w, lambda n: Ask(n, command, arguments)) for w in asked]
+        for each in waiting:
+            each.addTimeout(ASK_SECONDS, self._clock)
+        results = await DeferredList(waiting, consumeErrors=True)
+        answers = [result for is_good, result in results if is_good]
+        errors = [result.value for is_good, result in results if not is_good]
+        return answers, [each for each in errors if isinstance(each, ControlError)]
+
+    def begun(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return the commands with their arguments that a new worker must carry out before it serves clients."""
+        now = self._clock.seconds()
+        self._kept = {key: kept for key, kept in self._kept.items() if kept.until > now}
+        return [
+            (command, {**kept.arguments, "seconds": max(1.0, kept.until - now)})
+            if command == "hold"
+            else (command, kept.arguments)
+            for (command, _), kept in self._kept.items()
+        ]
+
+    def _keep(self, request: Request) -> None:
+        key = request.command, _subject(request)
+        if request.command in _ENDS.values():
+            self.begun()
+            if len(self._kept) < MAX_KEPT or key in self._kept:
+                seconds = request.get("seconds", HOLD_SECONDS) if key[0] == "hold" else inf
+                self._kept[key] = _Kept(request.arguments, self._clock.seconds() + seconds)
+
+    def _settle(self, request: Request, answer: Any) -> None:
+        """Note what all workers have done. In their answer, the name of the user is as the map has it."""
+        command, given = request.command, _subject(request)
+        if command in _ENDS:
+            for name in (given, answer.get("user", given)):
+                self._kept.pop((_ENDS[command], name), None)
+        elif command == "hold" and (command, given) in self._kept:
+            self._kept[command, answer["user"]] = self._kept.pop((command, given))
+
+
+def _subject(request: Request) -> str:
+    subject: str = request.get("user") or request.get("node", "")
+    return subject
 
 
 def merged(answers: list[Any]) -> Any:

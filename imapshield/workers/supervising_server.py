@@ -74,6 +74,7 @@ class SupervisingOperator(OperatorPorts):
     def __init__(self, settings: Settings, reactor: Any, supervisor: Supervisor) -> None:
         super().__init__(settings, reactor)
         self._supervisor, self._now = supervisor, reactor.seconds
+        self.nodes = MergedNodes(supervisor, reactor)
 
     def make_commands(self, factory: ShieldedIMAP4Factory) -> None:
         """Make commands that ask the workers."""
@@ -85,7 +86,7 @@ class SupervisingOperator(OperatorPorts):
 
     def add_commands(self, handlers: Mapping[str, Handler]) -> None:
         """Add commands that ask the workers."""
-        super().add_commands(dict.fromkeys(handlers, MergedNodes(self._supervisor).ask))
+        super().add_commands(dict.fromkeys(handlers, self.nodes.ask))
 
     def memory(self) -> int:
         """Return the bytes of memory that all processes occupy."""
@@ -185,6 +186,7 @@ class SupervisorLife(ServerLife):
             now,
             [each for each in saved if each is not None],
             known,
+            parts.operator.nodes.begun(),
             [int(each.family) for each in self._sockets],
         )
 

@@ -109,6 +109,12 @@ class Worker:
         start, guard = self._start, self.parts.guard
         self._use_keys(start)
         guard.bans.restore(start.bans, start.time, are_known=True)
+        for command, arguments in start.node_commands:
+            work = self._operator.handlers[command](Request(command, arguments))
+            beginning = Deferred.fromCoroutine(work)
+            beginning.addErrback(
+                lambda failure: _log.failure("a hold or drain is not taken over", failure)
+            )
         self._exchange.start()
         self._link.send(Ready())
 

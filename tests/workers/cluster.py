@@ -157,7 +157,7 @@ class ClusterTestCase(CommandLineTestCase):
         self.patch(EventReporter, "numbers", count(1))
         self.reactor = ClusterReactor()
         options = self.parse(
-            *("--workers", "2", "--mail-root", self.mail, "--auth", f"file:{self.users}"),
+            *("--workers", "2", *self.where_mail_is()),
             *("--state", "none", "--control", "none", "--trust", "none", *self.options),
         )
         self.service = make_supervising_server(
@@ -173,6 +173,10 @@ class ClusterTestCase(CommandLineTestCase):
         self.life.start()
         self.addCleanup(self.end)
         self.pump()
+
+    def where_mail_is(self) -> tuple[str, ...]:
+        """Return the options that say where the mail is."""
+        return ("--mail-root", self.mail, "--auth", f"file:{self.users}")
 
     def settings(self) -> Any:
         """Return what a reload finds."""

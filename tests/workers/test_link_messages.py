@@ -37,7 +37,7 @@ class MessagesTests(SynchronousTestCase):
         ban = SavedBan("192.0.2.7", "backlog", 5.0, 600.0, 1, False)
         settings = load_settings({"workers": "3"})
         messages: list[Message] = [
-            Start(1, 2, "worker 1 1", settings, 1, b"k", None, 7.5, [ban], [(b"u", b"a")], [2]),
+            Start(1, 2, "worker 1 1", settings, 1, b"k", None, 7.5, [ban], [(b"u", b"a")], [], [2]),
             Happened([events.LoggedIn(7, "192.0.2.1", "alice", "PLAIN", True)]),
             Shared("worker 1 1", b"{}"),
             Stop(),

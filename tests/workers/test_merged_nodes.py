@@ -4,29 +4,39 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.workers.merged_nodes import MergedNodes, merged
+from tests.workers.cluster import ClusterTestCase
+
+
+class _Ready:
+    """A worker that serves clients."""
+
+    is_ready, link = True, "a link"
 
 
 class _Supervisor:
     """Answers for its workers."""
 
     def __init__(self, answers: list[Any], errors: list[ControlError]) -> None:
-        self.running = [*answers, *errors]
-        self._answers, self._errors = answers, errors
+        self.workers = [_Ready() for _ in [*answers, *errors]]
+        self._answers = iter([*answers, *errors])
 
-    async def ask_all(self, *_: object) -> Any:
-        answers = [(number, each) for number, each in enumerate(self._answers) if each]
-        return answers, self._errors
+    def ask(self, *_: object) -> Deferred[Any]:
+        answer = next(self._answers)
+        return succeed(answer) if isinstance(answer, dict) else fail(answer or TimeoutError())
 
 
 def ask(answers: list[Any], *errors: ControlError) -> Deferred[Any]:
     """Return the answer of several workers."""
     supervisor: Any = _Supervisor(answers, list(errors))
-    return Deferred.fromCoroutine(MergedNodes(supervisor).ask(Request("hold", {"user": "alice"})))
+    return Deferred.fromCoroutine(
+        MergedNodes(supervisor, Clock()).ask(Request("hold", {"user": "alice"}))
+    )
 
 
 class MergedNodesTests(SynchronousTestCase):
@@ -58,5 +68,71 @@ class MergedNodesTests(SynchronousTestCase):
 
     def test_worker_that_does_not_answer(self) -> None:
         """An answer that one worker does not give is none: it may still have sessions of the user."""
-        for result in (ask([{"ended": 1}, None]), ask([]), ask([1], ControlError("full"))):
+        for result in (ask([{"ended": 1}, None]), ask([]), ask([{"a": 1}], ControlError("full"))):
             self.failureResultOf(result, ControlError)
+
+
+class NewWorkerTests(ClusterTestCase):
+    """A server with two nodes."""
+
+    def where_mail_is(self) -> tuple[str, ...]:
+        nodes = self.mktemp()
+        with open(nodes, "w", encoding="utf-8") as file:
+            file.write("alice mail1\nbob mail2\n")
+        backends = "--backend", "mail1=tcp:127.0.0.1:1", "--backend", "mail2=tcp:127.0.0.1:2"
+        return *backends, "--user-map", f"file:{nodes}"
+
+    def nodes(self, number: int) -> Any:
+        front = self.worker(number).parts.front
+        assert front is not None
+        return front.nodes
+
+    def held(self, user: str = "alice") -> list[bool]:
+        return [self.nodes(number).holds.is_held(user) for number in (1, 2)]
+
+    def test_holds_and_drains(self) -> None:
+        """A worker that replaces another one holds users, for as long as the others, and drains nodes, until the end."""
+        self.ask("hold", user="alice", seconds=20)
+        self.ask("drain", node="mail2")
+        self.pump(10)
+        self.kill(2)
+        self.pump(0.1)
+        self.assertEqual(self.held(), [True, True])
+        self.assertTrue(self.nodes(2).by_name["mail2"].is_draining)
+        self.pump(10.2)
+        self.assertEqual(self.held(), [False, False])
+        self.ask("undrain", node="mail2")
+        self.kill(1)
+        self.pump(1)
+        self.assertFalse(self.nodes(1).by_name["mail2"].is_draining)
+
+    def test_release(self) -> None:
+        """A user who was released is not held by a new worker, and a drain of no node is none."""
+
+        async def refresh(_: str) -> None:
+            pass  # the file is read in a thread
+
+        for number in (1, 2):
+            self.patch(self.nodes(number).source, "refresh", refresh)
+        self.ask("hold", user="Alice", seconds=20)
+        self.ask("release", user="alice")
+        with self.assertRaises(ControlError):
+            self.ask_in_vain("drain", node="mail7")
+        self.kill(1)
+        self.pump(0.1)
+        self.assertEqual(self.held(), [False, False])
+
+    def test_worker_that_starts(self) -> None:
+        """A hold waits for a worker that has not begun to serve."""
+        self.kill(2)
+        self.reactor.advance(0)
+        self.assertEqual(len(self.supervisor.running), 1)
+        self.assertEqual(self.ask("hold", user="alice", seconds=20)["user"], "alice")
+        self.assertEqual(self.held(), [True, True])
+
+    def ask_in_vain(self, command: str, **arguments: Any) -> None:
+        answer = Deferred.fromCoroutine(
+            self.parts.operator.handlers[command](Request(command, arguments))
+        )
+        self.pump()
+        raise self.failureResultOf(answer).value
