@@ -175,7 +175,7 @@ class BackendLogin:
         def ask(
             client: BackendClient, names: tuple[bytes, ...], sent: bytes | None
         ) -> Awaitable[Answer]:
-            first = message if sent == secret else replace_secret(message, secret, sent)
+            first = message if sent == secret else replace_secret(message, sent or b"")
             return client.authenticate(mechanism, first, names, challenge)
 
         return await self._log_in(user, secret, mechanism.decode(), ask)

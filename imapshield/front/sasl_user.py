@@ -6,11 +6,14 @@ from base64 import b64decode, b64encode
 
 from imapshield.errors import BadCommand
 
-_SCRAM = re.compile(rb"[pny][^,]*,(?:a=([^,]*))?,(?:m=[^,]*,)?n=([^,]*),r=")
-_BEARER = re.compile(rb"n,(?:a=([^,]*))?,\x01(.*)", re.DOTALL)
+# A server that is written in C may end a name at a NUL. The guard would count another name.
+_SCRAM = re.compile(rb"[pny][^,]*,(?:a=([^,\0]*))?,(?:m=[^,]*,)?n=([^,\0]*),r=")
+_BEARER = re.compile(rb"n,a=([^,\0\x01]+),\x01((?:[A-Za-z]+=[^\0\x01]*\x01)+)\x01?\Z")
 # Nothing may follow: a server could take a second field for the user, and the guard would count another one.
-_XOAUTH2 = re.compile(rb"user=([^\x01]*)\x01auth=([^\x01]*)\x01{0,2}\Z", re.IGNORECASE)
-_AUTH = re.compile(rb"auth=([^\x01]*)\x01", re.IGNORECASE)
+_XOAUTH2 = re.compile(rb"user=([^\0\x01]+)\x01auth=([^\0\x01]*)\x01{0,2}\Z", re.IGNORECASE)
+_AUTH = re.compile(rb"(\x01auth=)[^\x01]*", re.IGNORECASE)
+_PROOF = re.compile(rb"(,p=)([^,]*)")
+_PROOF_SIZE = 32  # of SHA-256
 
 
 def user_and_secret(mechanism: bytes, message: bytes) -> tuple[bytes, bytes | None]:
@@ -30,19 +33,33 @@ def user_and_secret(mechanism: bytes, message: bytes) -> tuple[bytes, bytes | No
         return _both(acting_for, user), password
     if mechanism == b"XOAUTH2":
         found = _XOAUTH2.match(message)
-        if found is None or not found[1]:
+        if found is None:
             raise BadCommand("Invalid XOAUTH2 response")
         return found[1], found[2]
     if mechanism == b"OAUTHBEARER":
         found = _BEARER.match(message)
-        token = None if found is None else _AUTH.search(found[2])
-        if found is None or token is None or not found[1]:
+        if found is None:
             raise BadCommand("Invalid OAUTHBEARER response; it must name the user (a=)")
-        return _saslname(found[1]), token[1]
+        return _saslname(found[1]), _token(found[2].split(b"\x01"))
     found = _SCRAM.match(message)
     if found is None or not found[2] or message[:1] == b"p":
         raise BadCommand("Invalid SCRAM message")
     return _both(_saslname(found[1] or b""), _saslname(found[2])), None
+
+
+def _token(fields: list[bytes]) -> bytes:
+    """Return the value of ``auth`` (RFC 7628 section 3.1).
+
+    There must be one, and no other user: a server could take another field than the guard, which would then see the
+    same token again and again while the server gets one guess after another.
+    """
+    pairs = [(name.lower(), value) for name, _, value in (each.partition(b"=") for each in fields)]
+    tokens = [value for name, value in pairs if name == b"auth"]
+    if len(tokens) != 1 or any(name == b"user" for name, _ in pairs):
+        raise BadCommand(
+            "Invalid OAUTHBEARER response; it must have one field auth, and no field user"
+        )
+    return tokens[0]
 
 
 def _both(acting_for: bytes, user: bytes) -> bytes:
@@ -71,18 +88,25 @@ def wrong_secret(secret: bytes) -> bytes:
 
 
 def wrong_proof(response: bytes) -> bytes:
-    """Return a response of SCRAM, in base64, with a wrong proof if it has one."""
-    before, mark, proof = b64decode(response).rpartition(b",p=")
-    if not mark:
-        return response
-    return b64encode(before + mark + b64encode(secrets.token_bytes(len(b64decode(proof)))))
+    """Return a response of SCRAM, in base64, with a wrong proof if it has one. A malformed one is as wrong."""
+    return b64encode(_PROOF.sub(_other_proof, b64decode(response)))
+
+
+def _other_proof(field: re.Match[bytes]) -> bytes:
+    try:
+        size = len(b64decode(field[2], validate=True))
+    except ValueError:
+        size = _PROOF_SIZE
+    return field[1] + b64encode(secrets.token_bytes(size or _PROOF_SIZE))
 
 
 def _random_text(length: int) -> bytes:
     return secrets.token_hex(length).encode()[:length]
 
 
-def replace_secret(message: bytes, secret: bytes | None, other: bytes | None) -> bytes:
-    """Return the message of a SASL mechanism with another secret, which is the last of its fields."""
-    before, _, after = message.rpartition(secret or b"")
-    return before + (other or b"") + after
+def replace_secret(message: bytes, other: bytes) -> bytes:
+    """Return a message that `user_and_secret` has accepted, with another secret."""
+    before, mark, _ = message.rpartition(b"\0")
+    if mark:  # of the mechanisms with a secret, only PLAIN has a NUL
+        return before + mark + other
+    return _AUTH.sub(lambda field: field[1] + other, message)

@@ -6,6 +6,7 @@ from base64 import b64decode, b64encode
 
 from twisted.internet.defer import Deferred
 
+from imapshield import events
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.front.sasl_user import replace_secret, wrong_proof, wrong_secret
 from imapshield.front.user_map import LookUpFailed
@@ -116,11 +117,48 @@ class UnknownUserTests(NodeCase):
         self.assertEqual(len(sent), len(final))
 
     def test_wrong_secrets(self) -> None:
-        """The scheme of a token stays, and only the last field of a message changes."""
+        """The scheme of a token stays, and only the secret of a message changes."""
         self.assertRegex(wrong_secret(b"Bearer abc"), rb"^Bearer [0-9a-f]{3}$")
         self.assertRegex(wrong_secret(b"two words"), rb"^[0-9a-f]{9}$")
-        self.assertEqual(replace_secret(b"\0a\0a", b"a", b"b"), b"\0a\0b")
+        self.assertEqual(replace_secret(b"\0a\0a", b"b"), b"\0a\0b")
+        for message, other in (
+            (b"n,a=u,\x01auth=a\x01host=a\x01\x01", b"n,a=u,\x01auth=b\x01host=a\x01\x01"),
+            (
+                b"n,a=u,\x01host=auth=a\x01auth=a\x01\x01",
+                b"n,a=u,\x01host=auth=a\x01auth=b\x01\x01",
+            ),
+            (b"user=a\x01Auth=a\x01\x01", b"user=a\x01Auth=b\x01\x01"),
+        ):
+            self.assertEqual(replace_secret(message, b"b"), other)
+
+    def test_wrong_proofs(self) -> None:
+        """Each proof of a response is replaced, also one that is malformed or empty; the rest stays."""
         self.assertEqual(wrong_proof(b64encode(b"no proof")), b64encode(b"no proof"))
+        for proof, size in ((b"abc", 32), (b"", 32), (b"?", 32), (b64encode(b"x" * 20), 20)):
+            final = b"c=biws,r=abc,p=" + proof
+            sent = b64decode(wrong_proof(b64encode(final + b",p=" + proof)))
+            first, second = sent.removeprefix(b"c=biws,r=abc,p=").split(b",p=")
+            for each in (first, second):
+                self.assertNotEqual(each, proof)
+                self.assertEqual(len(b64decode(each, validate=True)), size)
+
+    def test_malformed_proof_of_anybody_is_a_failed_login(self) -> None:
+        """Users who exist and users who do not have the same answer to a malformed proof, and it counts."""
+        for user, node in ((b"alice", "mail1"), (b"nobody", "")):
+            before = [link for each in self.links.values() for link in each]
+            client = self.server.connect()
+            client(b"a AUTHENTICATE SCRAM-SHA-256 " + b64encode(b"n,,n=%b,r=abc" % user))
+            self.service.answer(node)
+            links = [link for each in self.links.values() for link in each]
+            (link,) = [link for link in links if link not in before]
+            link.received()
+            link.send(b"+ %b\r\n" % b64encode(b"r=abcdef,s=QUFB,i=4096"))
+            client.read()
+            client(b64encode(b"c=biws,r=abcdef,p=abc"))
+            self.assertTrue(link.received())
+            link.send(b"s1 BAD malformed\r\n" if node else b"s1 NO wrong\r\n")
+            self.assertEqual(client.read(), FAILED)
+        self.assertEqual(len(self.server.events_of(events.LoginFailed)), 2)
 
     def test_name_that_is_not_utf8(self) -> None:
         """A name that no map can have is unknown, and nobody is asked."""

@@ -154,6 +154,11 @@ class SaslUserTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertEqual(user_and_secret(mechanism, message), expected)
 
+    def test_token_in_another_field_is_none(self) -> None:
+        """The guard counts the token that the backend takes: that of the field auth, not what looks like it."""
+        message = b"n,a=alice,\x01host=auth=Bearer same\x01auth=Bearer guess\x01port=1\x01\x01"
+        self.assertEqual(user_and_secret(b"OAUTHBEARER", message), (b"alice", b"Bearer guess"))
+
     def test_malformed_messages(self) -> None:
         """A message without a user, and the channel binding of another connection, are refused."""
         for mechanism, message in (
@@ -163,6 +168,15 @@ class SaslUserTests(SynchronousTestCase):
             (b"XOAUTH2", b"user=alice\x01auth=Bearer t\x01user=bob\x01\x01"),
             (b"OAUTHBEARER", b"n,,\x01auth=x\x01\x01"),
             (b"OAUTHBEARER", b"n,a=alice,\x01\x01"),
+            (b"OAUTHBEARER", b"n,a=alice,\x01auth=Bearer a\x01auth=Bearer b\x01\x01"),
+            (b"OAUTHBEARER", b"n,a=alice,\x01auth=Bearer a\x01AUTH=Bearer b\x01\x01"),
+            (b"OAUTHBEARER", b"n,a=alice,\x01user=bob\x01auth=Bearer a\x01\x01"),
+            (b"OAUTHBEARER", b"n,a=alice,\x01auth=Bearer a\x01\x01auth=Bearer b\x01\x01"),
+            (b"OAUTHBEARER", b"n,a=alice\x01auth=Bearer a\x01,\x01auth=Bearer b\x01\x01"),
+            (b"OAUTHBEARER", b"n,a=alice\0x,\x01auth=Bearer a\x01\x01"),
+            (b"XOAUTH2", b"user=alice\0x\x01auth=Bearer t\x01\x01"),
+            (b"XOAUTH2", b"user=alice\x01auth=Bearer a\x01auth=Bearer b\x01\x01"),
+            (b"SCRAM-SHA-256", b"n,,n=alice\0x,r=abc"),
             (b"SCRAM-SHA-256", b"p=tls-exporter,,n=alice,r=abc"),
             (b"SCRAM-SHA-256", b"n,,n=,r=abc"),
         ):
