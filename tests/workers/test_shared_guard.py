@@ -102,7 +102,7 @@ class SharedGuardTests(ClusterTestCase):
         self.assertTrue(self.worker(1).parts.guard.failures.is_known("192.0.2.9", b"alice"))
 
     def test_malformed_report(self) -> None:
-        """A report that is none is an error of the link."""
+        """A report that is none is an error of its message."""
         with self.assertRaises(BadMessage):
             self.worker(1).received(Shared("worker 2 1", b"nonsense"))
 
