@@ -11,6 +11,7 @@ from imapshield import events
 from imapshield.admin.monitor import process_memory
 from imapshield.config import Settings
 from imapshield.control.commands import ConnectionCommands
+from imapshield.control.request_lines import ControlError
 from imapshield.control.server import Handler
 from imapshield.edge.event_reporter import publish
 from imapshield.edge.factory import ShieldedIMAP4Factory
@@ -43,6 +44,10 @@ from imapshield.workers.merged_nodes import MergedNodes
 from imapshield.workers.supervisor import Supervisor, WorkerProcess
 
 _log = Logger(namespace="imapshield")
+
+RELOAD_SECONDS = 8.0
+"""Seconds that a worker has for a reload, so that one that hangs does not delay the next reload. `control.client` waits
+two seconds longer."""
 
 SPARE_NUMBERS = 1000
 """Numbers of connections of a worker that has died that are not used: those of events that it could not send."""
@@ -267,20 +272,27 @@ class SupervisorLife(ServerLife):
 
     def _tell_keys(self) -> None:
         """Tell the workers of a state file that was loaded after the start."""
-        if self._supervisor.running:
+        if any(worker.is_running for worker in self._supervisor.workers):
             self._supervisor.broadcast(NewKeys(*self._keys()))
             self._exchange.shared.tell_all()
 
     async def _reload_workers(self) -> list[str]:
         settings = worker_settings(self.parts.control_process.reloader.settings)
         supervisor, problems = self._supervisor, list[str]()
-        reloading = [
-            supervisor.ask(worker, lambda number: Reload(number, settings))
-            for worker in supervisor.running
-        ]
-        for is_good, result in await DeferredList(reloading, consumeErrors=True):
-            # A worker that has ended reads the settings anew.
-            problems += [each for each in (result if is_good else ()) if each not in problems]
+        # Also those that start, which have been told the settings of before.
+        asked = [(each, each.starts) for each in supervisor.workers if each.is_running]
+        reloading = [supervisor.ask(each, lambda n: Reload(n, settings)) for each, _ in asked]
+        for each in reloading:
+            each.addTimeout(RELOAD_SECONDS, self.parts.reactor)
+        results = await DeferredList(reloading, consumeErrors=True)
+        for (worker, starts), (is_good, result) in zip(asked, results, strict=True):
+            if is_good:
+                problems += [each for each in result if each not in problems]
+            elif worker.is_running and worker.starts == starts:
+                is_answer = isinstance(result.value, ControlError)
+                text = str(result.value) if is_answer else "no answer yet; it reloads when it can"
+                problems.append(f"worker {worker.number}: {text}")
+            # One that has ended reads the settings anew.
         return problems
 
 

@@ -188,38 +188,36 @@ class Supervisor:
 
     def _start(self, worker: WorkerProcess) -> None:
         self._delayed.pop(worker, None)
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        now = self._reactor.seconds()
-        worker.begun = worker.heard = now
+        worker.begun = worker.heard = self._reactor.seconds()
         worker.starts += 1
         worker.is_ready = worker.is_killed = worker.is_ahead = False
         worker.connections = 0
         worker.last, worker.output, worker.ended = None, b"", Deferred()
+        worker.pid, worker.transport = 0, None
         worker.link = Link(self._reactor)
         worker.link.on_message = partial(self._message, worker)
-        descriptors: dict[int, Any] = {0: os.open(os.devnull, os.O_RDONLY), 1: "r", 2: "r"}
-        null = descriptors[0]
-        descriptors[LINK] = theirs.fileno()
-        for number, each in enumerate(self.sockets, FIRST_SOCKET):
-            descriptors[number] = each.fileno()
-        command = [sys.executable, "-P", "-m", MODULE, str(worker.number)]
-        environ = environment(os.environ, sys.path)
         try:
-            process = self._reactor.spawnProcess(
-                worker, command[0], command, environ, childFDs=descriptors
-            )
-        except OSError as error:  # the program is being replaced, or there is no memory
-            ours.close()
-            self.process_ended(worker, Failure(error))  # type: ignore[no-untyped-call]
-            return
-        finally:
-            os.close(null)
-            theirs.close()
-        worker.pid = process.pid
-        self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, LinkFactory(worker.link))
-        ours.close()
-        worker.link.send(self.first_message(worker))
+            self._spawn(worker, worker.link)
+        except Exception as error:  # such as: the program is being replaced, there is no memory
+            failure = Failure(error)  # type: ignore[no-untyped-call]
+            if worker.transport is None:
+                self.process_ended(worker, failure)
+            else:  # when the process has ended, the next one is started
+                _log.failure("worker {n} cannot be told what it is", failure, n=worker.number)
+                worker.kill()
+
+    def _spawn(self, worker: WorkerProcess, link: Link) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs, open(os.devnull, "rb") as null:
+            ours.setblocking(False)
+            descriptors: dict[int, Any] = {0: null.fileno(), 1: "r", 2: "r", LINK: theirs.fileno()}
+            descriptors |= {n: s.fileno() for n, s in enumerate(self.sockets, FIRST_SOCKET)}
+            command = [sys.executable, "-P", "-m", MODULE, str(worker.number)]
+            environ = environment(os.environ, sys.path)
+            spawn = self._reactor.spawnProcess
+            worker.pid = spawn(worker, command[0], command, environ, childFDs=descriptors).pid
+            self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, LinkFactory(link))
+        link.send(self.first_message(worker))
 
     def _message(self, worker: WorkerProcess, message: Message) -> None:
         worker.heard = self._reactor.seconds()
@@ -254,10 +252,8 @@ class Supervisor:
         """Kill the workers that do not answer."""
         limit, now = self.limits().worker_silent_seconds, self._reactor.seconds()
         for worker in self.workers:
-            silent, most = (
-                now - worker.heard,
-                limit if worker.is_ready else max(limit, START_SECONDS),
-            )
+            silent = now - worker.heard
+            most = limit if worker.is_ready else max(limit, START_SECONDS)
             if worker.is_running and silent > most and not worker.is_killed:
                 worker.is_killed = True
                 _log.error(
@@ -273,7 +269,9 @@ class Supervisor:
     def process_ended(self, worker: WorkerProcess, reason: Failure) -> None:
         """Replace a worker whose process has ended."""
         link, worker.link = worker.link, None
-        if link is not None and worker.transport is not None:
+        if link is not None:
+            # What it has sent before would be taken for messages of the next process.
+            link.on_message = lambda _: None
             link.close()
         worker.is_ready = False
         self.balance()

@@ -1,5 +1,6 @@
 """Two workers and their supervising process answer as one server."""
 
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,7 +14,7 @@ from imapshield.control.request_lines import ControlError, Request
 from imapshield.cred.checkers import PasswordFile
 from imapshield.edge.event_reporter import publish
 from imapshield.guard.verdicts import LimitReached
-from imapshield.workers.link_messages import Logged
+from imapshield.workers.link_messages import Logged, MessageBuffer, Reload
 from imapshield.workers.worker_log import WorkerLog
 from tests.workers.cluster import ClusterTestCase
 
@@ -178,6 +179,41 @@ class AsOneTests(ClusterTestCase):
         for number in (1, 2):
             limits = self.worker(number).parts.factory.limits
             self.assertEqual((limits.idle_seconds, limits.max_memory_bytes), (77, 5 << 20))
+
+    def test_reload_of_a_worker_that_starts_or_hangs(self) -> None:
+        """A worker that starts or hangs delays a reload by eight seconds, is told as a problem, and reloads later."""
+        reloader = self.parts.control_process.reloader
+        reloader._run_in_thread = self.worker(2).parts.control_process.reloader._run_in_thread = (
+            _at_once
+        )
+        self.patch(PasswordFile, "refresh", _refreshed)
+        self.kill(1)
+        self.reactor.advance(0)  # the next process starts, and has read nothing yet
+        self.processes[0].hangs = True
+        settings = self.load()
+        for seconds in (77, 78):
+            changed = replace(settings, limits=replace(settings.limits, idle_seconds=seconds))
+            self.patch(self, "load", lambda changed=changed: changed)
+            answer = reloader.reload()
+            self.pump(7.9)
+            self.assertNoResult(answer)
+            self.pump(0.2)
+            (problem,) = self.successResultOf(answer).problems
+            self.assertEqual(problem, "worker 1: no answer yet; it reloads when it can")
+        sent = MessageBuffer().add(b"".join(self.processes[0].ours.written))
+        told = [each for each in sent if isinstance(each, Reload)]
+        self.assertEqual([each.settings.limits.idle_seconds for each in told], [77, 78])
+
+    def test_keys_reach_a_worker_that_starts(self) -> None:
+        """The keys of a state file that is loaded late reach workers that start, even if no other serves."""
+        for process in self.processes:
+            process.signalProcess(9)
+        self.reactor.advance(0)
+        self.parts.state.failures_key = b"another key"
+        self.parts.state.on_load()
+        self.pump(1)
+        for number in (1, 2):
+            self.assertEqual(self.worker(number).parts.guard.failures._key, b"another key")
 
     def test_reload_with_an_error(self) -> None:
         """A wrong configuration changes nothing in any worker."""

@@ -1,10 +1,14 @@
 """The supervising process: workers that die or hang are replaced, and all of them stop together."""
 
 import signal
+import socket
+from typing import Any
+from unittest import mock
 
 from twisted.internet.defer import Deferred
 
 from imapshield.workers.inherited_ports import environment
+from imapshield.workers.link_messages import Ready, encode
 from tests.workers.cluster import ClusterTestCase
 
 
@@ -153,6 +157,41 @@ class SupervisorTests(ClusterTestCase):
         self.patch(self.reactor, "spawnProcess", spawn)
         self.pump(5)
         self.assertEqual([row["serves"] for row in self.ask("status")["workers"]], [True, True])
+
+    def test_start_that_fails_anywhere(self) -> None:
+        """Whatever fails when a process is started, it is tried again later and later, and the stop ends."""
+
+        def fails(*_: object, **__: object) -> None:
+            raise ValueError("no luck")
+
+        places: list[tuple[Any, str]] = [
+            *((socket, "socketpair"), (self.reactor, "spawnProcess")),
+            *((self.reactor, "adoptStreamConnection"), (self.supervisor, "first_message")),
+        ]
+        for place, name in places:
+            self.pump(61)
+            self.kill(1)
+            with mock.patch.object(place, name, fails):
+                self.pump(2)
+            self.assertFalse(self.supervisor.workers[0].is_ready, name)
+            self.flushLoggedErrors(ValueError)
+            self.pump(10)
+            self.assertEqual([row["serves"] for row in self.ask("status")["workers"]], [True] * 2)
+        self.pump(61)
+        self.kill(1)
+        with mock.patch.object(socket, "socketpair", fails):
+            self.reactor.advance(0)
+            self.assertFalse(self.supervisor.workers[0].is_running)
+            stopping = self.supervisor.stop()
+        self.pump(1)
+        self.successResultOf(stopping)
+
+    def test_late_messages_of_a_dead_worker(self) -> None:
+        """What a worker has sent and the supervising process reads after its end is not for the next one."""
+        link = self.processes[0].supervisor_link
+        self.kill(1)
+        link.dataReceived(encode(Ready()))
+        self.assertFalse(self.supervisor.workers[0].is_ready)
 
     def test_start_may_take_longer(self) -> None:
         """A process that has not begun to serve has a minute, whatever worker_silent_seconds is."""
