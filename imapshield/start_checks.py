@@ -2,6 +2,9 @@
 
 import os
 import sys
+from contextlib import suppress
+from glob import iglob
+from itertools import chain
 
 from twisted.logger import Logger
 
@@ -86,22 +89,25 @@ def check_worker_program(settings: Settings) -> None:
 def check_shared_indexes(settings: Settings) -> None:
     """Check that several workers can use the index of each Maildir, with the rights of the server's user.
 
-    In a directory of another user, SQLite locks an index for one process. Only root can have such directories.
+    In a directory of another user, who is not root, SQLite locks an index for one process. What is no Maildir does not
+    matter. A Maildir that root creates gets the owner of the directory above it.
 
     Raises:
         ConfigError: they cannot.
     """
     if settings.workers == 1 or settings.mail_root is None or settings.index_root is not None:
         return
-    base = MailRoot(settings.mail_root).base
-    with os.scandir(base) as entries:
-        owned = [(each.path, each.stat().st_uid) for each in entries if each.is_dir()]
-    for path, uid in [(base, os.stat(base).st_uid), *owned]:
-        if uid != os.geteuid():
-            raise ConfigError(
-                f"--workers {settings.workers}: {path} belongs to another user, so its index can be open in one process"
-                " only; add --index-root DIR, with a directory of the server's user"
-            )
+    own = {0, os.geteuid()}
+    pattern = MailRoot(settings.mail_root).glob
+    maildirs = (each for each in iglob(pattern) if os.path.isdir(os.path.join(each, "cur")))
+    above = iglob(os.path.dirname(pattern)) if os.geteuid() == 0 else ()
+    for path in chain(above, maildirs):
+        with suppress(FileNotFoundError):  # it is being deleted
+            if os.stat(path).st_uid not in own:
+                raise ConfigError(
+                    f"--workers {settings.workers}: {path} belongs to another user, so its index can be open in one"
+                    " process only; add --index-root DIR, with a directory of the server's user"
+                )
 
 
 def _check_writable(option: str, directory: str) -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -121,13 +122,59 @@ class SharedIndexTests(CommandLineTestCase):
 
     def test_maildirs_of_others_need_an_index_root(self) -> None:
         """Workers cannot share an index in a Maildir of another user, so they need --index-root."""
-        os.mkdir(os.path.join(self.mail, "alice"))
+        os.makedirs(os.path.join(self.mail, "alice", "cur"))
         check_shared_indexes(self.settings("--workers", "2"))
-        with mock.patch.object(os, "geteuid", lambda: os.stat(self.mail).st_uid + 1):
+        with self.owners({"alice": 1001}), mock.patch.object(os, "geteuid", lambda: 1000):
             check_shared_indexes(self.settings())
             check_shared_indexes(self.settings("--workers", "2", "--index-root", self.mail))
             with self.assertRaisesRegex(ConfigError, "add --index-root DIR"):
                 check_shared_indexes(self.settings("--workers", "2"))
+
+    def test_maildirs_at_the_level_of_the_pattern(self) -> None:
+        """Maildirs are looked for where the pattern has them. What is no Maildir does not matter, nor does root's."""
+        deep = os.path.join(self.mail, "{domain}", "[{local}]")
+        settings = replace(self.settings("--workers", "2"), mail_root=deep)
+        os.makedirs(os.path.join(self.mail, "lost+found"))
+        os.makedirs(os.path.join(self.mail, "example.org", "alice", "cur"))
+        os.makedirs(os.path.join(self.mail, "example.org", "[bob]", "cur"))
+        flat = self.settings("--workers", "2")
+        with mock.patch.object(os, "geteuid", lambda: 1000):
+            with self.owners({}):
+                check_shared_indexes(settings)
+            with self.owners({"lost+found": 1001, "alice": 1001, "mail": 1001}):
+                check_shared_indexes(flat)
+                check_shared_indexes(settings)
+            with self.owners({"[bob]": 1001}):
+                check_shared_indexes(flat)
+                with self.assertRaisesRegex(ConfigError, r"/example.org/\[bob\] belongs to"):
+                    check_shared_indexes(settings)
+
+    def test_maildirs_that_root_will_create(self) -> None:
+        """A Maildir that root creates gets the owner of the directory above, who must not be another user either."""
+        os.makedirs(os.path.join(self.mail, "alice"))
+        homes = os.path.join(self.mail, "{user}", "Maildir")
+        settings = replace(self.settings("--workers", "2"), mail_root=homes)
+        with self.owners({"alice": 1001}):
+            with mock.patch.object(os, "geteuid", lambda: 1000):
+                check_shared_indexes(settings)
+            with (
+                mock.patch.object(os, "geteuid", lambda: 0),
+                self.assertRaisesRegex(ConfigError, "/alice belongs to"),
+            ):
+                check_shared_indexes(settings)
+
+    @contextmanager
+    def owners(self, owners: dict[str, int]) -> Iterator[None]:
+        """Have directories with these names these owners; all others are root's."""
+        real_stat: Any = os.stat
+
+        def stat(path: str, **options: Any) -> Any:
+            status = real_stat(path, **options)
+            owner = owners.get(os.path.basename(path), 0)
+            return mock.Mock(st_uid=owner, st_mode=status.st_mode)
+
+        with mock.patch.object(os, "stat", stat):
+            yield
 
     def test_number_of_workers(self) -> None:
         """The number of workers is a whole number from 1 to 64, also in the file of --config."""

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from glob import escape
 from typing import Any, TypeVar
 
 from twisted.cred.error import UnauthorizedLogin
@@ -72,6 +73,11 @@ class MailRoot:
     def base(self) -> str:
         """The directory above all Maildirs, which must exist."""
         return os.path.dirname(_FIELD.split(self.pattern, maxsplit=1)[0] + "x")
+
+    @property
+    def glob(self) -> str:
+        """The pattern for `glob.glob` that finds all Maildirs, and what else is at their places."""
+        return "*".join(escape(part) for part in _FIELD.split(self.pattern)[::2])
 
     def maildir(self, user: str) -> str:
         """Return the path of a user's Maildir.
