@@ -360,7 +360,7 @@ class Authentication:
         Raises:
             Disconnected: the address is banned now, or the client has left.
         """
-        owner, number = self._owner, self._owner.reporter.number
+        owner, number = self._owner, self._owner.reporter.open_number
         failed, ban = owner.shared.admission.login_failed(owner.counted, counted, secret, number)
         if failed.is_guess:
             self._guess = None

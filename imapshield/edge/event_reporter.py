@@ -70,7 +70,7 @@ class EventReporter:
         peaks: name of a limit → the highest value that was noted since the last report; None for none.
     """
 
-    was_reset = logged_out = False
+    was_reset = logged_out = _has_ended = False
     numbers: ClassVar[Iterator[int]] = count(1)
 
     def __init__(self, observers: Iterable[events.EventObserver]) -> None:
@@ -83,6 +83,14 @@ class EventReporter:
         self.longest_idle = 0.0
         self._observers = tuple(observers)
         self._reported_limits: tuple[str, ...] = ()
+
+    @property
+    def open_number(self) -> int:
+        """The number of the connection, and 0 when its end was reported.
+
+        Observers keep some events until the end of their connection. The check of a password may go on after it.
+        """
+        return 0 if self._has_ended else self.number
 
     def connection_opened(self) -> None:
         """Report that the client has connected."""
@@ -135,7 +143,9 @@ class EventReporter:
         The reference is random, because numbers begin again when the server restarts and the log does not.
         """
         reference = secrets.token_hex(4)
-        self._publish(events.CommandFailed(self.number, self.peer, reference, command, traceback))
+        self._publish(
+            events.CommandFailed(self.open_number, self.peer, reference, command, traceback)
+        )
         return reference
 
     def limit_triggered(
@@ -167,7 +177,7 @@ class EventReporter:
         networks = networks_of(self.peer)
         network = describe(networks[1]) if networks else ""
         fields = *values, self.user, printable, holder, network, self.client_id, reached.binding
-        self._publish(events.LimitTriggered(self.number, self.peer, *fields, **self.measure()))
+        self._publish(events.LimitTriggered(self.open_number, self.peer, *fields, **self.measure()))
         return is_first
 
     def input_begun(self, data: bytes) -> None:
@@ -193,6 +203,7 @@ class EventReporter:
             end = "closed by the client" if reason.check(ConnectionDone) else "connection lost"
         why = end, self.user, self.cause
         closed = events.ConnectionClosed(self.number, self.peer, *why, **self.measure())
+        self._has_ended = True
         self._publish(closed)
 
     def _publish(self, event: events.Event) -> None:
