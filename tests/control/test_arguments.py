@@ -15,6 +15,7 @@ from imapshield.config import Settings
 from imapshield.control.arguments import ARGUMENTS, MAX_TEXT, problem_of
 from imapshield.control.request_lines import encode_result
 from imapshield.control.server import ControlConnection, ControlFactory
+from imapshield.front.node_commands import NodeCommands
 from imapshield.operator_ports import OperatorPorts
 from imapshield.testing.in_process import Server
 
@@ -62,8 +63,9 @@ class ArgumentTests(SynchronousTestCase):
         return self.answer(json.dumps({"command": command, "arguments": arguments}).encode())
 
     def test_table_has_every_command(self) -> None:
-        """No command, and no argument, is without a check. The command `reload` is of the process."""
-        commands = {*self.handlers, *self.streams, "reload"}
+        """No command, and no argument, is without a check. `reload` is of the process; a front has some."""
+        nodes: Any = None
+        commands = {*self.handlers, *self.streams, *NodeCommands(nodes).handlers, "reload"}
         self.assertEqual(commands, set(ARGUMENTS))
 
     @given(st.sampled_from(sorted(ARGUMENTS)), st.dictionaries(NAMES, PLAUSIBLE | VALUES))
