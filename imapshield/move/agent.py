@@ -31,7 +31,7 @@ _SOURCE = frozenset(
 )
 _TARGET = frozenset(
     {
-        *("state", "prepare", "sync", "verify", "accept", "late_directory", "deliver_late"),
+        *("state", "prepare", "sync", "look", "verify", "accept", "late_directory", "deliver_late"),
         "discard",
     }
 )

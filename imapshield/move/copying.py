@@ -4,13 +4,14 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from imapshield.maildir.account_state import MOVED_FILE
 from imapshield.maildir.index_files import INDEX_FILE
 from imapshield.move.nodes_file import Node, Shield
-from imapshield.move.places import MANIFEST, TEXT_INDEX, MoveError
+from imapshield.move.places import MANIFEST, TEXT_INDEX, MoveError, TooSlow
 
 _ENDINGS = (b"-wal", b"-shm", b"-journal")
 _LEFT_OUT = (
@@ -79,7 +80,14 @@ class Copier:
         self._ssh = ssh.options()
         self._runs_there = self._source if self._source == self._target else ""
 
-    def copy(self, source: str, target: str, on_file: Callable[[], object], is_last: bool) -> None:
+    def copy(
+        self,
+        source: str,
+        target: str,
+        on_file: Callable[[], object],
+        is_last: bool,
+        seconds: float | None = None,
+    ) -> None:
         """Make `target` the same as the directory `source`.
 
         Args:
@@ -87,13 +95,21 @@ class Copier:
             target: a directory on the target.
             on_file: called for each file that is copied.
             is_last: whether the manifest is copied, too.
+            seconds: how long it may take; None: as long as it takes.
 
         Raises:
+            TooSlow: it has taken longer, and was ended.
             MoveError: that is not possible.
         """
         left_out = _LEFT_OUT if is_last else (*_LEFT_OUT, "/" + os.fsdecode(MANIFEST))
         options = [f"--exclude={pattern}" for pattern in left_out]
-        self._run(["--delete", "--hard-links", *options], source + "/", target + "/", on_file)
+        self._run(
+            ["--delete", "--hard-links", *options],
+            source + "/",
+            target + "/",
+            on_file,
+            seconds=seconds,
+        )
 
     def copy_files(self, source: str, paths: Sequence[str], target: str) -> None:
         """Copy some files of a directory, with the directories above them."""
@@ -108,6 +124,7 @@ class Copier:
         target: str,
         on_file: Callable[[], object],
         names: bytes = b"",
+        seconds: float | None = None,
     ) -> None:
         # -s: ssh does not give the paths to a shell, which would split them. --modify-window=-1: a file that was
         # written twice in a second, and has the same size, is copied again.
@@ -129,11 +146,25 @@ class Copier:
             assert process.stdin is not None
             assert process.stdout is not None
             assert process.stderr is not None
-            process.stdin.write(names)
-            process.stdin.close()
-            for _ in process.stdout:
-                on_file()
-            error = process.stderr.read().decode("utf-8", "replace").strip()
+            ended = threading.Event()
+
+            def end() -> None:
+                ended.set()
+                process.terminate()  # rsync removes its unfinished file
+
+            timer = threading.Timer(seconds or 0.0, end)
+            if seconds is not None:
+                timer.start()
+            try:
+                process.stdin.write(names)
+                process.stdin.close()
+                for _ in process.stdout:
+                    on_file()
+                error = process.stderr.read().decode("utf-8", "replace").strip()
+            finally:
+                timer.cancel()
+        if ended.is_set():
+            raise TooSlow(f"the last copy was ended after {seconds:.1f} s")
         if process.returncode not in (0, _HAS_VANISHED):
             lines = error.splitlines() or [f"exit status {process.returncode}"]
             raise MoveError(f"rsync: {lines[0]}")

@@ -31,7 +31,7 @@ from imapshield.move.journal import (
     Entry,
     Journal,
 )
-from imapshield.move.places import MoveError
+from imapshield.move.places import MoveError, TooSlow
 
 CLOSED_SECONDS = 60.0
 """Seconds for which the account is closed on the source, unless it is given up: longer than any pause."""
@@ -43,16 +43,31 @@ COPIES = 5
 """How often all is copied before the pause, so that the last copy is short."""
 
 SHORT_COPY = 0.4
-"""A copy that takes less than this part of the pause is short: the last one takes as long."""
+"""A copy that takes less than this part of the pause, with a look at all files on both nodes, is short: the last one
+takes as long."""
+
+GIVE_UP_PART = 0.7
+"""In this part of the pause, the account must be given up. The rest is for what follows, or to undo the pause."""
 
 ATTEMPTS = 3
 """How often the pause is tried, when a command of the user has taken too long, or mail was changed meanwhile."""
+
+APART_SECONDS = 10.0
+"""Seconds in which the user works before the pause is tried again, and twice that before the third time: clients log in
+again and do what has waited, so that no command waits for two pauses."""
 
 
 class Copying(Protocol):
     """As `copying.Copier`."""
 
-    def copy(self, source: str, target: str, on_file: Callable[[], object], is_last: bool) -> None:
+    def copy(
+        self,
+        source: str,
+        target: str,
+        on_file: Callable[[], object],
+        is_last: bool,
+        seconds: float | None = None,
+    ) -> None:
         """Make a directory the same as another."""
 
     def copy_files(self, source: str, paths: list[str], target: str) -> None:
@@ -67,10 +82,6 @@ class Holding(Protocol):
 
     def release(self) -> None:
         """Let logins go on."""
-
-
-class TooSlow(MoveError):
-    """The pause would be, or was, too long. Nothing has changed."""
 
 
 class Mover:
@@ -88,6 +99,7 @@ class Mover:
         report: called with a line for the operator.
         on_file: called for each file that was copied.
         clock: returns seconds of a monotonic clock.
+        sleep: waits for some seconds.
 
     Attributes:
         pause: the seconds of the last pause.
@@ -107,14 +119,17 @@ class Mover:
         report: Callable[[str], object] = lambda _: None,
         on_file: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._journal, self._entry = journal, entry
         self._source, self._target, self._copier = source, target, copier
         self._shields, self._switch = shields, switch
         self._max_pause, self._report, self._on_file = max_pause, report, on_file
-        self._clock = clock
+        self._clock, self._sleep = clock, sleep
         self._paths: dict[str, str] = {}
-        self._synced_at = 0.0
+        self._synced_at: list[float] = []
+        self._began = self._step_began = 0.0
+        self._steps: list[str] = []
         self.pause = 0.0
 
     @property
@@ -122,6 +137,8 @@ class Mover:
         return self._entry.move
 
     def _advance(self, phase: str) -> None:
+        if phase == self._entry.phase:
+            return  # a user may wait, and the disk may be busy
         self._entry = self._journal.write(self._entry._replace(phase=phase))
 
     def run(self) -> None:
@@ -180,12 +197,20 @@ class Mover:
         self._paths |= {f"old {name}": path for name, path in found["paths"].items()}
         self._report(f"{found['files']} files, {found['bytes'] / 1e6:.1f} MB")
 
-    def _copy(self, *, is_last: bool) -> float:
-        began = self._clock()
+    def _copy(self, *, is_last: bool, seconds: float | None = None) -> None:
+        until = None if seconds is None else self._clock() + seconds
         for part in ("index", "maildir"):
+            left = None if until is None else max(0.0, until - self._clock())
             source, target = self._paths[f"old {part}"], self._paths[part]
             if part == "maildir" or source != self._paths["old maildir"]:
-                self._copier.copy(source, target, self._on_file, is_last)
+                self._copier.copy(source, target, self._on_file, is_last, left)
+
+    def _rehearse(self) -> float:
+        """Copy what has changed, look at all files as the pause does, and return the seconds of both."""
+        began = self._clock()
+        self._copy(is_last=False)
+        self._source.call("source", "inspect")
+        self._target.call("target", "look")
         return self._clock() - began
 
     def _copy_until_short(self) -> None:
@@ -194,9 +219,11 @@ class Mover:
         Raises:
             TooSlow: that is never so.
         """
+        self._copy(is_last=False)
         for _ in range(COPIES):
-            seconds = self._copy(is_last=False)
             self._synced_at = self._target.call("target", "sync")
+            # Right before the pause: a busy disk may need seconds for `sync`.
+            seconds = self._rehearse()
             if seconds <= self._max_pause * SHORT_COPY:
                 return
             self._report(f"copied in {seconds:.1f} s; copying what has changed meanwhile")
@@ -209,34 +236,56 @@ class Mover:
     def _pause(self) -> None:
         """Hold the user, close the account, copy the rest, and give the account up."""
         for attempt in range(ATTEMPTS):
-            began = self._clock()
+            self._began = self._step_began = self._clock()
+            self._steps = []
             try:
                 self._shields.hold(self._max_pause + HOLD_MARGIN)
+                self._end_step("hold")
                 self._source.call("server", "")
-                self._give_up(began)
+                self._end_step("server")
+                self._give_up()
             except TooSlow as error:
                 self._undo_pause()
                 if attempt == ATTEMPTS - 1:
                     raise
-                self._report(f"{error}; trying again")
+                seconds = APART_SECONDS * (attempt + 1)
+                text = f"undone after {self._clock() - self._began:.2f} s"
+                self._report(f"{error}; {text}, trying again in {seconds:g} s")
+                self._sleep(seconds)
                 self._copy_until_short()
                 continue
             except BaseException:
                 self._undo_pause()
                 raise
             self._finish_pause()
-            self.pause = self._clock() - began
+            self.pause = self._clock() - self._began
+            self._report(f"the pause: {', '.join(self._steps)}, of {self.pause:.2f} s")
             return
 
-    def _give_up(self, began: float) -> None:
+    def _end_step(self, name: str) -> float:
+        """Note the time of a step of the pause, and return the seconds that are left to give the account up.
+
+        Raises:
+            TooSlow: there are none.
+        """
+        now = self._clock()
+        self._steps.append(f"{name} {now - self._step_began:.2f} s")
+        self._step_began = now
+        left = self._began + self._max_pause * GIVE_UP_PART - now
+        if left <= 0:
+            text = f"the pause would take longer than {self._max_pause:g} s"
+            raise TooSlow(f"{text} ({', '.join(self._steps)})")
+        return left
+
+    def _give_up(self) -> None:
         entry = self._entry
         digest = self._source.call("source", "close", entry.move, entry.target, CLOSED_SECONDS)
-        self._copy(is_last=True)
-        lacks = self._target.call("target", "verify", digest, self._synced_at)
+        self._copy(is_last=True, seconds=self._end_step("close"))
+        left = self._end_step("copy")
+        lacks = self._target.call("target", "verify", digest, self._synced_at, left)
         if lacks:
             raise TooSlow(f"the copy was not complete: {lacks}")
-        if self._clock() - began > self._max_pause:
-            raise TooSlow(f"the pause has taken {self._clock() - began:.1f} s")
+        self._end_step("comparison")
         self._advance(GIVING_UP)
         if not self._source.call("source", "give_up", entry.move):
             raise TooSlow("the account was closed for too long")
@@ -259,8 +308,8 @@ class Mover:
             self._advance(ACCEPTED)
         if self._entry.phase == ACCEPTED:
             self._switch(entry.user, entry.target)
-            self._advance(SWITCHED)
         self._release()
+        self._advance(SWITCHED)
 
     def collect(self) -> int:
         """Bring mail to the target that was delivered to the source after the account was closed; return how much.

@@ -16,8 +16,10 @@ With ``--index-root``, the index of the user has the same names beside it.
 
 import ctypes
 import hashlib
+import math
 import os
 import stat
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -59,6 +61,10 @@ def as_this_user(_directory: bytes) -> AbstractContextManager[None]:
 
 class MoveError(StoreError):
     """A move cannot go on. The text is for the operator: what is wrong, and what to type."""
+
+
+class TooSlow(MoveError):
+    """The pause would be, or was, too long. Nothing has changed."""
 
 
 class Places(NamedTuple):
@@ -265,16 +271,28 @@ def sync_file_system(path: bytes) -> None:
         os.close(fd)
 
 
-def sync_tree(path: bytes, since: float) -> None:
-    """Put all files and directories of a tree on stable storage that have changed since a time."""
+def sync_tree(path: bytes, since: float, until: float = math.inf) -> bool:
+    """Put all files and directories of a tree on stable storage that have changed since a time.
+
+    Args:
+        path: the tree.
+        since: the time, as files have it.
+        until: when to give up, by the monotonic clock.
+
+    Returns:
+        Whether all are.
+    """
     for folder, _, names in os.walk(path):
         for each in (*(os.path.join(folder, name) for name in names), folder):
             if os.lstat(each).st_ctime >= since:
+                if time.monotonic() > until:
+                    return False
                 fd = os.open(each, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
                 try:
                     os.fsync(fd)
                 finally:
                     os.close(fd)
+    return True
 
 
 def sync_directory(path: bytes) -> None:

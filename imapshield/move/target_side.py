@@ -5,7 +5,8 @@ import os
 import pwd
 import secrets
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from imapshield.maildir import files, index_handover
 from imapshield.maildir.entry import Ownership
@@ -22,6 +23,7 @@ from imapshield.move.places import (
     MoveError,
     Places,
     as_this_user,
+    copied_files,
     delivered_mail,
     is_maildir,
     stub_text,
@@ -33,8 +35,8 @@ from imapshield.move.places import (
 SPARE_BYTES = 64 << 20
 """Bytes that must stay free on the target beside the mail."""
 
-CLOCK_SECONDS = 1.0
-"""How much the clock of the file system may be behind."""
+CLOCK_SECONDS = 0.05
+"""How coarse the times of a file system may be: Linux takes them from a clock that ticks 100 times a second or more."""
 
 SPARE_FACTOR = 1.05
 """How much more than its size mail may take: directories, and what arrives meanwhile."""
@@ -151,21 +153,62 @@ class TargetSide:
                 with suppress(OSError):
                     os.unlink(os.path.join(path, name))
 
-    def sync(self) -> float:
-        """Put the copy on stable storage, and return when that began, in seconds since the epoch."""
-        began = time.time()
+    def look(self) -> int:
+        """Look at each file as `verify` does, write to the disk, and return how many files there are.
+
+        That takes as long as it does in the pause. A disk that is busy for others is noticed.
+        """
+        with self._probe() as fd:
+            os.write(fd, b"probe")
+            os.fsync(fd)
+        return sum(1 for _ in copied_files(self._incoming))
+
+    def sync(self) -> list[float]:
+        """Put the copy on stable storage, and return when that began, as `_moment` does."""
+        began = self._moment()
         for path in {*self._incoming}:
             sync_file_system(path)
         return began
 
-    def verify(self, digest: str, since: float) -> str:
+    @contextmanager
+    def _probe(self) -> Iterator[int]:
+        """Yield a new file in the copy. The owner can write there, too, so an old one is not opened."""
+        path = os.path.join(self._incoming.maildir, _PROBES[0])
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(path, flags, 0o600)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def _moment(self) -> list[float]:
+        """Return the time of the file system, as it gives it to a file now, and how far it is ahead of a clock that is
+        never set."""
+        with self._probe() as fd:
+            now = os.fstat(fd).st_ctime
+        return [now, time.time() - time.monotonic()]
+
+    @staticmethod
+    def _since(moment: list[float]) -> float:
+        """Return a time before all changes after a moment, even if the clock was set back since."""
+        time_then, ahead = moment
+        set_back = max(0.0, ahead - (time.time() - time.monotonic()))
+        return time_then - set_back - CLOCK_SECONDS
+
+    def verify(self, digest: str, since: list[float], seconds: float) -> str:
         """Return what the copy lacks; "" if it is complete, and on stable storage.
 
         Args:
             digest: of the manifest, as the source wrote it.
             since: when `sync` began. What was copied before need not be put on stable storage again: a user waits, and
                 the disk may have much to write for others.
+            seconds: after these, no further file is put on stable storage, and the copy counts as incomplete.
         """
+        until = time.monotonic() + seconds
         try:
             manifest = Manifest.read(self._incoming)
         except OSError:
@@ -175,7 +218,8 @@ class TargetSide:
         lacks = manifest.difference(self._incoming)
         if not lacks:
             for path in {*self._incoming}:
-                sync_tree(path, since - CLOCK_SECONDS)
+                if not sync_tree(path, self._since(since), until):
+                    return "the disk needs too long to put it on stable storage"
         return lacks
 
     def accept(self, move: str, node: str) -> None:
@@ -188,14 +232,14 @@ class TargetSide:
         """
         state = self.state(move)
         if state == "incoming":
-            changed = time.time() - CLOCK_SECONDS
+            changed = self._moment()
             with self._acting(self._copied_index):
                 index_handover.seal(self._copied_index, move, node)
             self._remove_late_copies()
             self._remember_lists()
             with files.at(os.path.join(self._copied_index, _ARRIVED)) as entry:
                 files.replace(entry, move.encode(), Ownership.of(os.stat(self._copied_index)))
-            sync_tree(self._incoming.maildir, changed)
+            sync_tree(self._incoming.maildir, self._since(changed))
             self._put_in_place()
         elif state not in ("placed", "accepted"):
             text = f"the copy in {os.fsdecode(self._incoming.maildir)} has gone"

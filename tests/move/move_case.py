@@ -102,7 +102,14 @@ class TreeCopier:
     def __init__(self) -> None:
         self.before_last: Callable[[], object] = lambda: None
 
-    def copy(self, source: str, target: str, on_file: Callable[[], object], is_last: bool) -> None:
+    def copy(
+        self,
+        source: str,
+        target: str,
+        on_file: Callable[[], object],
+        is_last: bool,
+        seconds: float | None = None,
+    ) -> None:
         if is_last:
             self.before_last()
 
@@ -184,6 +191,7 @@ class MoveCase(SynchronousTestCase):
         self.map = {"alice": "one"}
         self.shields, self.copier = FakeShields(), TreeCopier()
         self.reports: list[str] = []
+        self.slept: list[float] = []
         self.fill("one")
         self.before = self.dump("one")
 
@@ -282,6 +290,7 @@ class MoveCase(SynchronousTestCase):
             self.shields,
             self.map.__setitem__,
             report=self.reports.append,
+            sleep=self.slept.append,
             **options,
         )
 

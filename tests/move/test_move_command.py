@@ -116,7 +116,8 @@ class MoveCommandTests(MoveCase):
         mover = self.mover()
         mover._prepare()
         mover._copy_until_short()
-        mover._give_up(mover._clock())
+        mover._began = mover._clock()
+        mover._give_up()
         entry = self.journal.read("alice")
         assert entry is not None
         self.assertEqual(entry.phase, GIVEN_UP)

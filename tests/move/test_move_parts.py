@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+import time
 from typing import Any
 from unittest import mock
 
@@ -17,7 +18,7 @@ from imapshield.move import places, source_side
 from imapshield.move.copying import Copier, Ssh
 from imapshield.move.journal import Journal
 from imapshield.move.nodes_file import Node, parse_nodes
-from imapshield.move.places import MoveError, Places
+from imapshield.move.places import MoveError, Places, TooSlow
 from imapshield.move.source_side import SourceSide
 from imapshield.move.target_side import TargetSide
 from imapshield.move.user_switch import UserSwitch, _with_node
@@ -107,6 +108,15 @@ class CopierTests(MoveCase):
         with Ssh() as ssh:
             error = self.assertRaises(MoveError, Copier, Node("one"), Node("two"), ssh)
         self.assertIn("apt-get install rsync", str(error))
+
+    def test_slow_copy_is_ended(self) -> None:
+        """While a user waits, rsync is ended when the time is over."""
+        popen = subprocess.Popen
+        self.patch(shutil, "which", lambda _: "/usr/bin/rsync")
+        self.patch(subprocess, "Popen", lambda _, **pipes: popen(["sleep", "60"], **pipes))
+        with Ssh() as ssh:
+            copier = Copier(Node("one"), Node("two"), ssh)
+            self.assertRaises(TooSlow, copier.copy, "/a", "/b", lambda: None, True, 0.01)
 
 
 class MapTests(MoveCase):
@@ -215,10 +225,31 @@ class SideTests(MoveCase):
         target = TargetSide(self.places("two"))
         self.assertIn("has gone", str(self.assertRaises(MoveError, target.accept, "m", "two")))
         self.prepare()
-        self.assertEqual(target.verify("", 0.0), "the manifest is missing")
+        self.assertEqual(target.verify("", [0.0, 0.0], 1.0), "the manifest is missing")
         with open(f"{self.base}/two/mail/.imapshield-incoming-alice/imapshield.manifest", "wb"):
             pass
-        self.assertEqual(target.verify("", 0.0), "the manifest is not that of the source")
+        self.assertEqual(
+            target.verify("", [0.0, 0.0], 1.0), "the manifest is not that of the source"
+        )
+
+    def test_slow_disk(self) -> None:
+        """A copy that cannot be put on stable storage in time is not complete."""
+        source, target = self.source(), TargetSide(self.places("two"))
+        self.prepare()
+        digest = source.close("m", "two", 60.0)
+        for part in {self.maildir("one"), self.index("one")}:
+            incoming = os.path.join(os.path.dirname(part), ".imapshield-incoming-alice").replace(
+                "/one/", "/two/"
+            )
+            self.copier.copy(part, incoming, lambda: None, True)
+        self.assertEqual(target.verify(digest, [0.0, 0.0], 60.0), "")
+        self.assertIn("the disk", target.verify(digest, [0.0, 0.0], -1.0))
+
+    def test_time_that_was_set_back(self) -> None:
+        """What was written after the clock was set back counts as written later."""
+        ahead = time.time() - time.monotonic()
+        self.assertLess(TargetSide._since([100.0, ahead + 5.0]), 95.0)
+        self.assertGreater(TargetSide._since([100.0, ahead - 5.0]), 99.0)
 
     def test_long_names(self) -> None:
         """A user name that fills a file name has other names for its directories."""

@@ -9,8 +9,8 @@ import os
 from imapshield.errors import AccountMoved
 from imapshield.mailbox.values import NewMessage
 from imapshield.move.journal import DONE, new_entry
-from imapshield.move.mover import TooSlow
-from imapshield.move.places import MoveError
+from imapshield.move.mover import APART_SECONDS
+from imapshield.move.places import MoveError, TooSlow
 from imapshield.testing.store_contract import MAIL
 from imapshield.wire.commands.base import MemoryLiteral
 from tests.move.move_case import Died, Mortal, MoveCase
@@ -115,6 +115,19 @@ class MoverTests(MoveCase):
         self.assertRaises(TooSlow, mover.run)
         self.assertEqual((self.dump("one"), self.shields.held), (self.before, 0))
         self.assertEqual(self.map, {"alice": "one"})
+
+    def test_slow_pause_is_tried_again_later(self) -> None:
+        """The user works for some seconds between two pauses, so that no command waits for both."""
+
+        def be_slow_once() -> None:
+            self.copier.before_last = lambda: None
+            raise TooSlow("slow")
+
+        self.copier.before_last = be_slow_once
+        self.mover().run()
+        self.assertEqual(self.slept, [APART_SECONDS])
+        self.assertEqual(self.shields.calls, ["hold", "release"] * 2)
+        self.assertEqual(self.dump("two"), self.before)
 
     def test_slow_copy_does_not_begin_a_pause(self) -> None:
         times = iter(range(10000))
