@@ -29,8 +29,19 @@ class FrontLimits:
     )
     max_backend_exchanges: int = _front(
         40,
-        "SCRAM logins at once, of which one address (IPv6: one /64) has at most a quarter. Each holds a connection to"
-        " the backend while the client computes its proof. Other logins do not wait for their client.",
+        "SCRAM logins at once; others wait for their turn. Each holds a connection to the backend while the client"
+        " computes its proof. Other logins do not wait for their client.",
+    )
+    max_backend_exchanges_per_network: int = _front(
+        10,
+        "SCRAM logins of one address (IPv6: one /64) at once, in each worker, but at most half of"
+        " max_backend_exchanges. A client computes for some tenths of a second, so an office behind one address logs"
+        " in with dozens of clients in a second.",
+    )
+    backend_exchange_wait_seconds: float = _front(
+        15,
+        "Time for which a SCRAM login waits for its turn. After that it is NO [UNAVAILABLE]. Clients wait for half a"
+        " minute or longer.",
     )
     backend_connect_seconds: float = _front(
         5, "Time to connect to the backend. After that the login is NO [UNAVAILABLE]."

@@ -137,13 +137,9 @@ class BackendLogin:
     ) -> LoggedIn:
         """Log in with a SASL mechanism in which the client answers challenges.
 
-        The exchange occupies a connection to the backend for as long as the client likes, so few of them run at once,
-        and one network has at most a quarter of them.
+        The exchange occupies a connection to the backend for as long as the client likes, so it waits for its turn.
         """
         exchanges, network = self._nodes.exchanges, self._io.network
-        most = self._nodes.limits().max_backend_exchanges
-        if len(exchanges) >= most or exchanges.count(network) >= max(1, most // 4):
-            raise CommandRefused(b"UNAVAILABLE", "Too many simultaneous logins; try again later")
 
         async def ask(request: bytes) -> bytes:
             # The client may not answer that its proof is wrong: it would leave or cancel, and nothing would count.
@@ -158,11 +154,11 @@ class BackendLogin:
                 response if self._route is None or self._route.is_known else wrong_proof(response)
             )
 
-        exchanges.append(network)
+        await self._wait(exchanges.enter(network))
         try:
             return await self._sasl(mechanism, user, None, message, ask)
         finally:
-            exchanges.remove(network)
+            exchanges.leave(network)
 
     async def _sasl(
         self,
@@ -248,9 +244,14 @@ class BackendLogin:
             BackendUnavailable: as for `UserHolds.wait`.
             Disconnected: the client has left.
         """
-        self._waiter = Deferred()
+        waiter: Deferred[None] = Deferred()
+        await self._wait(waiter, self._nodes.holds.wait(user, waiter))
+
+    async def _wait(self, waiter: Deferred[None], work: Awaitable[None] | None = None) -> None:
+        """Wait for `work`, or for `waiter` itself, which is cancelled when the client leaves."""
+        self._waiter = waiter
         try:
-            await self._nodes.holds.wait(user, self._waiter)
+            await (work or waiter)
         except CancelledError:
             raise Disconnected from None
         finally:

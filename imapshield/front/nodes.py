@@ -6,6 +6,7 @@ from hashlib import blake2b
 from typing import Any
 
 from imapshield.front.backend import Backend
+from imapshield.front.exchange_queue import ExchangeQueue
 from imapshield.front.offered_capabilities import WITHOUT_CHECK
 from imapshield.front.user_holds import UserHolds
 from imapshield.front.user_map import Answer, MapSource, Query
@@ -24,7 +25,7 @@ class Nodes:
 
     Attributes:
         by_name: the backends by their names.
-        exchanges: SASL exchanges that wait for their clients, by network.
+        exchanges: the SASL exchanges that wait for their clients, and those that wait for their turn.
         sessions: the sessions of the users.
         holds: the users who are being moved.
     """
@@ -37,7 +38,7 @@ class Nodes:
         source: MapSource | None = None,
     ) -> None:
         self.by_name: Mapping[str, Backend] = {each.address.node: each for each in backends}
-        self.exchanges: list[object] = []
+        self.exchanges = ExchangeQueue(reactor, limits)
         self.limits, self.reactor, self.source = limits, reactor, source
         self.sessions = UserSessions()
         self.holds = UserHolds(self.sessions, reactor, limits)

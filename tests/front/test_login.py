@@ -201,7 +201,7 @@ class ExchangeTests(FrontCase):
         self.assertEqual(client.read(), b"a OK in\r\n")
         (event,) = self.server.events_of(events.LoggedIn)
         self.assertEqual((event.user, event.mechanism), ("alice", "SCRAM-SHA-256"))
-        self.assertEqual(self.nodes.exchanges, [])
+        self.assertEqual(self.nodes.exchanges.running, [])
 
     def test_cancelled_exchange(self) -> None:
         """A client can cancel, and what is no base64 does not reach the backend."""
@@ -213,7 +213,7 @@ class ExchangeTests(FrontCase):
             self.assertIn(b"a BAD", client(line))
             self.assertTrue(link.ended)
             self.assertEqual(link.received(), b"")
-        self.assertEqual((self.nodes.exchanges, self.backend.connections), ([], 0))
+        self.assertEqual((self.nodes.exchanges.running, self.backend.connections), ([], 0))
 
     def test_wrong_proof_that_is_not_answered_counts(self) -> None:
         """A server may say with a challenge that the proof is wrong. A client that cancels then has failed."""
@@ -225,7 +225,7 @@ class ExchangeTests(FrontCase):
         self.assertEqual(client.read(), b"a NO [AUTHENTICATIONFAILED] Authentication failed\r\n")
         self.assertTrue(link.ended)
         self.assertEqual(len(self.server.events_of(events.LoginFailed)), 1)
-        self.assertEqual((self.backend.breaker.reason, self.nodes.exchanges), ("", []))
+        self.assertEqual((self.backend.breaker.reason, self.nodes.exchanges.running), ("", []))
 
     def test_client_that_leaves_after_its_proof(self) -> None:
         """A wrong proof counts, although the client has not waited for the answer."""
@@ -236,7 +236,7 @@ class ExchangeTests(FrontCase):
         client.lose_connection()
         link.send(b"s1 NO no\r\n")
         self.assertEqual(len(self.server.events_of(events.LoginFailed)), 1)
-        self.assertEqual((self.nodes.exchanges, self.backend.connections), ([], 0))
+        self.assertEqual((self.nodes.exchanges.running, self.backend.connections), ([], 0))
 
     def test_challenges_have_an_end(self) -> None:
         """A backend that asks without end, or not in base64, is no IMAP server."""
@@ -255,16 +255,50 @@ class ExchangeTests(FrontCase):
         client.read()
         client.lose_connection()
         self.assertTrue(link.ended)
-        self.assertEqual((self.nodes.exchanges, self.backend.connections), ([], 0))
+        self.assertEqual((self.nodes.exchanges.running, self.backend.connections), ([], 0))
 
-    def test_one_network_has_a_quarter_of_the_exchanges(self) -> None:
-        """A client that does not answer occupies a connection, so they are few."""
-        for _ in range(2):
-            self.begin("192.0.2.1")
-        self.server.connect("192.0.2.1")(b"a AUTHENTICATE SCRAM-SHA-256 " + SCRAM)
-        self.assertEqual(len(self.links), 2)
+    def test_one_network_has_a_part_of_the_exchanges(self) -> None:
+        """A client that does not answer occupies a connection, so they are few. Others wait for them."""
+        first = [self.begin("192.0.2.1") for _ in range(4)]
+        waiting = [self.server.connect("192.0.2.1") for _ in range(2)]
+        for client in waiting:
+            self.assertEqual(client(b"a AUTHENTICATE SCRAM-SHA-256 " + SCRAM), b"")
+        self.assertEqual(len(self.links), 4)
         self.begin("198.51.100.1")
-        self.assertEqual(len(self.links), 3)
+        self.assertEqual(len(self.links), 5)
+        for client, link in first:
+            link.send(b"+ eA==\r\n")
+            client.lose_connection()
+        self.assertEqual(len(self.links), 7)
+        self.link.send(b"+ eA==\r\n")
+        self.assertEqual(waiting[1].read(), b"+ eA==\r\n")
+
+    def test_many_clients_of_one_address_log_in(self) -> None:
+        """An office behind one address waits for its turns, and all log in."""
+        clients = [self.server.connect("192.0.2.1") for _ in range(30)]
+        for client in clients:
+            client(b"a AUTHENTICATE SCRAM-SHA-256 " + SCRAM)
+        for number, client in enumerate(clients):
+            self.links[number].send(b"+ eA==\r\n")
+            client(b"cHJvb2Y=")
+            self.links[number].send(b"s1 OK in\r\n")
+            self.assertTrue(client.read().endswith(b"a OK in\r\n"))
+        self.assertEqual(self.nodes.exchanges.running, [])
+
+    def test_wait_for_an_exchange_has_an_end(self) -> None:
+        """A login whose turn does not come is refused, with the limit in the log; a client may leave before."""
+        for _ in range(4):
+            self.begin("192.0.2.1")
+        left, late = (self.server.connect("192.0.2.1") for _ in range(2))
+        for client in (left, late):
+            client(b"a AUTHENTICATE SCRAM-SHA-256 " + SCRAM)
+        left.lose_connection()
+        self.clock.advance(15)
+        self.assertIn(b"a NO [UNAVAILABLE] Too many simultaneous logins", late.read())
+        (event,) = self.server.events_of(events.LimitTriggered)
+        self.assertEqual(event.limit, "backend_exchange_wait_seconds")
+        self.assertEqual(event.binding, "max_backend_exchanges_per_network")
+        self.assertEqual(len(self.links), 4)
 
     def test_oauth_failure_has_its_reason(self) -> None:
         """The reason of a failed OAuth login is answered to the backend, and reaches the client."""
