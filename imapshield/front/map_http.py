@@ -5,11 +5,21 @@ from typing import Any
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.client import (
+    URI,
+    Agent,
+    BrowserLikePolicyForHTTPS,
+    HTTPConnectionPool,
+    ResponseDone,
+)
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
 
 from imapshield.front.backend_address import BackendAddress
 from imapshield.front.node_names import node_named
@@ -18,8 +28,8 @@ from imapshield.front.user_map import Answer, EntryWrong, LookUpFailed, Query
 CONNECTIONS = 8
 """Connections to the service that are kept open between requests."""
 
-MAX_BODY_BYTES = 1 << 16
-"""Bytes of the body of an answer, which has no meaning. A longer one ends the connection."""
+MAX_ANSWER_BYTES = 1 << 16
+"""Bytes of an answer, of which only a few headers have a meaning. A longer one ends the connection."""
 
 MAX_WAIT_SECONDS = 3600
 """The longest time for which Auth-Wait makes a user unknown."""
@@ -53,7 +63,9 @@ class MapHttp:
         self._url, self._nodes = url.encode("ascii"), nodes
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = CONNECTIONS
-        self._agent = agent or Agent(reactor, pool=self._pool)
+        self._agent = agent or Agent.usingEndpointFactory(
+            reactor, _BoundedEndpoints(reactor), self._pool
+        )
 
     async def ask(self, query: Query) -> Answer:
         """Return the answer of the service.
@@ -116,6 +128,59 @@ def _value(headers: Headers, name: str) -> str:
     return values[-1].strip()
 
 
+@implementer(IAgentEndpointFactory)
+class _BoundedEndpoints:
+    """Makes the connections of an `Agent` that bound the answers, whose headers it collects without end."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor, self._policy = reactor, BrowserLikePolicyForHTTPS()
+
+    def endpointForURI(self, uri: URI) -> Any:
+        """Return an endpoint, with TLS for https."""
+        endpoint: Any = HostnameEndpoint(self._reactor, uri.host, uri.port)
+        if uri.scheme == b"https":
+            endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
+        return _BoundedEndpoint(endpoint)
+
+
+@implementer(IStreamClientEndpoint)
+class _BoundedEndpoint:
+    def __init__(self, endpoint: Any) -> None:
+        self._endpoint = endpoint
+
+    def connect(self, factory: Any) -> Any:
+        """Connect, and bound what arrives."""
+        factory.noisy = False
+        return self._endpoint.connect(factory).addCallback(_bound_answers)
+
+
+def _bound_answers(protocol: Any) -> Any:
+    """Let a connection of an `Agent` end when the answer to a request is too long; return it."""
+    request, receive, size = protocol.request, protocol.dataReceived, 0
+
+    def explain(failure: Failure) -> Failure:
+        if size > MAX_ANSWER_BYTES:
+            text = f"the answer has more than MAX_ANSWER_BYTES={MAX_ANSWER_BYTES}"
+            return Failure(LookUpFailed(text))
+        return failure
+
+    def begin(each: Any) -> Any:
+        nonlocal size
+        size = 0
+        return request(each).addErrback(explain)
+
+    def count(data: bytes) -> None:
+        nonlocal size
+        size += len(data)
+        if size > MAX_ANSWER_BYTES:
+            protocol.transport.abortConnection()
+        else:
+            receive(data)
+
+    protocol.request, protocol.dataReceived = begin, count
+    return protocol
+
+
 class _Ignored(Protocol):
     """Reads the body of an answer.
 
@@ -129,7 +194,7 @@ class _Ignored(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self._size += len(data)
-        if self._size > MAX_BODY_BYTES and not self.done.called:
+        if self._size > MAX_ANSWER_BYTES and not self.done.called:
             self._abort()
             self.done.errback(LookUpFailed("the body of the answer is too long"))
 

@@ -59,13 +59,15 @@ class MapRedis:
             # Also if the login gives up: a late reply would be taken for that to the next question.
             self._drop(connection)
             raise
-        if not isinstance(values, list) or len(values) != len(fields):
+        is_reply = isinstance(values, list) and len(values) == len(fields)
+        # Not an integer: `bytes` of it is as many bytes.
+        if not is_reply or not all(value is None or isinstance(value, bytes) for value in values):
             self._drop(connection)
             raise LookUpFailed("malformed reply to HMGET")
         found = next((value for value in values if value is not None), b"")
         if not found:
             return Answer("")
-        return Answer(node_named(self._nodes, bytes(found).decode("utf-8", "replace")))
+        return Answer(node_named(self._nodes, found.decode("utf-8", "replace")))
 
     async def _connected(self) -> RedisCommands:
         """Return the connection. One is made if there is none; others wait for it."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.http_headers import Headers
 
 from imapshield.front.backend_address import parse_nodes
 from imapshield.front.map_http import MapHttp
 from imapshield.front.user_map import Answer, EntryWrong, LookUpFailed, Query
 
+reactor: Any = installed_reactor
 NODES = parse_nodes(["mail1=tls:mail1.example:993", "mail2=tls:[2001:db8::2]:993"])
 
 
@@ -149,3 +153,43 @@ class PasswordTests(MapHttpTests):
         self.ask(query=Query("alice", "PLAIN", "", b"se cret"), status="OK", server="mail1")
         self.assertEqual(self.agent.headers[-1]["Auth-Pass"], "se%20cret")
         self.assertFalse(self.service.caches)
+
+
+class EndlessAnswerTests(TestCase):
+    timeout = 20
+
+    async def test_headers_without_end(self) -> None:
+        """An answer with endless headers ends the connection at a few bytes; a good one after it is read."""
+        sent: list[int] = []
+
+        class Service(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                self.transport.write(self.factory.answer)  # type: ignore[union-attr]
+                if not self.factory.answer.endswith(b"\r\n\r\n"):
+                    self.more()
+
+            def connectionLost(self, reason: Any = None) -> None:
+                self.connected = 0
+
+            def more(self) -> None:
+                if self.connected and sum(sent) < 1 << 22:
+                    self.transport.write(b"X-1: y\r\n" * 1000)  # type: ignore[union-attr]
+                    sent.append(8000)
+                    reactor.callLater(0, self.more)
+
+        factory: Any = Factory.forProtocol(Service)
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        url = f"http://127.0.0.1:{port.getHost().port}/"
+        service = MapHttp(url, url, NODES, sends_password=False, reactor=reactor)
+        self.addCleanup(service.stop)
+        good = b"HTTP/1.1 200 OK\r\nAuth-Status: OK\r\nAuth-Server: mail1\r\nContent-Length: 0\r\n"
+        padding = b"X-2: %b\r\n" % (b"z" * 10_000)
+        factory.answer = good + padding + b"\r\n"
+        for _ in range(8):  # what is counted begins again with each answer of the connection
+            self.assertEqual(await service.ask(Query("alice")), Answer("mail1"))
+        factory.answer = good
+        with self.assertRaisesRegex(LookUpFailed, "MAX_ANSWER_BYTES=65536"):
+            await service.ask(Query("alice"))
+        self.assertLess(sum(sent), 1 << 21)
+        await deferLater(reactor, 0.05, lambda: None)

@@ -13,7 +13,7 @@ from imapshield.config import ConfigError, load_settings
 from imapshield.front.backend_address import parse_nodes
 from imapshield.front.map_redis import MapRedis
 from imapshield.front.map_sources import make_source
-from imapshield.front.user_map import Answer, EntryWrong, Query
+from imapshield.front.user_map import Answer, EntryWrong, LookUpFailed, Query
 from imapshield.limits import Limits
 from imapshield.shared.redis_address import RedisAddress
 from tests.shared.fake_redis import FakeRedis, FakeRedisProtocol, bulk
@@ -76,6 +76,14 @@ class MapRedisTests(TestCase):
         asked = [Deferred.fromCoroutine(found.ask(Query(f"user{n}"))) for n in range(5)]
         self.assertEqual(await gatherResults(asked), [Answer("mail1")] * 5)
         self.assertEqual(len(self.redis.connections), 1)
+
+    async def test_numbers_are_no_names(self) -> None:
+        """An integer in the reply is refused, and the connection ends: it would become as many bytes."""
+        found = self.make()
+        for reply in (b"*3\r\n:99999999999\r\n$-1\r\n$-1\r\n", b"*3\r\n*0\r\n$-1\r\n$-1\r\n"):
+            self.redis.answers[b"HMGET"] = reply
+            with self.assertRaisesRegex(LookUpFailed, "malformed reply"):
+                await found.ask(Query("alice"))
 
     async def test_question_that_is_given_up(self) -> None:
         """Its late reply must not become the answer about another user, so the connection ends."""
