@@ -6,7 +6,6 @@ The bytes are JSON with strict types and sizes. Whatever else arrives is a `Malf
 import json
 import struct
 from collections.abc import Callable
-from math import isfinite
 from typing import Any, NamedTuple, TypeVar
 
 from imapshield.guard.bans import SavedBan, ban_target
@@ -176,7 +175,7 @@ def _each(parse: Callable[[Any], T], value: Any, size: int = 0, most: int = 1) -
 
 
 def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not isfinite(value) or abs(value) > _PAST:
+    if type(value) not in (int, float) or not abs(value) <= _PAST:
         raise ValueError("no number, or too large")
     return float(value)
 

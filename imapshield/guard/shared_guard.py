@@ -33,7 +33,7 @@ from imapshield.guard.shares import Eviction
 from imapshield.guard.verdicts import LimitReached
 
 MAX_MEMBERS = 1024
-"""Other processes. The reports of more are ignored."""
+"""Other processes. The reports of more are ignored. As many that are forgotten are known by name."""
 
 MAX_ENDED = 16384
 """Bans that were ended by hand, so that an older report does not bring them back."""
@@ -64,6 +64,7 @@ class Merged:
         unbans: the networks, as text, whose ban was ended by hand.
         evictions: own connections that must be reset because the other process has more.
         is_complete: whether all counts of the other process are known. If not, ask it to `tell_all`.
+        is_repeated: whether the report has arrived before, so that it counts no more.
     """
 
     bans: list[Ban] = field(default_factory=list)
@@ -71,6 +72,7 @@ class Merged:
     unbans: list[str] = field(default_factory=list)
     evictions: list[Eviction] = field(default_factory=list)
     is_complete: bool = True
+    is_repeated: bool = False
 
 
 @dataclass(slots=True)
@@ -100,6 +102,7 @@ class SharedGuard:
         self.guard = guard
         self.clock_offset = 0.0
         self.members: dict[str, _Member] = {}
+        self._forgotten: dict[str, _Member] = {}
         self._number = 0
         self._is_first = True
         self._rates: RateNews[Hashable] = RateNews()
@@ -203,11 +206,13 @@ class SharedGuard:
         if known is None:
             if len(self.members) >= MAX_MEMBERS:
                 return merged
-            known = self.members[member] = _Member()
+            known = self._forgotten.get(member) or _Member()
         is_newest = _is_newest(known, report)
-        merged.is_complete = known.is_complete
+        merged.is_complete, merged.is_repeated = known.is_complete, is_newest is None
         if is_newest is None:
             return merged
+        self.members[member] = known
+        self._forgotten.pop(member, None)
         reached = self._merge_logins(report, now)
         self._merge_bans(report, merged, now)
         self._ban_all(reached, merged, now)
@@ -296,7 +301,13 @@ class SharedGuard:
     def forget_member(self, member: str) -> None:
         """Forget the connections of a process that has ended, or is silent. What else it has told stays."""
         assert self.guard.shares.remote is not None
-        self.members.pop(member, None)
+        known = self.members.pop(member, None)
+        if known is not None:
+            # Its reports count once, also when somebody repeats them now.
+            known.is_complete = False
+            self._forgotten[member] = known
+            if len(self._forgotten) > MAX_MEMBERS:
+                del self._forgotten[next(iter(self._forgotten))]
         self.guard.shares.remote.forget(member)
 
 

@@ -222,8 +222,8 @@ class ServerExchange:
         self.received += 1
         is_first = not self._heard
         merged = self._admission.merge_report(self._shared, sender, report)
-        if sender not in self._shared.members:
-            return  # there are too many
+        if merged.is_repeated or sender not in self._shared.members:
+            return  # somebody repeats it, or there are too many servers
         if sender not in self._heard:
             _log.info("guard-redis: shares bans and limits with {sender}", sender=sender)
         self._heard[sender] = now

@@ -200,6 +200,33 @@ class ExchangeTests(SynchronousTestCase):
         self.assertEqual(len([line for line in self.lines if "was refused" in line]), 1)
         self.assertEqual(self.one.exchange.members, ["s_1"])
 
+    def test_recorded_messages_count_once(self) -> None:
+        """A server that is silent is forgotten although somebody repeats its messages, and they stay without effect."""
+        recorded: list[bytes] = []
+        deliver = self.one.exchange.message
+
+        def record(data: bytes) -> None:
+            recorded.append(data)
+            deliver(data)
+
+        self.patch(self.one.exchange, "message", record)
+        self.two.guard.connect(ADDRESS, self.net.clock.seconds())
+        self.net.wait(2)
+        self.two.exchange.stop()
+        self.two.link.is_ready = False
+        remote = self.one.guard.shares.remote
+        assert remote is not None
+        for _ in range(8):
+            for data in recorded[:20]:
+                deliver(data)
+            self.net.wait(1)
+        self.assertEqual((self.one.exchange.members, sum(remote.networks.values())), ([], 0))
+        self.two.exchange.start()
+        self.two.link.is_ready = True
+        self.net.wait(3)
+        self.assertEqual(self.one.exchange.members, ["s_1"])
+        self.assertEqual(sum(remote.networks.values()), 3)
+
     def test_a_flood_of_messages_is_not_read(self) -> None:
         """Above the maximum of a second, messages are refused without a look at them."""
         self.patch(server_exchange, "MAX_MESSAGES", 0)
