@@ -162,7 +162,7 @@ RULES = {
     "move": Rule(
         (
             *(*BASE, "command_output", "control.client", "control.request_lines", "cred"),
-            *("mail_commands", "maildir", "regular_file", "replace_file"),
+            *("front.map_lines", "mail_commands", "maildir", "regular_file", "replace_file"),
         )
     ),
     "setup.options": Rule(("setup.setup_command",)),

@@ -1,14 +1,6 @@
-"""`MapFile`: a file that says which node has the mail of a user.
+"""`MapFile`: a file that says which node has the mail of a user, and is read again when it changes."""
 
-Lines
------
-``alice mail1``: the mail of alice is on the node mail1. ``*@example.org mail2``: that of all others of a domain.
-``* mail3``: that of everybody else. Empty lines, and lines that begin with ``#``, mean nothing.
-"""
-
-import os
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -16,81 +8,13 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
+from imapshield.front.map_lines import MapTable, file_version, read_map
 from imapshield.front.user_map import Answer, LookUpFailed, Query
-from imapshield.regular_file import open_regular
 
 LOOK_SECONDS = 2.0
 """Seconds between two looks at the file. Each costs one `stat`, in a thread, because the disk may be slow."""
 
-EVERYBODY = "*"
-
 _log = Logger(namespace="imapshield")
-
-
-@dataclass(frozen=True, slots=True)
-class MapTable:
-    """One state of a file. It never changes, so the reactor uses it while a thread reads the next one.
-
-    Attributes:
-        nodes: the node of each user, and of each ``*@domain``; names are in lower case.
-        version: which state of the file it is.
-    """
-
-    nodes: Mapping[str, str] = field(default_factory=dict)
-    version: object = None
-
-    def node(self, user: str) -> str:
-        """Return the node of a user; "" if there is none."""
-        domain = EVERYBODY + "@" + user.rpartition("@")[2]
-        names = (user, domain, EVERYBODY)
-        return next((self.nodes[name] for name in names if name in self.nodes), "")
-
-
-def read_map(path: str, nodes: Collection[str]) -> MapTable:
-    """Read a file. Blocking.
-
-    Args:
-        path: the file.
-        nodes: the names of all nodes.
-
-    Raises:
-        ValueError: the file cannot be read or is wrong; the text has the path, and the number of the line.
-    """
-    try:
-        version = file_version(path)
-        with open_regular(path) as file:
-            text = file.read().decode()
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}; name a readable file") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: the text is not UTF-8") from None
-    found: dict[str, str] = {}
-    lines: dict[str, int] = {}
-    # The table has one text for each node, however many users it has.
-    names = {name: name for name in nodes}
-    for number, line in enumerate(text.split("\n"), 1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        where = f"{path}: line {number}"
-        if len(words) != 2:
-            raise ValueError(f"{where}: has {len(words)} words; write a user and a node")
-        user, node = words[0].lower(), words[1]
-        if node not in names:
-            known = ", ".join(nodes)
-            raise ValueError(f"{where}: no --backend has the name {node}; known are {known}")
-        if "*" in user and user != EVERYBODY and not user.startswith("*@"):
-            raise ValueError(f"{where}: * stands for everybody, and *@DOMAIN for a domain")
-        if user in found:
-            raise ValueError(f"{where}: {user} is in line {lines[user]} already; remove one")
-        found[user], lines[user] = names[node], number
-    return MapTable(found, version)
-
-
-def file_version(path: str) -> object:
-    """Return a value that changes with the file."""
-    status = os.stat(path)
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 class MapFile:

@@ -164,7 +164,8 @@ def _move(context: _Context) -> None:
                 print(f"{user} is on {source} already")
                 return
             entry = new_entry(user, source, target.name)
-        context.journal.write(entry)
+    UserSwitch(context.nodes).check(user, entry.target)
+    context.journal.write(entry)
     if entry.target != target.name:
         again = f"`imapshield move {user} {entry.target}` ends it"
         stop = f", and `imapshield move {user} --abort` gives it up" * (not entry.is_final)
@@ -191,7 +192,6 @@ def _mover(context: _Context, entry: Entry) -> Iterator[Mover]:
     if bool(source.index_root) != bool(target.index_root):
         raise MoveError(f"{source.name} and {target.name} must both have an index-root, or none")
     switch = UserSwitch(context.nodes)
-    switch.check()
     shields = Shields(context.nodes.shields, context.user, context.ssh)
     copier = Copier(source, target, context.ssh)
     progress = _Progress()

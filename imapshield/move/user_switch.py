@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from imapshield.control.client import ask
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.cred.locked_lines import rewrite_lines
+from imapshield.front.map_lines import with_node
 from imapshield.move.copying import Ssh
 from imapshield.move.nodes_file import Nodes, Shield
 from imapshield.move.places import MoveError
+from imapshield.regular_file import open_regular
 
 SWITCH_SECONDS = 10.0
 """Seconds that ``switch-command`` may take. Users wait for it."""
@@ -83,8 +85,8 @@ class UserSwitch:
             raise MoveError("the file of --nodes needs map or switch-command, and not both")
         self._map, self._command = nodes.map, nodes.switch_command
 
-    def check(self) -> None:
-        """Look whether the map can be changed.
+    def check(self, user: str, node: str) -> None:
+        """Look whether the map can be changed so that a node has the mail of a user.
 
         Raises:
             MoveError: it cannot.
@@ -94,6 +96,14 @@ class UserSwitch:
             raise MoveError(
                 f"{self._map} is not a file that this user can replace; run this command as its owner"
             )
+        if self._map:
+            try:
+                with open_regular(self._map) as file:
+                    with_node(file.read().splitlines(), self._map, user, node)
+            except OSError as error:
+                raise MoveError(f"{self._map}: {error.strerror}") from None
+            except ValueError as error:
+                raise MoveError(str(error)) from None
 
     def switch(self, user: str, node: str) -> None:
         """Let the map say that a node has the mail of a user. It may say so already.
@@ -103,9 +113,13 @@ class UserSwitch:
         """
         if self._map:
             try:
-                rewrite_lines(self._map, lambda lines: _with_node(lines, user, node), create=False)
+                rewrite_lines(
+                    self._map, lambda lines: with_node(lines, self._map, user, node), create=False
+                )
             except OSError as error:
                 raise MoveError(f"{self._map}: {error.strerror}") from None
+            except ValueError as error:
+                raise MoveError(str(error)) from None
             return
         command = [*shlex.split(self._command), user, node]
         try:
@@ -118,14 +132,3 @@ class UserSwitch:
             lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
             text = lines[-1] if lines else f"exit status {done.returncode}"
             raise MoveError(f"switch-command: {text}")
-
-
-def _with_node(lines: list[bytes], user: str, node: str) -> list[bytes]:
-    """Return the lines of the map in which a user has a node; the line of the user stays where it is."""
-    name, found, edited = user.lower().encode(), False, []
-    for line in lines:
-        words = line.split()
-        if words and words[0].lower() == name:
-            found, line = True, b"%b %b" % (words[0], node.encode())  # noqa: PLW2901
-        edited.append(line)
-    return edited if found else [*edited, b"%b %b" % (name, node.encode())]

@@ -7,12 +7,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.config import ConfigError, load_settings
 from imapshield.front import map_ldap
 from imapshield.front.backend_address import parse_nodes
-from imapshield.front.map_file import MapFile, read_map
+from imapshield.front.map_file import MapFile
+from imapshield.front.map_lines import read_map, with_node
 from imapshield.front.map_sources import make_source
 from imapshield.front.user_map import LookUpFailed, Query
 from imapshield.limits import Limits
@@ -74,6 +76,10 @@ class MapFileTests(SynchronousTestCase):
         with self.assertRaisesRegex(ValueError, "not UTF-8"):
             read_map(self.path, NODES)
 
+    def test_mark_of_an_editor(self) -> None:
+        """The mark that some editors write at the begin of a file is no part of the first user."""
+        self.assertEqual(self.node(self.make("\ufeffalice mail1\n"), "alice"), "mail1")
+
     def test_changes(self) -> None:
         """A changed file is read within two seconds; a wrong one changes nothing and is logged once."""
         found = self.make("alice mail1\n")
@@ -82,8 +88,11 @@ class MapFileTests(SynchronousTestCase):
         self.clock.advance(2)
         self.assertEqual(self.node(found, "alice"), "mail2")
         self.write("alice mail2\nbob\n")
-        for _ in range(3):
-            self.clock.advance(2)
+        with capturedLogs() as logged:
+            for _ in range(3):
+                self.clock.advance(2)
+        (line,) = [formatEvent(event) for event in logged]
+        self.assertIn("line 2: has 1 words; write a user and a node; nothing is changed", line)
         self.assertEqual(self.node(found, "alice"), "mail2")
         os.unlink(self.path)
         self.clock.advance(2)
@@ -102,6 +111,38 @@ class MapFileTests(SynchronousTestCase):
         self.assertEqual(self.node(found, "alice"), "mail2")
         self.write("alice\n")
         self.failureResultOf(Deferred.fromCoroutine(found.refresh("alice")), LookUpFailed)
+
+
+class MovedUserTests(SynchronousTestCase):
+    """A user who moves has one line in the file, and nobody else has another node."""
+
+    def moved(self, text: str, user: str) -> str:
+        return b"\n".join(with_node(text.encode().splitlines(), "map", user, "two")).decode()
+
+    def test_line_is_replaced_or_added(self) -> None:
+        lines = "# alice\nALICE one\n* two"
+        self.assertEqual(self.moved(lines, "alice"), "# alice\nALICE two\n* two")
+        self.assertEqual(self.moved(lines, "Bob"), lines + "\nbob two")
+        self.assertEqual(self.moved("", "bob"), "bob two")
+
+    def test_names_are_compared_as_they_are_read(self) -> None:
+        """Letters beyond ASCII, spaces that only Unicode has, and the mark of an editor make no second line."""
+        self.assertEqual(self.moved("BÄRBEL one", "bärbel"), "BÄRBEL two")
+        self.assertEqual(self.moved("bärbel one", "BÄRBEL"), "bärbel two")
+        self.assertEqual(self.moved("alice\u00a0one", "alice"), "alice two")
+        self.assertEqual(self.moved("\ufeffalice one", "alice"), "alice two")
+
+    def test_names_that_no_line_can_have(self) -> None:
+        for user in ("ann lee", "#x", "a\u00a0b", "a\nb", "", "*", "*@example.org", "alice*admin"):
+            with self.assertRaisesRegex(ValueError, "no line of a map can name the user"):
+                self.moved("alice one", user)
+        with self.assertRaisesRegex(ValueError, "would not be read"):
+            self.moved("", "\ufeffx")
+
+    def test_wrong_file_stays_as_it_is(self) -> None:
+        for text, said in (("bob", "line 1: has 1 words"), ("a one\nA one", "is in line 1")):
+            with self.assertRaisesRegex(ValueError, said):
+                self.moved(text, "alice")
 
 
 class SourceTests(SynchronousTestCase):

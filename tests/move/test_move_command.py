@@ -141,6 +141,15 @@ class MoveCommandTests(MoveCase):
                 self.assertIn(text, out + err)
                 self.assertEqual(status, int(not out))
 
+    def test_name_that_the_map_cannot_have(self) -> None:
+        """Before the first step, the map must be able to name the user."""
+        os.rename(f"{self.base}/one/mail/alice", f"{self.base}/one/mail/ann lee")
+        self.assertIn("no line of a map can name the user 'ann lee'", self.error("ann lee", "two"))
+        self.assertEqual((self.asked, self.journal.entries()), ([], []))
+        with open(f"{self.base}/users.map", encoding="utf-8") as file:
+            self.assertEqual(file.read(), "# users\nbob one\nAlice one\n")
+        self.assertEqual(os.listdir(f"{self.base}/two/mail"), [])
+
     def test_mail_on_two_nodes(self) -> None:
         self.fill("two")
         self.assertIn("name the one that the map has: --from NODE", self.error("alice", "two"))
@@ -150,6 +159,12 @@ class MoveCommandTests(MoveCase):
         _, out, _ = self.run_command("alice", "--abort")
         self.assertEqual(out, "alice stays on one\n")
         self.assertEqual(self.run_command("--status")[1], "no moves\n")
+
+    def test_abort_needs_no_map(self) -> None:
+        self.journal.write(new_entry("alice", "one", "two"))
+        self.write("users.map", "bob\n")
+        self.assertIn("line 1: has 1 words", self.error("alice", "two"))
+        self.assertEqual(self.run_command("alice", "--abort")[1], "alice stays on one\n")
 
     def test_two_commands_at_once(self) -> None:
         with self.journal.locked("alice"):

@@ -21,7 +21,7 @@ from imapshield.move.nodes_file import Node, parse_nodes
 from imapshield.move.places import MoveError, Places, TooSlow
 from imapshield.move.source_side import SourceSide
 from imapshield.move.target_side import TargetSide
-from imapshield.move.user_switch import UserSwitch, _with_node
+from imapshield.move.user_switch import UserSwitch
 from tests.move.move_case import MoveCase
 
 
@@ -120,15 +120,22 @@ class CopierTests(MoveCase):
 
 
 class MapTests(MoveCase):
-    def test_line_is_replaced_or_added(self) -> None:
-        lines = [b"# alice", b"ALICE one", b"* two"]
-        self.assertEqual(_with_node(lines, "alice", "two"), [b"# alice", b"ALICE two", b"* two"])
-        self.assertEqual(_with_node(lines, "bob", "two")[-1], b"bob two")
-
     def test_map_that_has_gone(self) -> None:
         nodes = parse_nodes(f'map = "{self.base}/none"', "f")
         error = self.assertRaises(MoveError, UserSwitch(nodes).switch, "alice", "two")
         self.assertIn("No such file", str(error))
+
+    def test_map_that_is_wrong(self) -> None:
+        """Nothing of a map is changed that no shield would read."""
+        path = f"{self.base}/users.map"
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("bob\n")
+        switch = UserSwitch(parse_nodes(f'map = "{path}"', "f"))
+        for call in (switch.check, switch.switch):
+            error = self.assertRaises(MoveError, call, "alice", "two")
+            self.assertIn("line 1: has 1 words", str(error))
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "bob\n")
 
     def test_command_that_does_not_exist(self) -> None:
         nodes = parse_nodes('switch-command = "/nowhere/switch"', "f")
