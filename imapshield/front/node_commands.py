@@ -88,5 +88,11 @@ class NodeCommands:
 
 
 def _user(request: Request) -> str:
-    """Return the user of a request, as the map has the name."""
+    """Return the user of a request, as the map has the name.
+
+    Raises:
+        ControlError: it is no name of a user, but one that stands for many, or has a master user.
+    """
+    if "*" in request.get("user"):
+        raise ControlError("name one user, without *")
     return mailbox_user(request.get("user").encode("utf-8", "replace"))

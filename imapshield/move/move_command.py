@@ -38,6 +38,8 @@ def run(options: argparse.Namespace) -> None:
         raise MoveError(
             "name the user: imapshield move USER NODE; `imapshield move --help` has the options"
         )
+    if "*" in options.user:
+        raise MoveError(f"{options.user}: name one user, without *")
     try:
         with Ssh() as ssh, journal.locked(options.user):
             _run_for_user(_Context(options, journal, _read_nodes(options.nodes), ssh))

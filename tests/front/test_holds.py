@@ -199,6 +199,13 @@ class LoginTests(HoldCase):
         self.link.send(b"s1 OK done\r\n")
         self.assertEqual(client.read(), b"a OK done\r\n")
 
+    def test_names_that_are_no_user(self) -> None:
+        """A name with a star stands for everybody, a domain, or a master user: it can be neither held nor released."""
+        for user in ("*", "*admin", "*@example.org", "alice*admin"):
+            for command in ("hold", "release"):
+                error = self.failureResultOf(self.ask(command, user=user), ControlError).value
+                self.assertEqual(str(error), "name one user, without *")
+
     def test_hold_that_nobody_releases(self) -> None:
         """A hold ends by itself, and its logins go on."""
         self.successResultOf(self.hold(seconds=3))

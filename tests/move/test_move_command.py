@@ -135,6 +135,8 @@ class MoveCommandTests(MoveCase):
             (("alice", "two", "--from", "two"), "alice is on two already"),
             (("alice", "--abort"), "has no move of alice"),
             (("../alice", "two"), "../alice: "),
+            (("*", "two"), "*: name one user, without *"),
+            (("*@example.org", "two"), "name one user, without *"),
         ):
             with self.subTest(arguments=arguments):
                 status, out, err = self.run_command(*arguments)
