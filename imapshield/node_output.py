@@ -49,6 +49,8 @@ def _show_hold(answer: dict[str, Any]) -> Iterable[str]:
 
 def _show_release(answer: dict[str, Any]) -> Iterable[str]:
     node = f"on {answer['node']}" if answer["node"] else "unknown to the user map"
+    if answer["node"] is None:
+        node = "on the node that the user map says with the password"
     held = "logins go on" if answer["held"] else "was not held"
     return [f"{answer['user']}: {held}, {node}"]
 

@@ -44,6 +44,7 @@ class NodeOutputTests(SynchronousTestCase):
         self.assertIn("1 of them within a command", shown("hold", {**held, "cut": 1})[0])
         released = {"user": "alice", "held": True, "node": "mail2"}
         self.assertEqual(shown("release", released), ["alice: logins go on, on mail2"])
+        self.assertIn("with the password", shown("release", {**released, "node": None})[0])
         self.assertEqual(
             shown("release", {"user": "bob", "held": False, "node": ""}),
             ["bob: was not held, unknown to the user map"],

@@ -30,6 +30,8 @@ class MapFile:
         ValueError: as for `read_map`.
     """
 
+    asks_password = False
+
     def __init__(
         self,
         path: str,

@@ -77,10 +77,15 @@ class NodeCommands:
         }
 
     async def release(self, request: Request) -> dict[str, Any]:
-        """Look the argument `user` up again, and let the logins of the user go on."""
+        """Look the argument `user` up again, and let the logins of the user go on.
+
+        The node of the answer is None if only a login says it.
+        """
         user = _user(request)
         try:
             was_held = await self._nodes.release(user)
+            if self._nodes.source is not None and self._nodes.source.asks_password:
+                return {"user": user, "held": was_held, "node": None}
             answer = await self._nodes.look_up(Query(user))
         except LookUpFailed as error:
             raise ControlError(f"{user}: the user map: {error}") from None

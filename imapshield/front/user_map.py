@@ -75,6 +75,10 @@ class MapSource(Protocol):
     text: str
     """What the operator has typed, without secrets."""
 
+    @property
+    def asks_password(self) -> bool:
+        """Whether only a login says which node a user has, because the answer depends on its password."""
+
     def known(self, user: str) -> Answer | None:
         """Return the answer without waiting; None if that takes a look-up."""
 
@@ -140,6 +144,11 @@ class UserMap:
         self._breaker = CircuitBreaker(lambda: limits().backend_failures)
         self._tried_at = float("-inf")
         self._logged: set[str] = set()
+
+    @property
+    def asks_password(self) -> bool:
+        """Whether the service needs the password of the user."""
+        return not self._service.caches
 
     def start(self) -> None:
         """Do nothing: the service is asked when somebody logs in."""

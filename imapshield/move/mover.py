@@ -80,8 +80,8 @@ class Holding(Protocol):
     def hold(self, seconds: float) -> None:
         """Let logins wait, and end the connections."""
 
-    def release(self) -> None:
-        """Let logins go on."""
+    def release(self, node: str = "") -> None:
+        """Let logins go on; `MoveError` if they would not go to the node."""
 
 
 class Mover:
@@ -308,7 +308,7 @@ class Mover:
             self._advance(ACCEPTED)
         if self._entry.phase == ACCEPTED:
             self._switch(entry.user, entry.target)
-        self._release()
+            self._shields.release(entry.target)
         self._advance(SWITCHED)
 
     def collect(self) -> int:

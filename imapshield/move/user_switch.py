@@ -1,9 +1,11 @@
 """What clients see of a move: the shields hold and release the user, and the map says which node has the mail."""
 
+import json
 import os
 import shlex
 import subprocess
 from collections.abc import Sequence
+from typing import Any
 
 from imapshield.control.client import ask
 from imapshield.control.request_lines import ControlError, Request
@@ -39,35 +41,52 @@ class Shields:
         for shield in self._shields:
             self._ask(shield, "hold", {"user": self._user, "seconds": seconds})
 
-    def release(self) -> None:
-        """Let the logins of the user go on, with the node that the map has now."""
+    def release(self, node: str = "") -> None:
+        """Let the logins of the user go on, with the node that the map has now.
+
+        Args:
+            node: the node that it must have; "" permits any.
+
+        Raises:
+            MoveError: a shield does not answer, or has another node.
+        """
         problems = []
         for shield in self._shields:
             try:
-                self._ask(shield, "release", {"user": self._user})
+                found = self._ask(shield, "release", {"user": self._user})["node"]
             except MoveError as error:
                 problems.append(str(error))
+                continue
+            # None: the map of the shield says it only with the password of the user.
+            if node and found not in (None, node):
+                text = f"has {found or 'no node'} for {self._user}, and not {node}"
+                problems.append(f"shield {shield.name}: {text}; look at its log and its --user-map")
         if problems:
             raise MoveError("; ".join(problems))
 
-    def _ask(self, shield: Shield, command: str, arguments: dict[str, object]) -> None:
+    def _ask(self, shield: Shield, command: str, arguments: dict[str, object]) -> Any:
         try:
             if shield.ssh:
-                words = [command, self._user, "--control", shield.control]
+                words = [command, self._user, "--json", "--control", shield.control]
                 if "seconds" in arguments:
                     words += ["--seconds", str(arguments["seconds"])]
-                self._over_ssh(shield, words)
-            else:
-                ask(shield.control, Request(command, arguments))
+                return self._over_ssh(shield, words)
+            return ask(shield.control, Request(command, arguments))
         except ControlError as error:
             raise MoveError(f"shield {shield.name}: {error}") from None
 
-    def _over_ssh(self, shield: Shield, words: list[str]) -> None:
+    def _over_ssh(self, shield: Shield, words: list[str]) -> Any:
         command = self._ssh.command(shield, *map(shlex.quote, words))
         done = subprocess.run(command, check=False, capture_output=True)  # noqa: S603
         if done.returncode:
             lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
             raise ControlError(lines[-1] if lines else f"exit status {done.returncode}")
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            raise ControlError(
+                "the answer is not JSON; is imapshield there as old as here?"
+            ) from None
 
 
 class UserSwitch:

@@ -241,6 +241,13 @@ class MoveTests(NodeCase):
             link.send(b"s1 OK done\r\n")
         self.assertEqual((slow.read(), waiting.read()), (b"s OK done\r\n", b"w OK done\r\n"))
 
+    def test_map_that_needs_the_password(self) -> None:
+        """Only a login says which node the user has; a release does not ask with a wrong password."""
+        self.service.caches = False
+        self.assertEqual(
+            self.ask("release", user="alice"), {"user": "alice", "held": False, "node": None}
+        )
+
     def release(self, user: str, node: str) -> None:
         """Release a user whom the map has on another node now."""
         released = Deferred.fromCoroutine(self.commands.release(Request("release", {"user": user})))

@@ -149,7 +149,7 @@ class FakeShields:
         self.calls.append("hold")
         self.during_hold()
 
-    def release(self) -> None:
+    def release(self, node: str = "") -> None:
         self.held = 0
         self.calls.append("release")
 

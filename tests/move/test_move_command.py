@@ -23,6 +23,7 @@ class MoveCommandTests(MoveCase):
     def setUp(self) -> None:
         super().setUp()
         self.asked: list[tuple[str, str]] = []
+        self.node_of_shield: str | None = "two"
         self.write_nodes()
         self.write("users.map", "# users\nbob one\nAlice one\n")
         self.patch(move_command, "Copier", lambda *_: TreeCopier())
@@ -31,7 +32,7 @@ class MoveCommandTests(MoveCase):
 
     def ask(self, path: str, request: Any) -> Any:
         self.asked.append((path, request.command))
-        return True
+        return {"node": self.node_of_shield} if request.command == "release" else True
 
     def write(self, name: str, text: str) -> str:
         path = f"{self.base}/{name}"
@@ -182,6 +183,22 @@ class MoveCommandTests(MoveCase):
         self.assertIn("shield edge: hold: no", self.last_line("alice", "two"))
         self.assertEqual(self.dump("one"), self.before)
 
+    def test_shield_that_has_another_node(self) -> None:
+        """A user is moved when the shields say so; until then, the command fails, and goes on when it is repeated."""
+        for node, text in (("one", "shield edge: has one for alice, and not two"), ("", "no node")):
+            self.node_of_shield = node
+            line = self.last_line("alice", "two")
+            self.assertIn(text, line)
+            self.assertIn("run the same command again", line)
+        self.assertIn("accepted", self.run_command("--status")[1])
+        self.node_of_shield = "two"
+        self.assertIn("moved alice", self.run_command("alice", "two")[1])
+        self.assertEqual(self.dump("two"), self.before)
+
+    def test_shield_that_knows_no_node_without_a_password(self) -> None:
+        self.node_of_shield = None
+        self.assertEqual(self.run_command("alice", "two")[0], 0)
+
     def last_line(self, *arguments: str) -> str:
         return self.run_command(*arguments)[2].splitlines()[-1]
 
@@ -244,26 +261,32 @@ class ShieldOverSshTests(MoveCase):
         """A shield on another machine is asked with ssh, and its error is that of the command."""
         shield = Shield("edge", "/run/control", "root@edge")
         runs: list[list[str]] = []
+        stdout = b'{"seconds": 12}'
 
         def run(command: list[str], **_: object) -> Any:
             runs.append(command)
             failed = "release" in command
-            return mock.Mock(returncode=int(failed), stderr=b"imapshield: no map\n" * failed)
+            return mock.Mock(
+                returncode=int(failed), stdout=stdout, stderr=b"imapshield: no map\n" * failed
+            )
 
         self.patch(subprocess, "run", run)
         with copying.Ssh() as ssh:
             shields = user_switch.Shields([shield], "a b", ssh)
             shields.hold(12.0)
             error = self.assertRaises(MoveError, shields.release)
+            stdout = b"a b: logins wait"
+            self.assertIn("not JSON", str(self.assertRaises(MoveError, shields.hold, 12.0)))
         self.assertEqual(str(error), "shield edge: imapshield: no map")
         self.assertEqual(
-            runs[0][-9:],
+            runs[0][-10:],
             [
                 "root@edge",
                 "--",
                 "imapshield",
                 "hold",
                 "'a b'",
+                "--json",
                 "--control",
                 "/run/control",
                 "--seconds",
