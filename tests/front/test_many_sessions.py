@@ -91,6 +91,6 @@ class ManySessionsTests(FrontCase):
         for _ in range(ROUNDS):
             after = self.run_all()
         self.assertEqual({**before}, {**after})
-        self.assertEqual((self.backend.connections, self.nodes.exchanges), (0, []))
+        self.assertEqual((self.backend.connections, self.nodes.exchanges.running), (0, []))
         self.assertEqual(self.nodes.sessions._of, {})
         self.assertEqual(self.clock.getDelayedCalls(), [])
