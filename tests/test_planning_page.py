@@ -1,11 +1,22 @@
 """docs/planning.rst: its configurations are accepted, and its figures are those of `benchmarks.plan`."""
 
+import argparse
+import math
 import os
 import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.plan import ROLES, Habits, Machine, nodes, report, users_per_node
+from benchmarks.plan import (
+    ROLES,
+    Habits,
+    Machine,
+    nodes,
+    not_negative,
+    positive,
+    report,
+    users_per_node,
+)
 from imapshield.config import load_settings
 from tests.documented_commands import kind, literal_blocks, read
 
@@ -43,6 +54,20 @@ class CalculationTests(SynchronousTestCase):
         self.assertEqual(nodes(40_000, ROLES["shield"], Habits(), Machine()), (3, "connections"))
         self.assertEqual(nodes(40_000, ROLES["mail"], Habits(), Machine()), (4, "memory"))
         self.assertEqual(nodes(40_000, ROLES["mail"], Habits(hash=0.5), Machine())[1], "cores")
+
+    def test_few_users(self) -> None:
+        """A small service has two shield nodes all the same, because one may fail. The page says what 5,000 users need."""
+        self.assertEqual(nodes(5_000, ROLES["shield"], Habits(), Machine()), (2, "redundancy"))
+        small = Machine(cores=2, memory=4, open=20_000)
+        self.assertEqual(nodes(5_000, ROLES["all in one"], Habits(), small)[0], 1)
+        idle = users_per_node(ROLES["mail"], Habits(commands=0, logins=0), Machine())
+        self.assertEqual(idle["cores"], math.inf)
+
+    def test_wrong_numbers(self) -> None:
+        """A machine without cores, and what is no number, are errors of the command line, not tracebacks."""
+        for text in ("0", "-1", "nan", "inf", "many"):
+            self.assertRaises(argparse.ArgumentTypeError, positive, text)
+        self.assertEqual((not_negative("0"), positive("1.5")), (0, 1.5))
 
     def test_page_has_the_figures(self) -> None:
         """The figures on the page are those with which the command calculates."""
