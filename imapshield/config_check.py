@@ -24,6 +24,7 @@ from imapshield.front.map_sources import make_source
 from imapshield.live_server import live_server
 from imapshield.port_check import PortCheck
 from imapshield.process.server_user import ServerUser
+from imapshield.shared.guard_sharing import check_sharing
 from imapshield.start_checks import check_mail_directories, check_shared_indexes
 
 MAX_USERS = 20
@@ -52,6 +53,7 @@ def check(settings: Settings, user: ServerUser, reactor: Any) -> tuple[int, list
         lambda: _certificate(settings, certificates),
         lambda: _acme(settings, user, certificates),
         lambda: _options(settings),
+        lambda: _sharing(settings, user),
         lambda: _users(settings, reactor, user, checkers),
         lambda: _mail(settings, user, checkers),
         lambda: _endpoints(settings, certificates, checkers, reactor, ports),
@@ -113,6 +115,13 @@ def _options(settings: Settings) -> Iterator[Finding]:
         yield OK, f"--ban-command {settings.ban_command}: can be executed"
     if settings.limits.report_only:
         yield WARNING, "--report-only: the limits reset no connection and ban nobody"
+
+
+def _sharing(settings: Settings, user: ServerUser) -> Iterator[Finding]:
+    if settings.guard_redis is not None:
+        with user.acting():
+            check_sharing(settings)
+        yield OK, "--guard-redis: its files can be read; Redis is not asked now"
 
 
 def _users(

@@ -242,6 +242,27 @@ class PortTests(CheckConfigCase):
             self.assertEqual(status, 2, text)
             self.assertIn(words, text)
 
+    def test_files_of_the_shared_guard(self) -> None:
+        """A secret that is missing or short, with which the server would not start, is an error here, too."""
+        redis = "--guard-redis", "redis://127.0.0.1:1"
+        for content, words in (
+            (b"s" * 15, "has less than 16 bytes"),
+            (None, "name a readable file"),
+        ):
+            path = self.path("none") if content is None else self.file("short", content)
+            status, text = self.check(*self.options, *redis, "--guard-secret", path)
+            self.assertEqual(status, 2, text)
+            self.assertIn(f"error    --guard-secret {path}: ", text)
+            self.assertIn(words, text)
+        good = *redis, "--guard-secret", self.file("secret", b"s" * 16)
+        status, text = self.check(*self.options, *good)
+        self.assertEqual(status, 0, text)
+        self.assertIn("ok       --guard-redis: its files can be read", text)
+        lost = self.path("password")
+        status, text = self.check(*self.options, *good, "--guard-redis-password", lost)
+        self.assertEqual(status, 2, text)
+        self.assertIn(lost, text)
+
     def test_sockets_of_systemd(self) -> None:
         """Sockets that systemd will pass are not looked for here."""
         status, text = self.check(*self.options[:4], "--listen", "systemd:domain=INET6:index=0")

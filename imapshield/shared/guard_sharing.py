@@ -46,18 +46,13 @@ class GuardSharing:
         talkers: Talkers | None,
         reactor: Any,
     ) -> None:
-        try:
-            from imapshield.shared.redis_link import RedisLink
-        except ImportError:
-            raise ConfigError(
-                f"--guard-redis needs txredisapi: {install_command('redis')}"
-            ) from None
+        make_link = link_class()
         address = RedisAddress.parse(settings.guard_redis or "")
         secret = read_secret(settings)
         state.failures_key = derived_key(secret, b"failures")
         name = member_name()
         shared = SharedGuard(admission.guard, name)
-        self.link = RedisLink(
+        self.link = make_link(
             address,
             lambda: read_password(settings),
             redis_tls(address),
@@ -117,6 +112,33 @@ def _read(option: str, path: str) -> bytes:
     with open_regular(credential_path(path, option)) as file:
         content: bytes = file.read(4096).strip()
     return content
+
+
+def check_sharing(settings: Settings) -> None:
+    """Check the options of ``--guard-redis`` as the start does. Redis is not asked.
+
+    Raises:
+        ConfigError: as for `GuardSharing`.
+        OSError: the file of the password cannot be read.
+    """
+    address = RedisAddress.parse(settings.guard_redis or "")
+    link_class()
+    read_secret(settings)
+    read_password(settings)
+    redis_tls(address)
+
+
+def link_class() -> Any:
+    """Return `RedisLink`, which needs an optional package.
+
+    Raises:
+        ConfigError: the package is missing.
+    """
+    try:
+        from imapshield.shared.redis_link import RedisLink
+    except ImportError:
+        raise ConfigError(f"--guard-redis needs txredisapi: {install_command('redis')}") from None
+    return RedisLink
 
 
 def read_secret(settings: Settings) -> bytes:
