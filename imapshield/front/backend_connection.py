@@ -53,7 +53,10 @@ def describe(error: BaseException | None) -> str:
     """Return why a connection has ended, in one line."""
     if isinstance(error, SSL.Error):
         details = error.args[0] if error.args and error.args[0] else [("closed by the backend",)]
-        return f"TLS failed: {details[-1][-1] if isinstance(details, list) else details}"
+        text = str(details[-1][-1] if isinstance(details, list) else details)
+        # The reason of OpenSSL for an authority that is unknown and for a certificate that has expired.
+        advice = "; add :ca=FILE if its authority is not a public one"
+        return f"TLS failed: {text}{advice if text == 'certificate verify failed' else ''}"
     if isinstance(error, VerificationError):
         return "TLS failed: its certificate is for another name; add :name=NAME"
     if isinstance(error, ConnectionDone):

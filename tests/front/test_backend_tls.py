@@ -131,7 +131,7 @@ class TlsTests(TestCase):
     async def test_wrong_certificates(self) -> None:
         """A certificate of an unknown authority, and one for another name, are refused with a reason."""
         for text, said in (
-            ("tls:127.0.0.1:{port}:name=localhost", "TLS failed: certificate verify failed"),
+            ("tls:127.0.0.1:{port}:name=localhost", "certificate verify failed; add :ca=FILE"),
             (
                 "tls:127.0.0.1:{port}:ca={ca}:name=example.org",
                 "its certificate is for another name",
