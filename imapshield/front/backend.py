@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from imapshield.edge.login_checks import LoginChecks
 from imapshield.front.backend_address import BackendAddress
 from imapshield.front.backend_client import BackendClient
-from imapshield.front.backend_connection import BackendConnection, BackendUnavailable
+from imapshield.front.backend_connection import BackendConnection, BackendUnavailable, NodeDrained
 from imapshield.front.circuit_breaker import CircuitBreaker
 from imapshield.front.offered_capabilities import WITHOUT_CHECK
 from imapshield.front.proxy_v2 import proxy_header
@@ -170,10 +170,10 @@ class Backend:
         Raises:
             BackendUnavailable: the backend cannot be used now; or `use` has raised it.
         """
+        if self.is_draining:  # also if it is down, as a node in maintenance may be
+            raise NodeDrained(f"{self.address.node} is drained")
         if self.breaker.is_open:
             raise BackendUnavailable(self.breaker.reason)
-        if self.is_draining:
-            raise BackendUnavailable(f"{self.address.node} is drained")
         most = self.max_connections
         if self.connections >= most:
             setting = (

@@ -39,6 +39,12 @@ class BackendUnavailable(CheckerUnavailable):
     text = "The mail server cannot be reached; try again later"
 
 
+class NodeDrained(BackendUnavailable):
+    """The operator has drained the node: it takes no logins."""
+
+    text = "The mail server is in maintenance; try again later"
+
+
 class LoginUndecided(BackendUnavailable):
     """The backend has got a password, and has not said whether it is correct."""
 

@@ -13,6 +13,8 @@ from imapshield.front.user_map import LookUpFailed
 from tests.front.node_case import NodeCase
 from tests.front.test_login import UNAVAILABLE
 
+MAINTENANCE = b"NO [UNAVAILABLE] The mail server is in maintenance; try again later\r\n"
+
 FAILED = b"a NO [AUTHENTICATIONFAILED] Authentication failed\r\n"
 
 
@@ -206,7 +208,12 @@ class DrainTests(NodeCase):
         row = self.ask("drain", node="mail1")
         self.assertEqual((row["state"], row["users"], row["sessions"]), ("draining", 1, 1))
         other = self.server.connect()
-        self.assertEqual(other(b"a LOGIN alice secret"), b"a " + UNAVAILABLE)
+        self.assertEqual(other(b"a LOGIN alice secret"), b"a " + MAINTENANCE)
+        breaker = self.nodes.by_name["mail1"].breaker
+        while not breaker.is_open:
+            breaker.failed("Connection refused")
+        self.assertEqual(other(b"b LOGIN alice secret"), b"b " + MAINTENANCE)
+        breaker.succeeded()
         client(b"n NOOP")
         self.links["mail1"][-1].send(b"n OK done\r\n")
         self.assertEqual(client.read(), b"n OK done\r\n")
