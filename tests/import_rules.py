@@ -188,6 +188,7 @@ RULES = {
             *("acme", "certificate_check", "check_findings", "front.front_parts", "live_server"),
             "front.map_sources",
             "port_check",
+            "shared.guard_sharing",
         )
     ),
     "user_commands": Rule(
