@@ -124,11 +124,13 @@ class LoginRefused(Event):
         user: the name that the client gave, as in `LoginFailed`; "" if it is unknown.
         mechanism: as in `LoggedIn`.
         reason: "no-tls": the connection is not encrypted. "unavailable": the checker cannot decide now.
+        node: the node of the user that cannot be used now; "" if it is unknown, or there are none.
     """
 
     user: str
     mechanism: str
     reason: Literal["no-tls", "unavailable"]
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)

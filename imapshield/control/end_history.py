@@ -8,7 +8,7 @@ Rules
   exceeds that is in the entry of the network only. So a flood erases neither the history of users nor that of others.
 * Failed logins with the name of a user are two entries: from networks where the user has logged in, and from others. So
   the failures of the user's own devices are seen during a flood. Names that nobody has logged in with have a table of
-  their own.
+  their own. Refused logins are kept in the same way, for each reason and node.
 * Full tables take at most 32 MB.
 """
 
@@ -147,20 +147,35 @@ class EndHistory:
         self._places.put(name, (self._time(), (*networks, *others)[:PLACES]))
 
     def _login_failed(self, event: events.LoginFailed) -> None:
-        cause = "login failed"
-        self.add(End(cause, "refused", event.peer, detail=f"last as {event.user}"))
+        self.add(End("login failed", "refused", event.peer, detail=f"last as {event.user}"))
+        self._of_name(event, "login failed", is_disabled=event.is_disabled)
+
+    def _login_refused(self, event: events.LoginRefused) -> None:
+        cause, node = f"login refused: {event.reason}", f", node {event.node}" if event.node else ""
+        self.add(End(cause, "refused", event.peer, detail=event.user + node))
+        if event.user:
+            self._of_name(event, cause, node)
+
+    def _of_name(
+        self,
+        event: events.LoginFailed | events.LoginRefused,
+        cause: str,
+        node: str = "",
+        is_disabled: bool = False,
+    ) -> None:
+        """Count a login that was not permitted for the name that the client gave."""
         name = event.user.lower()
         places = self._places.get(name)
         table, where = self._unknown, "a name with which nobody has logged in since the start"
-        if event.is_disabled:
+        if is_disabled:
             # A line of the password file, so strangers cannot fill the table.
             table, where = self._attempts, "a disabled user"
         elif places is not None:
             is_own = networks_of(event.peer)[2:3] in [(place,) for place in places[1]]
             table = self._attempts
             where = "where the user logs in" if is_own else "where the user has not logged in"
-        end = End(cause, "refused", event.peer, detail=f"as {event.user}, {where}")
-        _count(table, (name, where), end, self._time())
+        end = End(cause, "refused", event.peer, detail=f"as {event.user}, {where}{node}")
+        _count(table, (name, f"{cause}, {where}{node}"), end, self._time())
 
     def _limit(self, event: events.LimitTriggered) -> None:
         values = event.value, event.observed, event.setting, event.connection
@@ -180,9 +195,7 @@ class EndHistory:
         elif isinstance(event, events.LoginFailed):
             self._login_failed(event)
         elif isinstance(event, events.LoginRefused):
-            self.add(
-                End(f"login refused: {event.reason}", "refused", event.peer, detail=event.user)
-            )
+            self._login_refused(event)
         elif isinstance(event, (events.ProxyHeaderRejected, events.TLSFailed)):
             end = End(event.reason, "reset", event.peer, connection=event.connection)
             if event.connection:

@@ -20,10 +20,12 @@ class CheckerUnavailable(LoginFailed):
     Attributes:
         text: the text for the client. The argument of the constructor is not sent.
         may_be_wrong: whether the checker has got the password, so that it may be one of a guesser.
+        node: the node that cannot be used, for the operator; "" if there is none.
     """
 
     text = "Cannot check passwords now; try again later"
     may_be_wrong = False
+    node = ""
 
 
 class EntryUnusable(CheckerUnavailable):

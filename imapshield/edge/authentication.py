@@ -308,7 +308,7 @@ class Authentication:
                 await self._login_undecided(user, counted, mechanism, secret)
             if owner.closed:
                 raise Disconnected from None
-            owner.reporter.login_refused(user, mechanism, "unavailable")
+            owner.reporter.login_refused(user, mechanism, "unavailable", error.node)
             raise CommandRefused(b"UNAVAILABLE", error.text) from None
         except (LoginFailed, UnhandledCredentials):
             await self._login_failed(user, counted, mechanism, secret)

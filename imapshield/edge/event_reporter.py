@@ -126,11 +126,11 @@ class EventReporter:
         self._publish(events.LoginFailed(self.number, self.peer, *fields))
 
     def login_refused(
-        self, user: bytes, mechanism: str, reason: Literal["no-tls", "unavailable"]
+        self, user: bytes, mechanism: str, reason: Literal["no-tls", "unavailable"], node: str = ""
     ) -> None:
         """Report a login that was refused without a check; see `events.LoginRefused`."""
         name = events.printable(user, 64)
-        self._publish(events.LoginRefused(self.number, self.peer, name, mechanism, reason))
+        self._publish(events.LoginRefused(self.number, self.peer, name, mechanism, reason, node))
 
     def bad_command(self, sample: bytes, text: str) -> None:
         """Report an invalid command, of which `sample` is the beginning, and the answer `text`."""

@@ -195,6 +195,9 @@ class BackendLogin:
             except BadCommand as error:  # the client has cancelled the exchange
                 cancelled = error
                 raise BackendUnavailable("cancelled") from None
+            except BackendUnavailable as error:
+                error.node = route.session.node if route.is_known else ""
+                raise
             checked = _checked(found, route, user)
             logged_in = found
             return checked

@@ -182,6 +182,24 @@ class EndHistoryTests(SynchronousTestCase):
         (end,) = self.why("bob")
         self.assertEqual((end["detail"], end["count"]), ("as Bob, a disabled user", 2))
 
+    def test_logins_that_a_node_refuses(self) -> None:
+        """`why USER` has the logins that were refused because a node cannot be used, with its name."""
+        self.history(events.LoggedIn(1, "192.0.2.7", "alice", "LOGIN", True))
+        for _ in range(3):
+            event = events.LoginRefused(0, "192.0.2.7", "Alice", "LOGIN", "unavailable", "mail1")
+            self.history(event)
+        self.history(events.LoginFailed(0, "192.0.2.7", "alice", "LOGIN"))
+        self.history(events.LoginRefused(0, "192.0.2.7", "", "LOGIN", "no-tls"))
+        found = {(end["cause"], end["detail"]): end["count"] for end in self.why("alice")}
+        where = "where the user logs in"
+        self.assertEqual(
+            found,
+            {
+                ("login refused: unavailable", f"as Alice, {where}, node mail1"): 3,
+                ("login failed", f"as alice, {where}"): 1,
+            },
+        )
+
     def test_networks_of_a_user_are_bounded(self) -> None:
         """Of a user who travels, the networks of the last logins are kept."""
         for number in range(10):

@@ -214,6 +214,8 @@ class DrainTests(NodeCase):
             breaker.failed("Connection refused")
         self.assertEqual(other(b"b LOGIN alice secret"), b"b " + MAINTENANCE)
         breaker.succeeded()
+        refused = self.server.events_of(events.LoginRefused)
+        self.assertEqual([(each.user, each.node) for each in refused], [("alice", "mail1")] * 2)
         client(b"n NOOP")
         self.links["mail1"][-1].send(b"n OK done\r\n")
         self.assertEqual(client.read(), b"n OK done\r\n")
