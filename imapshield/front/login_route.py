@@ -55,7 +55,8 @@ class LoginRoute:
             self.end()
             # Before the look-up: a move that begins after it must know of this login.
             session = self.session = nodes.sessions.begin(user)
-            answer = nodes.known(user) if user else Answer("")
+            # No map has a name that is not UTF-8. One backend for everybody may have it.
+            answer = nodes.known(user) if user or nodes.source is None else Answer("")
             if answer is None:
                 answer = await self._look_up(in_turn)
             if answer.problem:

@@ -81,6 +81,19 @@ class PasswordTests(FrontCase):
         self.link.send(b"s1 OK done\r\n")
         self.assertEqual(client.read(), b"a OK done\r\n")
 
+    def test_names_that_no_map_can_have(self) -> None:
+        """Without a map, the only backend decides about a name that is not UTF-8 or that is all master user."""
+        for name in (b"{6+}\r\nM\xfcller", b"*admin"):
+            client = self.server.connect()
+            client(b"a LOGIN %b secret" % name)
+            received = self.link.received()
+            if received.endswith(b"{6}\r\n"):
+                self.link.send(b"+ go\r\n")
+                received = self.link.received()
+            self.assertIn(b'"secret"\r\n', received)
+            self.link.send(b"s1 OK done\r\n")
+            self.assertEqual(client.read(), b"a OK done\r\n")
+
     def test_line_breaks_in_a_password_are_refused(self) -> None:
         """A password cannot contain another command."""
         client = self.server.connect()
