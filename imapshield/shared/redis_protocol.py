@@ -53,10 +53,14 @@ class RedisCommands(BaseRedisProtocol):  # type: ignore[misc]
             super().lineReceived(line)
 
     def replyReceived(self, reply: Any) -> None:
-        """Pass a reply to the command that waits for it, and a message on."""
+        """Pass a reply to the command that waits for it, and a message on.
+
+        Without a SUBSCRIBE, what looks like a message is a reply: a value may be the word "message".
+        """
         self._elements = 0
-        if isinstance(reply, list) and len(reply) == 3 and reply[0] in (b"message", "message"):
-            if self.on_message is not None and isinstance(reply[2], bytes):
+        is_triple = isinstance(reply, list) and len(reply) == 3
+        if self.on_message is not None and is_triple and reply[0] in (b"message", "message"):
+            if isinstance(reply[2], bytes):
                 self.on_message(reply[2])
         elif self.replyQueue.waiting:
             super().replyReceived(reply)

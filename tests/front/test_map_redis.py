@@ -85,6 +85,15 @@ class MapRedisTests(TestCase):
             with self.assertRaisesRegex(LookUpFailed, "malformed reply"):
                 await found.ask(Query("alice"))
 
+    async def test_value_that_looks_like_a_message(self) -> None:
+        """The word "message" is a wrong node, and the next user gets no reply that was for another one."""
+        found = self.make()
+        self.fields = {b"alice": b"message", b"*": b"mail1"}
+        with self.assertRaises(EntryWrong):
+            await found.ask(Query("alice"))
+        self.fields[b"bob"] = b"mail2"
+        self.assertEqual(await found.ask(Query("bob")), Answer("mail2"))
+
     async def test_question_that_is_given_up(self) -> None:
         """Its late reply must not become the answer about another user, so the connection ends."""
         self.redis.answers[b"HMGET"] = b""
