@@ -26,11 +26,15 @@ class MoveTests(SynchronousTestCase):
         find_program("rsync", "rsync")
 
     def test_a_quiet_move_changes_nothing(self) -> None:
-        """Every answer to LIST, LSUB, STATUS, GETMETADATA, EXAMINE and FETCH is the same after a move, and back."""
+        """Every answer to LIST, LSUB, STATUS, GETMETADATA, EXAMINE and FETCH is the same after a move, and back.
+
+        That is so for mailboxes that are named as what is not moved.
+        """
         with running_site() as site:
             fill(site, 20)
             client = site.connect()
-            client.create("Archive/2025")
+            for name in ("Archive/2025", "tmp", "work/tmp"):
+                client.create(name)
             client.send(b'm SETMETADATA INBOX (/private/comment "mine")\r\n')
             self.assertTrue(client.readline().startswith(b"m OK"))
             client.logout()

@@ -15,11 +15,14 @@ from imapshield.move.places import MANIFEST, TEXT_INDEX, MoveError, TooSlow
 
 _ENDINGS = (b"-wal", b"-shm", b"-journal")
 _LEFT_OUT = (
-    *("/tmp/*", "/.*/tmp/*", "*.tmp", "/" + os.fsdecode(MOVED_FILE)),  # noqa: S108  not a path of this machine
-    *("/" + os.fsdecode(INDEX_FILE + ending) for ending in _ENDINGS),
-    "/" + os.fsdecode(TEXT_INDEX) + "*",
+    *("--exclude=/tmp/*", "--exclude=/.*/tmp/*"),
+    *("--include=*/", "--include=cur/*", "--include=new/*", "--exclude=*.tmp"),
+    "--exclude=/" + os.fsdecode(MOVED_FILE),
+    *("--exclude=/" + os.fsdecode(INDEX_FILE + ending) for ending in _ENDINGS),
+    "--exclude=/" + os.fsdecode(TEXT_INDEX) + "*",
 )
-"""What rsync leaves out, as `places.copied_files` does."""
+"""What rsync leaves out, as `places.copied_files` does. The first pattern that matches counts: a mailbox may be named
+``tmp``, and the name of a message may end with ``.tmp``."""
 
 _HAS_VANISHED = 24
 """The exit status of rsync when files were renamed while it ran."""
@@ -101,10 +104,9 @@ class Copier:
             TooSlow: it has taken longer, and was ended.
             MoveError: that is not possible.
         """
-        left_out = _LEFT_OUT if is_last else (*_LEFT_OUT, "/" + os.fsdecode(MANIFEST))
-        options = [f"--exclude={pattern}" for pattern in left_out]
+        manifest = () if is_last else ("--exclude=/" + os.fsdecode(MANIFEST),)
         self._run(
-            ["--delete", "--hard-links", *options],
+            ["--delete", "--hard-links", *_LEFT_OUT, *manifest],
             source + "/",
             target + "/",
             on_file,

@@ -130,6 +130,7 @@ def copied_files(places: Places) -> Iterator[tuple[bytes, int]]:
 
 
 def _files_in(directory: bytes, below: bytes, levels: int = 3) -> Iterator[tuple[bytes, int]]:
+    has_messages = os.path.basename(below[:-1]) in _DELIVERED
     with os.scandir(directory) as entries:
         for entry in entries:
             name = below + entry.name
@@ -140,12 +141,11 @@ def _files_in(directory: bytes, below: bytes, levels: int = 3) -> Iterator[tuple
             if entry.is_dir(follow_symlinks=False):
                 if levels and entry.name != b"tmp":
                     yield from _files_in(entry.path, name + b"/", levels - 1)
-            elif not _is_left_out(entry.name):
+            elif has_messages or not _is_left_out(entry.name):
                 with suppress(FileNotFoundError):  # renamed since
                     status = entry.stat(follow_symlinks=False)
                     if stat.S_ISREG(status.st_mode):
-                        is_message = os.path.basename(directory) in _DELIVERED
-                        checksum = 0 if is_message else _checksum(entry.path)
+                        checksum = 0 if has_messages else _checksum(entry.path)
                         yield name, status.st_size + checksum
 
 

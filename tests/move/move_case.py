@@ -114,12 +114,16 @@ class TreeCopier:
             self.before_last()
 
         def ignore(directory: str, names: list[str]) -> list[str]:
-            is_top = directory == source
+            is_top, last = directory == source, os.path.basename(directory)
             return [
                 name
                 for name in names
-                if os.path.basename(directory) == "tmp"
-                or name.endswith((".tmp", "-wal", "-shm"))
+                if last == "tmp"
+                or (
+                    name.endswith((".tmp", "-wal", "-shm"))
+                    and last not in ("cur", "new")
+                    and not os.path.isdir(f"{directory}/{name}")
+                )
                 or name.startswith("imapshield.search")
                 or (is_top and name == "imapshield.moved")
                 or (is_top and name == "imapshield.manifest" and not is_last)

@@ -26,6 +26,18 @@ class MoverTests(MoveCase):
         self.assertTrue(self.refuses("one"))
         self.assertEqual(self.journal.read("alice").phase, DONE)  # type: ignore[union-attr]
 
+    def test_names_of_temporary_files(self) -> None:
+        """A mailbox may be named tmp, and the name of a message may end with .tmp."""
+        with self.store("one") as store:
+            for name in ("tmp", "work/tmp"):
+                store.create(name, [])
+                store.append(name, [NewMessage((), None, MemoryLiteral(MAIL))])
+        self.deliver("one", "5.host.tmp")
+        before = self.dump("one")
+        self.mover().run()
+        self.assertEqual(self.dump("two"), before)
+        self.assertIn(b"5.host.tmp", before["content"])
+
     def test_there_and_back(self) -> None:
         """A user who comes back has everything, too, and what was done on the other node."""
         self.mover().run()
