@@ -81,8 +81,9 @@ def usable_version(
         )
         raise IndexTooNew
     mark = _mark(db)
-    if mark is None or (not mark.is_given_up and mark.expires <= now()):
-        _change(db, _remove_mark)
+    if _is_over(mark, now):
+        mark = _change(db, lambda db: _remove_mark_if(db, lambda mark: _is_over(mark, now)))
+    if mark is None:
         return version - MARK
     node, state = mark.node, "was moved" if mark.is_given_up else "is being moved"
     log(
@@ -140,22 +141,30 @@ def reopen(directory: bytes, move: str) -> bool:
     Its mark may be that of another move: then that one goes on.
     """
     with closing(_connect(directory + b"/" + INDEX_FILE)) as db:
+
+        def is_open_for(mark: Mark | None) -> bool:
+            return mark is not None and mark.move == move and not mark.is_given_up
+
         mark = _mark(db)
-        if mark is not None and mark.move == move and not mark.is_given_up:
-            _change(db, _remove_mark)
-            mark = None
+        if is_open_for(mark):
+            mark = _change(db, lambda db: _remove_mark_if(db, is_open_for))
         return mark is None
 
 
-def give_up(directory: bytes, move: str, now: float) -> bool:
+def give_up(directory: bytes, move: str, now: Callable[[], float]) -> bool:
     """Make the mark of a move permanent; return whether it is.
 
     It is not if the time of the mark is over, or if it is the mark of another move.
+
+    Args:
+        directory: the directory of the index.
+        move: the move.
+        now: returns seconds since the epoch. It is called when this process has the lock, so that a wait for it counts.
     """
     with closing(_connect(directory + b"/" + INDEX_FILE)) as db:
         query = "UPDATE handover SET given_up = 1 WHERE move = ? AND (given_up OR expires > ?)"
         try:
-            changed = _change(db, lambda db: db.execute(query, (move, now)).rowcount)
+            changed = _change(db, lambda db: db.execute(query, (move, now())).rowcount)
         except sqlite3.OperationalError:  # there is no mark
             return False
         _empty_log(db)
@@ -219,11 +228,31 @@ def _mark(db: sqlite3.Connection) -> Mark | None:
         return None
     try:
         row = db.execute("SELECT move, node, expires, given_up FROM handover").fetchone()
-    except sqlite3.OperationalError:  # the owner of the mail may write anything into the file
-        return None
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise  # a disk that fails does not make an account usable
+        return None  # the owner of the mail may write anything into the file
     move, node, expires, given_up = row or ("", "", 0.0, False)
     is_number = isinstance(expires, int | float)
     return Mark(str(move), str(node), float(expires) if is_number else 0.0, bool(given_up))
+
+
+def _is_over(mark: Mark | None, now: Callable[[], float]) -> bool:
+    return mark is None or (not mark.is_given_up and mark.expires <= now())
+
+
+def _remove_mark_if(
+    db: sqlite3.Connection, condition: Callable[[Mark | None], bool]
+) -> Mark | None:
+    """Remove the mark if it fulfils a condition, and return the mark that remains.
+
+    The mark is read again in the transaction: `give_up` may have held the lock since it was read.
+    """
+    mark = _mark(db)
+    if mark is not None and not condition(mark):
+        return mark
+    _remove_mark(db)
+    return None
 
 
 def _remove_mark(db: sqlite3.Connection) -> None:

@@ -184,7 +184,7 @@ class SourceSide:
     def give_up(self, move: str) -> bool:
         """Give the account up for good; return False if the time of its mark is over."""
         with self._acting(self._places.index_directory):
-            is_given_up = index_handover.give_up(self._places.index_directory, move, self._now())
+            is_given_up = index_handover.give_up(self._places.index_directory, move, self._now)
         if is_given_up:
             sync_directory(self._places.index_directory)
         return is_given_up
