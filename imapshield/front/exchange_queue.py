@@ -1,5 +1,6 @@
 """`ExchangeQueue`: SCRAM logins that wait for their turn. Each occupies a connection while its client computes."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,9 @@ from imapshield.limits import LimitReached, Limits
 
 
 class ExchangeQueue:
-    """The exchanges of all clients. Of those that wait, the first goes on whose network has not had its share.
+    """The exchanges of all clients. Of those that wait, the first goes on whose network runs the fewest.
+
+    So a few networks whose clients do not answer cannot keep the others out, however many of them wait.
 
     Each connection waits for one exchange at most, so there are no more waiters than clients without a login.
 
@@ -59,14 +62,14 @@ class ExchangeQueue:
         most = limits.max_backend_exchanges
         # Half of them stay for others, also in one of many workers.
         share = max(1, min(limits.max_backend_exchanges_per_network, most // 2))
-        for turn, network in list(self._waiting.items()):
-            if len(self.running) >= most:
+        while self._waiting and len(self.running) < most:
+            runs = Counter(self.running)
+            turn, network = min(self._waiting.items(), key=lambda waiter: runs[waiter[1]])
+            if runs[network] >= share:
                 return
-            # A turn may end at once, which serves others.
-            if turn in self._waiting and self.running.count(network) < share:
-                del self._waiting[turn]
-                self.running.append(network)
-                turn.callback(None)
+            del self._waiting[turn]
+            self.running.append(network)
+            turn.callback(None)  # it may end at once, which serves others
 
     def _give_up(self, turn: Deferred[None], seconds: float) -> None:
         self._forget(turn)

@@ -286,6 +286,21 @@ class ExchangeTests(FrontCase):
         self.link.send(b"+ eA==\r\n")
         self.assertEqual(waiting[1].read(), b"+ eA==\r\n")
 
+    def test_network_that_runs_the_fewest_goes_on(self) -> None:
+        """Networks that occupy all exchanges, and wait for more, do not keep a client of another one out."""
+        busy = [self.begin(host) for host in ("192.0.2.1", "198.51.100.1") for _ in range(4)]
+        for host in ("192.0.2.1", "198.51.100.1"):
+            for _ in range(4):
+                self.server.connect(host)(b"a AUTHENTICATE SCRAM-SHA-256 " + SCRAM)
+        other = self.server.connect("203.0.113.1")
+        other(b"a AUTHENTICATE SCRAM-SHA-256 " + SCRAM)
+        self.assertEqual(len(self.links), 8)
+        client, link = busy[0]
+        link.send(b"+ eA==\r\n")
+        client.lose_connection()
+        self.link.send(b"+ eA==\r\n")
+        self.assertEqual(other.read(), b"+ eA==\r\n")
+
     def test_many_clients_of_one_address_log_in(self) -> None:
         """An office behind one address waits for its turns, and all log in."""
         clients = [self.server.connect("192.0.2.1") for _ in range(30)]
