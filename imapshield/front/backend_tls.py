@@ -17,40 +17,43 @@ _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", r
 
 
 class BackendTls:
-    """Makes Twisted's options of a TLS client for each connection to a backend.
+    """Has Twisted's options of a TLS client for the connections to a backend.
+
+    All connections share them: to make them takes milliseconds, because all authorities of the system are read.
 
     Args:
         address: the backend.
 
     Raises:
-        ValueError: as for `load`; or the name cannot be that of a certificate.
+        ValueError: as for `load`.
     """
 
     def __init__(self, address: BackendAddress) -> None:
         self._address = address
-        self._trusted: Any = None
+        self._options: Any = None
         self.load()
-        try:
-            self()
-        except ValueError:  # as those of a name with an empty label are
-            raise ValueError(f"{address.name} cannot be the name in a certificate") from None
 
     def load(self) -> None:
-        """Read the file of ``ca=``, for the connections that come.
+        """Read the file of ``ca=``, or the authorities of the system, for the connections that come.
 
         Raises:
-            ValueError: it cannot be used, and what was read before remains. The text says why.
+            ValueError: the file cannot be used, or the name cannot be that of a certificate. What was read before
+                remains. The text says why.
         """
-        path = self._address.authority
-        self._trusted = _trust(path) if path else platformTrust()
+        path, name = self._address.authority, self._address.name
+        trusted = _trust(path) if path else platformTrust()
+        try:
+            self._options = optionsForClientTLS(name, trustRoot=trusted)
+        except ValueError:  # as those of a name with an empty label are
+            raise ValueError(f"{name} cannot be the name in a certificate") from None
 
     def __call__(self) -> Any:
-        """Return new options."""
-        return optionsForClientTLS(self._address.name, trustRoot=self._trusted)
+        """Return the options."""
+        return self._options
 
 
 def tls_options(address: BackendAddress) -> BackendTls | None:
-    """Return what makes the options of a TLS client for each connection; None without TLS.
+    """Return what has the options of a TLS client for each connection; None without TLS.
 
     Raises:
         ValueError: as for `BackendTls`.
