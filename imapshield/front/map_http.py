@@ -22,7 +22,7 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from imapshield.front.backend_address import BackendAddress
-from imapshield.front.node_names import node_named
+from imapshield.front.node_names import node_named, whole_number
 from imapshield.front.user_map import Answer, EntryWrong, LookUpFailed, Query
 
 CONNECTIONS = 8
@@ -103,11 +103,10 @@ class MapHttp:
         if not status:
             raise LookUpFailed("the answer has no Auth-Status")
         if status.upper() != "OK":
-            seconds = int(wait) if wait.isdigit() and len(wait) < 9 else 0
-            return Answer("", min(seconds, MAX_WAIT_SECONDS))
+            return Answer("", min(whole_number(wait, 8) or 0, MAX_WAIT_SECONDS))
         if not server:
             raise EntryWrong("the answer has no Auth-Server")
-        number = int(port) if port.isdigit() and len(port) < 6 else None
+        number = whole_number(port, 5)
         if port and number is None:
             raise EntryWrong("Auth-Port is no port")
         return Answer(node_named(self._nodes, server, number))

@@ -15,6 +15,7 @@ from twisted.web.http_headers import Headers
 
 from imapshield.front.backend_address import parse_nodes
 from imapshield.front.map_http import MapHttp
+from imapshield.front.node_names import node_named, whole_number
 from imapshield.front.user_map import Answer, EntryWrong, LookUpFailed, Query
 
 reactor: Any = installed_reactor
@@ -104,6 +105,18 @@ class MapHttpTests(SynchronousTestCase):
         ):  # fmt: skip
             headers = {"status": "OK", "server": server, "port": port}
             self.failureResultOf(self.ask(200, None, **headers), EntryWrong)
+
+    def test_several_nodes_on_a_host(self) -> None:
+        """A host without a port is an error if several nodes are there; a name counts before a host."""
+        nodes = parse_nodes([f"mail{n}=tls:mail.example:{992 + n}" for n in (1, 2)])
+        nodes += parse_nodes(["mail.other=tls:a.example:993"]) + parse_nodes(
+            ["b=tls:mail.other:993"]
+        )
+        self.assertEqual(node_named(nodes, "mail.example:994"), "mail2")
+        self.assertEqual(node_named(nodes, "mail.other"), "mail.other")
+        for text in ("mail.example", "mail.example:\u00b2", "mail.example:" + "9" * 5000):
+            self.assertRaises(EntryWrong, node_named, nodes, text)
+        self.assertEqual((whole_number("\u00b2", 5), whole_number("\u0663", 5)), (None, None))
 
     def test_unknown_user(self) -> None:
         """Every other status is that of an unknown user, for as long as Auth-Wait says."""
