@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
@@ -43,6 +43,7 @@ class MapFile:
         self._path, self._nodes, self._run_in_thread = path, nodes, run_in_thread
         self._table = read_map(path, nodes)
         self._problem = ""
+        self._one_at_a_time = DeferredLock()
         self._loop = LoopingCall(self._look)
         self._loop.clock = reactor
 
@@ -80,6 +81,11 @@ class MapFile:
 
     async def _read(self) -> None:
         """Read the file if it has changed. If it is wrong, the table stays as it is, and the log says why."""
+        # One after the other: the slower of two could otherwise put an older table back.
+        async with self._one_at_a_time:
+            await self._read_alone()
+
+    async def _read_alone(self) -> None:
         try:
             table = await self._run_in_thread(self._changed)
         except ValueError as error:

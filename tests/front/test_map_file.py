@@ -112,6 +112,28 @@ class MapFileTests(SynchronousTestCase):
         self.write("alice\n")
         self.failureResultOf(Deferred.fromCoroutine(found.refresh("alice")), LookUpFailed)
 
+    def test_two_reads_at_once(self) -> None:
+        """A read that begins while another one runs waits for it, so an older table is not put back."""
+        found = self.make("alice mail1\n")
+        begun: list[tuple[Deferred[Any], Any]] = []
+
+        def run_later(function: Any) -> Deferred[Any]:
+            begun.append((Deferred(), function()))
+            return begun[-1][0]
+
+        run: Any = run_later
+        found._run_in_thread = run
+        self.write("alice mail2\n")
+        reads = [Deferred.fromCoroutine(found.refresh("alice"))]
+        self.write("alice mail3 \n")
+        reads.append(Deferred.fromCoroutine(found.refresh("alice")))
+        while begun:
+            done, table = begun.pop()
+            done.callback(table)
+        for read in reads:
+            self.successResultOf(read)
+        self.assertEqual(self.node(found, "alice"), "mail3")
+
 
 class MovedUserTests(SynchronousTestCase):
     """A user who moves has one line in the file, and nobody else has another node."""
