@@ -143,6 +143,7 @@ class Backend:
         return Deferred.fromCoroutine(self._check())
 
     async def _check(self) -> None:
+        self._checks.interval = self.limits().backend_check_seconds  # it may have been reloaded
         # A check must not need one of the connections that users have taken.
         begun = self.reactor.seconds()
         try:

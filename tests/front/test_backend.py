@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -51,6 +52,16 @@ class FailureTests(FrontCase):
         self.backend.stop()
         self.clock.advance(100)
         self.assertEqual(len(self.links), 1)
+
+    def test_interval_of_checks_can_be_reloaded(self) -> None:
+        """A changed backend_check_seconds counts from the next check."""
+        self.backend.start()
+        self.server.factory.limits = replace(self.server.factory.limits, backend_check_seconds=3)
+        for seconds, checks in ((10, 2), (3, 3), (3, 4)):
+            self.link.send(b"* CAPABILITY IMAP4rev1\r\ns1 OK done\r\n")
+            self.clock.advance(seconds)
+            self.assertEqual(len(self.links), checks)
+        self.backend.stop()
 
     def test_check_without_capabilities_fails(self) -> None:
         """A server that lists no capabilities fails its check."""
