@@ -14,6 +14,7 @@ _XOAUTH2 = re.compile(rb"user=([^\0\x01]+)\x01auth=([^\0\x01]*)\x01{0,2}\Z", re.
 _AUTH = re.compile(rb"(\x01auth=)[^\x01]*", re.IGNORECASE)
 _PROOF = re.compile(rb"(,p=)([^,]*)")
 _PROOF_SIZE = 32  # of SHA-256
+_LETTER = "\u00e9".encode()  # one that is not ASCII
 
 
 def user_and_secret(mechanism: bytes, message: bytes) -> tuple[bytes, bytes | None]:
@@ -82,9 +83,13 @@ def mailbox_user(user: bytes) -> str:
 
 
 def wrong_secret(secret: bytes) -> bytes:
-    """Return a wrong password or token, which costs a server as much as another one."""
+    """Return a wrong password or token, which costs a server as much as another one.
+
+    It must be a literal if the secret is one, which takes longer than a string in quotes.
+    """
     scheme = secret[:7] if secret[:7].lower() == b"bearer " else b""
-    return scheme + _random_text(len(secret) - len(scheme))
+    text = _random_text(len(secret) - len(scheme))
+    return scheme + (text if secret.isascii() else (text[:-2] + _LETTER)[-len(text) :])
 
 
 def wrong_proof(response: bytes) -> bytes:

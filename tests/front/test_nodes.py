@@ -122,6 +122,13 @@ class UnknownUserTests(NodeCase):
         """The scheme of a token stays, and only the secret of a message changes."""
         self.assertRegex(wrong_secret(b"Bearer abc"), rb"^Bearer [0-9a-f]{3}$")
         self.assertRegex(wrong_secret(b"two words"), rb"^[0-9a-f]{9}$")
+        for secret in (
+            "\u00fc".encode(),
+            b"\xfc",
+            "p\u00e4ssword".encode(),
+        ):  # also sent as a literal
+            wrong = wrong_secret(secret)
+            self.assertEqual((len(wrong), wrong.isascii()), (len(secret), False))
         self.assertEqual(replace_secret(b"\0a\0a", b"b"), b"\0a\0b")
         for message, other in (
             (b"n,a=u,\x01auth=a\x01host=a\x01\x01", b"n,a=u,\x01auth=b\x01host=a\x01\x01"),
