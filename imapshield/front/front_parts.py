@@ -34,9 +34,13 @@ class BackendChecker:
         """Return the name that counts: that of the user whose password it is.
 
         It is the one after the star in the name of a master user: a guesser of its password could otherwise begin with
-        another name each time. Most servers ignore the case of letters.
+        another name each time. Most servers ignore the case of letters, also of those that are not ASCII.
         """
-        return (user.rpartition(b"*")[2] or user).lower()
+        name = user.rpartition(b"*")[2] or user
+        try:
+            return name.decode("utf-8").lower().encode("utf-8")
+        except UnicodeDecodeError:
+            return name.lower()
 
     def requestAvatarId(self, _: object) -> NoReturn:
         """Refuse to check anything."""

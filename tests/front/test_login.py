@@ -143,6 +143,8 @@ class PasswordTests(FrontCase):
         resolve = BackendChecker().resolve
         for name in (b"alice", b"Alice", b"bob*alice", b"a*b*alice"):
             self.assertEqual(resolve(name), b"alice")
+        self.assertEqual(resolve("bob*M\u00dcLLER".encode()), "m\u00fcller".encode())
+        self.assertEqual(resolve(b"M\xdcLLER"), b"m\xdcller")
         self.assertEqual(resolve(b"alice*"), b"alice*")
 
     def test_empty_password_does_not_reach_the_backend(self) -> None:
