@@ -121,6 +121,20 @@ class _Context:
             )
         return found[0]
 
+    def has_arrived(self, entry: Entry) -> bool:
+        """Ask the target of a move whether it has the mail since that move."""
+        return bool(self.agent(entry.target).call("target", "state", entry.move) == "accepted")
+
+    def require_mail(self, source: str) -> None:
+        """Ask a node whether it has mail of the user, before the journal says so.
+
+        Raises:
+            MoveError: it has none.
+        """
+        if not self.agent(source).call("source", "inspect")["has_mail"]:
+            text = f"{source} has no mail of {self.user}"
+            raise MoveError(f"{text}; name the node that has it with --from")
+
     def given_up_move(self, source: str) -> Entry | None:
         """Return the move for which a node has given the account up, although the journal does not know it."""
         mark = self.agent(source).call("source", "mark")
@@ -138,8 +152,8 @@ def _run_for_user(context: _Context) -> None:
                 raise MoveError(f"{options.journal} has no move of {context.user}")
             with _mover(context, entry) as mover:
                 if options.abort:
-                    mover.abort()
-                    print(f"{context.user} stays on {entry.source}")
+                    what = "stays on" if mover.abort() else "has no mail to move on"
+                    print(f"{context.user} {what} {entry.source}")
                 else:
                     print(f"collected {mover.collect()} messages")
         else:
@@ -155,17 +169,20 @@ def _move(context: _Context) -> None:
     target = context.node(options.node)
     entry = context.journal.read(user)
     if entry is None or entry.phase == DONE:
-        if entry is not None and entry.target == target.name and not options.source:
-            with _mover(context, entry) as mover:
-                print(f"{user} is on {target.name} already; collected {mover.collect()} messages")
+        if entry is not None and entry.target == target.name and context.has_arrived(entry):
+            count = _collect_late(context, entry)
+            print(f"{user} is on {target.name} already; collected {count} messages")
             return
-        source = context.find_source()
+        source, previous = context.find_source(), entry
         entry = context.given_up_move(source)
         if entry is None:
             if source == target.name:
                 print(f"{user} is on {source} already")
                 return
+            context.require_mail(source)
             entry = new_entry(user, source, target.name)
+        if previous is not None and previous.target == source and context.has_arrived(previous):
+            _collect_late(context, previous)  # the journal forgets that move
     UserSwitch(context.nodes).check(user, entry.target)
     context.journal.write(entry)
     if entry.target != target.name:
@@ -186,6 +203,13 @@ def _move(context: _Context) -> None:
     print(
         f"moved {user} from {entry.source} to {entry.target} in {time.monotonic() - began:.1f} s{pause}"
     )
+
+
+def _collect_late(context: _Context, entry: Entry) -> int:
+    if entry.source not in context.nodes.nodes:
+        return 0  # the operator has taken it away
+    with _mover(context, entry) as mover:
+        return mover.collect()
 
 
 @contextmanager

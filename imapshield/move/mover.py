@@ -52,6 +52,9 @@ GIVE_UP_PART = 0.7
 ATTEMPTS = 3
 """How often the pause is tried, when a command of the user has taken too long, or mail was changed meanwhile."""
 
+_ELSEWHERE = ("other", "absent", "moved")
+"""States of a source that has not the account for this move."""
+
 APART_SECONDS = 10.0
 """Seconds in which the user works before the pause is tried again, and twice that before the third time: clients log in
 again and do what has waited, so that no command waits for two pauses."""
@@ -166,9 +169,10 @@ class Mover:
         if state == "given up":
             self._advance(GIVEN_UP)
             return
-        if state in ("other", "absent", "moved"):
-            text = "is not there, or is part of another move; `imapshield move --status` lists the moves"
-            raise MoveError(f"the mail of {self._entry.user} on {self._entry.source} {text}")
+        if state in _ELSEWHERE:
+            user = self._entry.user
+            text = f"is not there, or is part of another move; `imapshield move {user} --abort` forgets this one"
+            raise MoveError(f"the mail of {user} on {self._entry.source} {text}")
         self._advance(COPYING)
         if state == "closed":
             self._reopen()
@@ -328,13 +332,19 @@ class Mover:
             count += len(paths)
         return count
 
-    def abort(self) -> None:
+    def abort(self) -> bool:
         """End a move that has not given the account up, and remove what was copied.
+
+        Returns:
+            Whether the source has the account. If it has not, the copy stays: it may be the only one.
 
         Raises:
             MoveError: it can only go on.
         """
         if not self._entry.is_final:
+            if self._source.call("source", "state", self._move) in _ELSEWHERE:
+                self._journal.remove(self._entry.user)
+                return False
             self._settle()
         if self._entry.is_final:
             text = f"the mail of {self._entry.user} belongs to {self._entry.target} already"
@@ -343,6 +353,7 @@ class Mover:
         self._target.call("target", "discard")
         self._release()
         self._journal.remove(self._entry.user)
+        return True
 
 
 def summary(entry: Entry) -> dict[str, Any]:

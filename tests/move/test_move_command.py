@@ -14,6 +14,7 @@ from imapshield import cli
 from imapshield.control.request_lines import ControlError, NoServer
 from imapshield.move import agent, copying, move_command, user_switch
 from imapshield.move.journal import GIVEN_UP, new_entry
+from imapshield.move.mover import Mover
 from imapshield.move.nodes_file import Shield
 from imapshield.move.places import MoveError
 from tests.move.move_case import MoveCase, TreeCopier
@@ -87,6 +88,53 @@ class MoveCommandTests(MoveCase):
         self.assertEqual(out, "alice is on two already; collected 1 messages\n")
         _, out, _ = self.run_command("alice", "--collect")
         self.assertEqual(out, "collected 0 messages\n")
+
+    def test_again_from_the_old_node(self) -> None:
+        """A loop over the users of a node comes to those who were moved already: they stay as they are."""
+        self.run_command("alice", "two")
+        self.write("one/mail/alice/new/late.mx", "Subject: late\n\n")
+        _, out, _ = self.run_command("alice", "two", "--from", "one")
+        self.assertEqual(out, "alice is on two already; collected 1 messages\n")
+        self.assertIn("done", self.run_command("--status")[1])
+
+    def test_journal_that_is_wrong(self) -> None:
+        """The nodes are asked before a move counts as done, and before another replaces it in the journal."""
+        self.run_command("alice", "two")
+        os.rename(self.maildir("two"), self.maildir("two") + "2")
+        for arguments in ((), ("--from", "one")):
+            self.assertIn("has", self.error("alice", "two", *arguments))
+        self.assertIn("done", self.run_command("--status")[1])
+        self.assertIn("one has no mail of bob", self.error("bob", "two", "--from", "one"))
+        self.assertNotIn("bob", self.run_command("--status")[1])
+
+    def test_late_mail_of_the_last_move(self) -> None:
+        """Before the journal forgets a move, what is late of it is collected."""
+        self.run_command("alice", "two")
+        self.write("one/mail/alice/new/late.mx", "Subject: late\n\n")
+        self.node_of_shield = "one"
+        collected = []
+        collect = Mover.collect
+        self.patch(Mover, "collect", lambda mover: collected.append(collect(mover)))
+        self.assertEqual(self.run_command("alice", "one")[0], 0)
+        self.assertEqual(collected, [1, 0])
+        self.assertIn(b"late.mx", self.dump("one")["content"])
+
+    def test_node_that_was_taken_away(self) -> None:
+        self.run_command("alice", "two")
+        del self.nodes["one"]
+        self.write_nodes()
+        _, out, _ = self.run_command("alice", "two")
+        self.assertEqual(out, "alice is on two already; collected 0 messages\n")
+
+    def test_abort_of_a_move_whose_mail_is_elsewhere(self) -> None:
+        """A move that cannot begin, because another one has taken the mail away, can be forgotten."""
+        self.run_command("alice", "two")
+        self.journal.write(new_entry("alice", "one", "two"))
+        self.assertIn("`imapshield move alice --abort` forgets", self.error("alice", "two"))
+        _, out, _ = self.run_command("alice", "--abort")
+        self.assertEqual(out, "alice has no mail to move on one\n")
+        self.assertEqual(self.dump("two"), self.before)
+        self.assertIn("alice is on two already", self.run_command("alice", "two")[1])
 
     def test_delete_old(self) -> None:
         """Old copies are deleted when they are old enough, and nothing else is."""
