@@ -286,7 +286,7 @@ class Mover:
         digest = self._source.call("source", "close", entry.move, entry.target, CLOSED_SECONDS)
         self._copy(is_last=True, seconds=self._end_step("close"))
         left = self._end_step("copy")
-        lacks = self._target.call("target", "verify", digest, self._synced_at, left)
+        lacks = self._target.call("target", "verify", entry.move, digest, self._synced_at, left)
         if lacks:
             raise TooSlow(f"the copy was not complete: {lacks}")
         self._end_step("comparison")

@@ -4,6 +4,8 @@ Everything is beside the Maildir of the user, in the same file system, so that a
 
 ``.imapshield-incoming-NAME``
     The copy on the target, until it is accepted.
+``.imapshield-found-MOVE-NAME``
+    On the target: a Maildir of the user that was made while the move ended. Its messages are delivered.
 ``.imapshield-late-NAME``
     On the target: mail that was delivered to the source after the account was closed.
 ``.imapshield-moved-MOVE-NAME``

@@ -68,8 +68,19 @@ class TargetSide:
             if _arrival(index) != move:
                 return "occupied"
             with self._acting(index):
-                return "placed" if index_handover.mark_of(index) else "accepted"
+                if index_handover.mark_of(index) is None:
+                    return "accepted"
+            # An index that has a directory of its own is put in place first: a delivery may have made this Maildir.
+            if not (self._places.has_own_index and os.path.isdir(self._incoming.maildir)):
+                return "placed"
         return "incoming" if os.path.isdir(self._incoming.maildir) else "absent"
+
+    def _state_unless_occupied(self, move: str) -> str:
+        state = self.state(move)
+        if state == "occupied":
+            text = "has mail of this user already; look at it, rename or remove it, and run the command again"
+            raise MoveError(f"{os.fsdecode(self._places.maildir)} {text}")
+        return state
 
     def prepare(self, move: str, octets: int, count: int, uid: int, gid: int) -> dict[str, str]:
         """Make the directories of the copy, after a look whether the mail fits here.
@@ -84,10 +95,7 @@ class TargetSide:
         Raises:
             MoveError: it does not.
         """
-        maildir = self._places.maildir
-        if self.state(move) == "occupied":
-            text = "has mail of this user already; look at it, and rename or remove it"
-            raise MoveError(f"{os.fsdecode(maildir)} {text}")
+        self._state_unless_occupied(move)
         for path in {*self._incoming}:
             parent = os.path.dirname(path)
             if not os.path.isdir(parent):
@@ -199,15 +207,20 @@ class TargetSide:
         set_back = max(0.0, ahead - (time.time() - time.monotonic()))
         return time_then - set_back - CLOCK_SECONDS
 
-    def verify(self, digest: str, since: list[float], seconds: float) -> str:
+    def verify(self, move: str, digest: str, since: list[float], seconds: float) -> str:
         """Return what the copy lacks; "" if it is complete, and on stable storage.
 
         Args:
+            move: the move.
             digest: of the manifest, as the source wrote it.
             since: when `sync` began. What was copied before need not be put on stable storage again: a user waits, and
                 the disk may have much to write for others.
             seconds: after these, no further file is put on stable storage, and the copy counts as incomplete.
+
+        Raises:
+            MoveError: other mail of the user has appeared here.
         """
+        self._state_unless_occupied(move)
         until = time.monotonic() + seconds
         try:
             manifest = Manifest.read(self._incoming)
@@ -228,9 +241,9 @@ class TargetSide:
         Until the last step, no server uses it: its index is closed.
 
         Raises:
-            MoveError: it is not the copy of this move.
+            MoveError: it is not the copy of this move, or other mail of the user has appeared here.
         """
-        state = self.state(move)
+        state = self._state_unless_occupied(move)
         if state == "incoming":
             changed = self._moment()
             with self._acting(self._copied_index):
@@ -240,7 +253,7 @@ class TargetSide:
             with files.at(os.path.join(self._copied_index, _ARRIVED)) as entry:
                 files.replace(entry, move.encode(), Ownership.of(os.stat(self._copied_index)))
             sync_tree(self._incoming.maildir, self._since(changed))
-            self._put_in_place()
+            self._put_in_place(move)
         elif state not in ("placed", "accepted"):
             text = f"the copy in {os.fsdecode(self._incoming.maildir)} has gone"
             raise MoveError(f"{text}; the old one is still on the other node")
@@ -254,7 +267,7 @@ class TargetSide:
                 os.close(fd)
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(index, MANIFEST))
-        self._return_stub_mail()
+        self._return_mail(move)
 
     @property
     def _copied_index(self) -> bytes:
@@ -279,7 +292,7 @@ class TargetSide:
                     if seen.lists and _without_inodes(seen.lists) == _without_inodes(lists):
                         write_marker(folder, seen._replace(lists=lists))
 
-    def _put_in_place(self) -> None:
+    def _put_in_place(self, move: str) -> None:
         maildir, index = self._places
         if self._places.has_own_index and os.path.isdir(self._incoming.index_directory):
             _remove_if_unused(index)
@@ -288,12 +301,21 @@ class TargetSide:
         if stub_text(maildir):
             os.rename(maildir, self._stub.maildir)
         elif os.path.isdir(maildir):
-            os.rmdir(maildir)  # it is empty
+            os.rename(maildir, self._found(move))
         os.rename(self._incoming.maildir, maildir)
         sync_directory(os.path.dirname(maildir))
 
-    def _return_stub_mail(self) -> None:
-        """Deliver what came into the stub of an earlier move away from here."""
+    def _found(self, move: str) -> bytes:
+        return self._places.beside(f"found-{move}").maildir
+
+    def _return_mail(self, move: str) -> None:
+        """Deliver what came into the stub of an earlier move away from here, or into a Maildir that was made while this
+        move ended."""
+        found = self._found(move)
+        if os.path.isdir(found):
+            self._deliver_from(found, [*delivered_mail(found)])
+            with suppress(OSError):  # what else is in it is kept
+                os.rmdir(found)
         stub = self._stub.maildir
         if stub_text(stub):
             self._deliver_from(stub, [*delivered_mail(stub)])

@@ -232,11 +232,11 @@ class SideTests(MoveCase):
         target = TargetSide(self.places("two"))
         self.assertIn("has gone", str(self.assertRaises(MoveError, target.accept, "m", "two")))
         self.prepare()
-        self.assertEqual(target.verify("", [0.0, 0.0], 1.0), "the manifest is missing")
+        self.assertEqual(target.verify("m", "", [0.0, 0.0], 1.0), "the manifest is missing")
         with open(f"{self.base}/two/mail/.imapshield-incoming-alice/imapshield.manifest", "wb"):
             pass
         self.assertEqual(
-            target.verify("", [0.0, 0.0], 1.0), "the manifest is not that of the source"
+            target.verify("m", "", [0.0, 0.0], 1.0), "the manifest is not that of the source"
         )
 
     def test_slow_disk(self) -> None:
@@ -249,8 +249,8 @@ class SideTests(MoveCase):
                 "/one/", "/two/"
             )
             self.copier.copy(part, incoming, lambda: None, True)
-        self.assertEqual(target.verify(digest, [0.0, 0.0], 60.0), "")
-        self.assertIn("the disk", target.verify(digest, [0.0, 0.0], -1.0))
+        self.assertEqual(target.verify("m", digest, [0.0, 0.0], 60.0), "")
+        self.assertIn("the disk", target.verify("m", digest, [0.0, 0.0], -1.0))
 
     def test_time_that_was_set_back(self) -> None:
         """What was written after the clock was set back counts as written later."""

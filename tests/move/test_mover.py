@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
+from typing import Any
+from unittest import mock
 
 from imapshield.errors import AccountMoved
 from imapshield.mailbox.values import NewMessage
+from imapshield.move import target_side
 from imapshield.move.journal import DONE, new_entry
 from imapshield.move.mover import APART_SECONDS
-from imapshield.move.places import MoveError, TooSlow
+from imapshield.move.places import MoveError, TooSlow, sync_tree
+from imapshield.move.target_side import TargetSide
 from imapshield.testing.store_contract import MAIL
 from imapshield.wire.commands.base import MemoryLiteral
 from tests.move.move_case import Died, Mortal, MoveCase
@@ -37,6 +42,67 @@ class MoverTests(MoveCase):
         self.mover().run()
         self.assertEqual(self.dump("two"), before)
         self.assertIn(b"5.host.tmp", before["content"])
+
+    def make_maildir(self) -> None:
+        """Make a Maildir with a message on the new node, as a delivery agent does."""
+        for name in ("cur", "new", "tmp"):
+            os.makedirs(self.maildir("two", name), exist_ok=True)
+        self.deliver("two", "early.mx")
+
+    def test_maildir_that_appears_during_the_copy(self) -> None:
+        """The account stays on the old node, and is open there."""
+        self.copier.before_last = self.make_maildir
+        error = self.assertRaises(MoveError, self.mover().run)
+        self.assertIn("/two/mail/alice has mail of this user already", str(error))
+        self.assertEqual(self.shields.held, 0)
+        self.assertEqual(self.dump("one"), self.before)
+
+    def test_maildir_that_appears_after_the_comparison(self) -> None:
+        """The command says what to do; what was copied is kept until that is done."""
+        verify = TargetSide.verify
+
+        def verify_and_deliver(*args: Any) -> str:
+            lacks = verify(*args)
+            self.make_maildir()
+            return lacks
+
+        with mock.patch.object(TargetSide, "verify", verify_and_deliver):
+            for _ in range(2):
+                error = self.assertRaises(MoveError, self.mover().run)
+                self.assertIn("rename or remove it, and run the command again", str(error))
+        os.rename(self.maildir("two"), f"{self.base}/two/other")
+        self.mover().run()
+        self.assertEqual(self.dump("two"), self.before)
+
+    def test_maildir_that_appears_while_the_copy_is_renamed(self) -> None:
+        """Its mail is delivered, whichever directory was renamed before."""
+        sync, is_first = sync_tree, self.index_root
+
+        def rename(old: bytes, new: bytes, **options: Any) -> None:
+            nonlocal is_first
+            if is_first and b"/mail/.imapshield-incoming-" in os.fsencode(old):
+                is_first = False
+                self.make_maildir()
+                raise OSError(errno.EIO, "the machine loses power")
+            os_rename(old, new, **options)
+
+        def sync_and_deliver(path: bytes, *args: Any) -> bool:
+            is_done = sync(path, *args)
+            if not self.index_root and os.path.exists(f"{os.fsdecode(path)}/imapshield.arrived"):
+                self.make_maildir()
+            return is_done
+
+        os_rename = os.rename
+        self.patch(target_side, "sync_tree", sync_and_deliver)
+        with mock.patch.object(os, "rename", rename):
+            if self.index_root:
+                self.assertRaises(MoveError, self.mover().run)
+            self.mover().run()
+        after = self.dump("two")["content"]
+        self.assertIn(b"early.mx", after)
+        del after[b"early.mx"]
+        self.assertEqual(after, self.before["content"])
+        self.assertTrue(self.refuses("one"))
 
     def test_there_and_back(self) -> None:
         """A user who comes back has everything, too, and what was done on the other node."""
