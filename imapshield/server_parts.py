@@ -199,7 +199,10 @@ class ServerParts:
             ban_command=self.ban_command,
             reactor=self.reactor,
             on_checkers=self.keep_decoys,
-            renewals=[self.acme.retry, *([] if self.front is None else [self.front.reload])],
+            renewals=[
+                self.acme.retry,
+                *(part.reload for part in (self.front, self.sharing) if part is not None),
+            ],
         )
         self.operator.connect(self.factory, self.certificates, self.first_run.folder, acting)
         if self.sharing is not None:

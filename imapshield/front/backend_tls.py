@@ -1,6 +1,7 @@
 """TLS toward a backend, whose certificate is always verified."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.ssl import (
@@ -9,6 +10,7 @@ from twisted.internet.ssl import (
     platformTrust,
     trustRootFromCertificates,
 )
+from twisted.internet.threads import deferToThread
 
 from imapshield.front.backend_address import BackendAddress
 from imapshield.regular_file import open_regular
@@ -59,6 +61,18 @@ def tls_options(address: BackendAddress) -> BackendTls | None:
         ValueError: as for `BackendTls`.
     """
     return BackendTls(address) if address.uses_tls else None
+
+
+async def reload_tls(option: str, of_option: Iterable[BackendTls | None]) -> list[str]:
+    """Read the files of ``ca=`` of an option again, and return one line for each that cannot be used."""
+    problems = []
+    for each in of_option:
+        try:
+            if each is not None:
+                await deferToThread(each.load)
+        except ValueError as error:
+            problems.append(f"{option}: {error}; the certificates that were read before remain")
+    return problems
 
 
 def _trust(path: str) -> Any:

@@ -8,14 +8,13 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnhandledCredentials
 from twisted.cred.portal import IRealm, Portal
-from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
 from imapshield.config import ConfigError, Settings
 from imapshield.edge.session_io import SessionFactory
 from imapshield.front.backend import Backend
 from imapshield.front.backend_address import BackendAddress, parse_nodes
-from imapshield.front.backend_tls import BackendTls, tls_options
+from imapshield.front.backend_tls import BackendTls, reload_tls, tls_options
 from imapshield.front.front_session import FrontSession
 from imapshield.front.map_sources import make_source
 from imapshield.front.node_commands import NodeCommands
@@ -91,7 +90,8 @@ class Front:
 
     def __init__(self, settings: Settings, reactor: Any, limits: Callable[[], Limits]) -> None:
         of_nodes = tls_options_of(settings)
-        self._tls = [options for _, options in of_nodes if options is not None]
+        self._tls = [options for _, options in of_nodes]
+        self._tls_of_map: list[BackendTls] = []
         backends = [
             Backend(
                 replace(address, connections=-(-address.connections // max(1, settings.workers))),
@@ -105,21 +105,15 @@ class Front:
         ]
         self.realm = BackendRealm()
         self.portal = Portal(self.realm, [BackendChecker()])
-        source = make_source(settings, [each.address for each in backends], reactor, limits)
+        addresses = [each.address for each in backends]
+        source = make_source(settings, addresses, reactor, limits, self._tls_of_map)
         self.nodes = Nodes(backends, reactor, limits, source)
         self.commands = NodeCommands(self.nodes)
 
     async def reload(self) -> Sequence[str]:
         """Read the files of ``ca=`` again, and return one line for each that cannot be used."""
-        problems = []
-        for each in self._tls:
-            try:
-                await deferToThread(each.load)
-            except ValueError as error:
-                problems.append(
-                    f"--backend: {error}; the certificates that were read before remain"
-                )
-        return problems
+        problems = await reload_tls("--backend", self._tls)
+        return problems + await reload_tls("--user-map", self._tls_of_map)
 
     @property
     def make_session(self) -> SessionFactory:

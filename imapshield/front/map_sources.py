@@ -6,6 +6,7 @@ from typing import Any
 from imapshield.config import ConfigError, Settings
 from imapshield.extras import install_command
 from imapshield.front.backend_address import BackendAddress
+from imapshield.front.backend_tls import BackendTls
 from imapshield.front.map_file import MapFile
 from imapshield.front.map_http import MapHttp
 from imapshield.front.map_ldap import MapLdap
@@ -19,8 +20,11 @@ def make_source(
     nodes: Sequence[BackendAddress],
     reactor: Any,
     limits: Callable[[], Limits],
+    tls: list[BackendTls] | None = None,
 ) -> MapSource | None:
     """Return the source of a configuration; None if there is no ``--user-map``.
+
+    What has a file of ``ca=`` is appended to `tls`, so that it can be read again.
 
     Raises:
         ConfigError: it cannot be used.
@@ -31,7 +35,7 @@ def make_source(
     try:
         if option.kind == "file":
             return MapFile(option.target, [node.node for node in nodes], reactor)
-        return UserMap(_service(option, settings, nodes, reactor), reactor, limits)
+        return UserMap(_service(option, settings, nodes, reactor, tls), reactor, limits)
     except ValueError as error:
         raise ConfigError(f"--user-map {option.kind}:{error}") from None
 
@@ -41,11 +45,12 @@ def _service(
     settings: Settings,
     nodes: Sequence[BackendAddress],
     reactor: Any,
+    tls: list[BackendTls] | None,
 ) -> Service:
     if option.kind == "ldap":
         return MapLdap(option.target, nodes, reactor)
     if option.kind.startswith("redis"):
-        return _redis(option, settings, nodes, reactor)
+        return _redis(option, settings, nodes, reactor, tls)
     return MapHttp(
         option.target,
         option.text,
@@ -56,7 +61,11 @@ def _service(
 
 
 def _redis(
-    option: MapOption, settings: Settings, nodes: Sequence[BackendAddress], reactor: Any
+    option: MapOption,
+    settings: Settings,
+    nodes: Sequence[BackendAddress],
+    reactor: Any,
+    tls: list[BackendTls] | None,
 ) -> Service:
     try:
         from imapshield.front.map_redis import MapRedis
@@ -71,4 +80,7 @@ def _redis(
         raise ValueError(f" {error}") from None
     if settings.guard_redis_password and not (address.uses_tls or address.is_local):
         raise ValueError(" the password would cross a network in the clear; use rediss://")
-    return MapRedis(address, nodes, lambda: read_password(settings), redis_tls(address), reactor)
+    options = redis_tls(address)
+    if tls is not None and options is not None:
+        tls.append(options)
+    return MapRedis(address, nodes, lambda: read_password(settings), options, reactor)

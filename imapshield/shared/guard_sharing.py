@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -11,7 +12,7 @@ from imapshield.credentials import credential_path
 from imapshield.edge.admission import Admission
 from imapshield.extras import install_command
 from imapshield.front.backend_address import BackendAddress
-from imapshield.front.backend_tls import tls_options
+from imapshield.front.backend_tls import BackendTls, reload_tls, tls_options
 from imapshield.guard.shared_guard import SharedGuard
 from imapshield.guard_state import GuardState
 from imapshield.observe.talkers import Talkers
@@ -52,10 +53,11 @@ class GuardSharing:
         state.failures_key = derived_key(secret, b"failures")
         name = member_name()
         shared = SharedGuard(admission.guard, name)
+        self._tls = redis_tls(address)
         self.link = make_link(
             address,
             lambda: read_password(settings),
-            redis_tls(address),
+            self._tls,
             derived_key(secret, b"rates"),
             shared.rate_table,
             reactor,
@@ -65,6 +67,10 @@ class GuardSharing:
             *(shared, admission, messages, name, self.link, talkers, reactor)
         )
         self.link.on_ready, self.link.on_message = self.exchange.connected, self.exchange.message
+
+    async def reload(self) -> Sequence[str]:
+        """Read the file of ``ca=`` again, for the connections that come; return one line if it cannot be used."""
+        return await reload_tls("--guard-redis", [self._tls])
 
     def start(self) -> None:
         """Connect."""
@@ -173,8 +179,8 @@ def read_password(settings: Settings) -> bytes | None:
     return None if path is None else _read("--guard-redis-password", path)
 
 
-def redis_tls(address: RedisAddress) -> Any:
-    """Return what makes the options of a TLS client; None without TLS.
+def redis_tls(address: RedisAddress) -> BackendTls | None:
+    """Return what has the options of a TLS client; None without TLS.
 
     Raises:
         ConfigError: the file of ``ca=`` or the name cannot be used.

@@ -207,6 +207,18 @@ class AuthorityTests(TestCase):
         self.assertEqual(await front.reload(), [])
         self.assertIsNot(options(), first)
 
+    async def test_reload_of_the_authority_of_a_map(self) -> None:
+        """A reload also reads the file of ``ca=`` in --user-map again."""
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(self_signed("h")[0])
+        options = {"backend": ["mail1=unix:/a"], "user-map": f"rediss://h?ca={path}"}
+        front = Front(load_settings(options), reactor, Limits)
+        self.assertEqual(await front.reload(), [])
+        os.unlink(path)
+        (problem,) = await front.reload()
+        self.assertIn("--user-map: ca=", problem)
+
     def test_fifo(self) -> None:
         """A FIFO in place of the file is an error, and nothing waits for it."""
         path = self.mktemp()

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import TestCase
 
 from imapshield.admin.metrics import _guard_redis
 from imapshield.config import ConfigError, Settings
@@ -18,9 +18,10 @@ from imapshield.limits import Limits
 from imapshield.operator_commands import _show_status
 from imapshield.shared.guard_sharing import GuardSharing, member_name, read_password, redis_tls
 from imapshield.shared.redis_address import RedisAddress
+from tests.certificates import self_signed
 
 
-class GuardSharingTests(SynchronousTestCase):
+class GuardSharingTests(TestCase):
     def setUp(self) -> None:
         self.secret = self.mktemp()
         with open(self.secret, "w") as file:
@@ -111,6 +112,27 @@ class GuardSharingTests(SynchronousTestCase):
         self.assertIsNotNone(redis_tls(RedisAddress.parse("rediss://h")))
         with self.assertRaisesRegex(ConfigError, "not a certificate|has no certificate"):
             self.make(f"rediss://h?ca={self.secret}")
+
+    async def test_reload_of_the_authority(self) -> None:
+        """A reload reads the file of ``ca=`` again; one that cannot be used changes nothing, and is told."""
+        path = self.mktemp()
+
+        def write(content: bytes) -> None:
+            with open(path, "wb") as file:
+                file.write(content)
+
+        write(self_signed("h")[0])
+        sharing = self.make(f"rediss://h?ca={path}")
+        options: Any = sharing.link._tls_options
+        first = options()
+        write(b"")
+        (problem,) = await sharing.reload()
+        self.assertIn("--guard-redis: ca=", problem)
+        self.assertIs(options(), first)
+        write(self_signed("h")[0])
+        self.assertEqual(await sharing.reload(), [])
+        self.assertIsNot(options(), first)
+        self.assertEqual(await self.make().reload(), [])
 
     def test_names_are_unique(self) -> None:
         """Each process has another name, also after a restart."""
