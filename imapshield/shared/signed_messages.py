@@ -1,7 +1,8 @@
 """Messages between servers, signed with the secret that they share. Pure.
 
 A message is a signature, the name of its sender, and a report or a request. Whoever can write to Redis without knowing
-the secret can only repeat messages, which changes nothing, and suppress them.
+the secret can only repeat messages, which changes nothing, and suppress them. Rates are not signed: they can be
+changed, so that networks are refused, and banned for that.
 """
 
 import hmac
