@@ -280,3 +280,6 @@ def _delete_old(context: _Context) -> None:
         if copy["age"] >= context.options.days * 86400:
             context.agent(name).call("source", "delete_old", copy["move"])
             print(f"deleted {copy['path']} on {name}")
+        else:
+            days = context.options.days
+            print(f"kept {copy['path']} on {name}: {age(copy['age'])} old, and not {days:g} days")

@@ -31,8 +31,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "do the steps on this node, for the command on another machine, which starts this over ssh"
     )
     actions.add_argument("--agent", action="store_true", help=text)
-    text = "with --delete-old: only copies that are at least so many days old [default: 0]"
-    command.add_argument("--days", metavar="N", type=float, default=0.0, help=text)
+    text = "with --delete-old: only copies that are at least so many days old [default: 1]"
+    command.add_argument("--days", metavar="N", type=float, default=1.0, help=text)
     command.set_defaults(run=_run)
 
 

@@ -17,6 +17,7 @@ from imapshield.maildir.index_handover import Mark
 from imapshield.maildir.paths import DIRECTORY_NAMES
 from imapshield.maildir.recovery import open_account
 from imapshield.move.places import (
+    MANIFEST,
     SIZE_BITS,
     Acting,
     Manifest,
@@ -240,6 +241,13 @@ class SourceSide:
             if paths
         ]
 
+    @staticmethod
+    def _late_mail_of(old: Places) -> list[bytes]:
+        try:
+            return Manifest.read(old).late_mail(old.maildir)
+        except FileNotFoundError:  # an attempt to delete it has come so far
+            return sorted(delivered_mail(old.maildir))
+
     def collected(self, move: str, directory: str, paths: list[str]) -> None:
         """Put late mail away that the new node has: it stays in ``late/`` of the old copy, if there is one still."""
         kept = os.path.join(self._old(move).maildir, b"late")
@@ -267,10 +275,10 @@ class SourceSide:
         return found
 
     def delete_old(self, move: str) -> None:
-        """Remove the old copy of a move. Its index must be given up.
+        """Remove the old copy of a move. Its index must be given up, and the new node must have all its mail.
 
         Raises:
-            MoveError: it is not, so this may be the only good copy.
+            MoveError: that is not so, so this may be the only good copy.
         """
         old = self._old(move)
         if not os.path.isdir(old.maildir):
@@ -278,11 +286,14 @@ class SourceSide:
         if not self._is_given_up(old, move):
             text = f"{os.fsdecode(old.maildir)} is not a copy that was given up"
             raise MoveError(f"{text}; nothing is deleted")
-        # The index goes last, so that a second attempt still knows what this is.
+        if late := self._late_mail_of(old):
+            text = f"has {len(late)} messages that came after the move; bring them to the new node with --collect"
+            raise MoveError(f"{os.fsdecode(old.maildir)} {text}; nothing is deleted")
+        # These go last, so that a second attempt still knows what this is.
         paths = [*dict.fromkeys(old)]
         for path in paths:
             for name in os.listdir(path):
-                if name != INDEX_FILE:
+                if name not in (INDEX_FILE, MANIFEST):
                     with files.at(os.path.join(path, name)) as entry:
                         files.remove_tree(entry)
         for path in paths:

@@ -141,12 +141,27 @@ class MoveCommandTests(MoveCase):
         self.run_command("alice", "two")
         before = sorted(os.listdir(f"{self.base}/one/mail"))
         self.assertEqual(len(before), 2)
-        self.assertEqual(self.run_command("alice", "--delete-old", "--days", "1")[1], "")
-        _, out, _ = self.run_command("alice", "--delete-old")
+        self.assertIn("and not 1 days", self.run_command("alice", "--delete-old")[1])
+        self.assertEqual(sorted(os.listdir(f"{self.base}/one/mail")), before)
+        _, out, _ = self.run_command("alice", "--delete-old", "--days", "0")
         self.assertIn("deleted ", out)
         self.assertEqual(os.listdir(f"{self.base}/one/mail"), ["alice"])
         self.assertTrue(self.refuses("one"))
         self.assertEqual(self.dump("two"), self.before)
+
+    def test_late_mail_is_not_deleted(self) -> None:
+        """An agent that had the old Maildir open can deliver into the old copy: that is collected first."""
+        self.run_command("alice", "two")
+        (old,) = {*os.listdir(f"{self.base}/one/mail")} - {"alice"}
+        self.write(f"one/mail/{old}/new/late.mx", "Subject: late\n\n")
+        delete = ("alice", "--delete-old", "--days", "0")
+        self.assertIn("has 1 messages that came after the move", self.error(*delete))
+        os.rename(f"{self.base}/one/mail/{old}/imapshield.manifest", f"{self.base}/manifest")
+        self.assertIn("that came after the move", self.error(*delete))
+        os.rename(f"{self.base}/manifest", f"{self.base}/one/mail/{old}/imapshield.manifest")
+        self.assertEqual(self.run_command("alice", "--collect")[1], "collected 1 messages\n")
+        self.assertIn("deleted ", self.run_command(*delete)[1])
+        self.assertIn(b"late.mx", self.dump("two")["content"])
 
     def test_interrupted_move_goes_on_and_is_not_deleted(self) -> None:
         def fail(*_: object) -> None:
