@@ -1,7 +1,9 @@
 """Copies directories between nodes with rsync, and connects to other machines with ssh."""
 
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -26,6 +28,8 @@ _LEFT_OUT = (
 
 _HAS_VANISHED = 24
 """The exit status of rsync when files were renamed while it ran."""
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Ssh:
@@ -143,7 +147,11 @@ class Copier:
                 command += ["-e", " ".join(self._ssh)]
             command += [_on(self._source, source), _on(self._target, target)]
         with subprocess.Popen(  # noqa: S603  the operator has named the machines
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=_end_with_parent(),  # noqa: PLW1509  it takes no lock
         ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
@@ -170,6 +178,12 @@ class Copier:
         if process.returncode not in (0, _HAS_VANISHED):
             lines = error.splitlines() or [f"exit status {process.returncode}"]
             raise MoveError(f"rsync: {lines[0]}")
+
+
+def _end_with_parent() -> Callable[[], object] | None:
+    """Return what lets a new process end when this one is killed: rsync must not go on in a copy that is in use."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    return None if prctl is None else lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _on(host: str, path: str) -> str:

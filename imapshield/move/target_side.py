@@ -16,6 +16,7 @@ from imapshield.maildir.index_files import INDEX_FILE
 from imapshield.maildir.list_files import lists_of, read_marker, write_marker
 from imapshield.maildir.mail_check import opened_folder
 from imapshield.maildir.paths import DIRECTORY_NAMES
+from imapshield.move.copy_lock import hold_copy
 from imapshield.move.places import (
     MANIFEST,
     Acting,
@@ -106,6 +107,7 @@ class TargetSide:
             self._check_space(parent, octets, count)
         for path in (self._incoming.index_directory, self._incoming.maildir):
             self._make(path, uid, gid)
+        hold_copy(self._incoming.maildir)
         return {
             "maildir": os.fsdecode(self._incoming.maildir),
             "index": os.fsdecode(self._incoming.index_directory),
@@ -241,8 +243,10 @@ class TargetSide:
         Until the last step, no server uses it: its index is closed.
 
         Raises:
-            MoveError: it is not the copy of this move, or other mail of the user has appeared here.
+            MoveError: it is not the copy of this move, another command uses it, or other mail of the user has appeared
+                here.
         """
+        hold_copy(self._incoming.maildir)
         state = self._state_unless_occupied(move)
         if state == "incoming":
             changed = self._moment()
@@ -358,8 +362,9 @@ class TargetSide:
         """Remove a copy that was not accepted.
 
         Raises:
-            MoveError: it was, or the source has given the account up for it.
+            MoveError: it was, or the source has given the account up for it, or another command uses it.
         """
+        hold_copy(self._incoming.maildir)
         for path in {*self._incoming}:
             if os.path.isdir(path):
                 with files.at(path) as entry:

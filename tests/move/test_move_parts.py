@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import shutil
 import subprocess
+import sys
 import time
 from typing import Any
 from unittest import mock
@@ -117,6 +119,19 @@ class CopierTests(MoveCase):
         with Ssh() as ssh:
             copier = Copier(Node("one"), Node("two"), ssh)
             self.assertRaises(TooSlow, copier.copy, "/a", "/b", lambda: None, True, 0.01)
+
+    def test_copy_ends_with_the_command(self) -> None:
+        """When the command is killed, its rsync does not go on in a copy that another command may use."""
+        program = (
+            "import os, signal, subprocess\n"
+            "from imapshield.move.copying import _end_with_parent\n"
+            "subprocess.Popen(['sleep', '60'], preexec_fn=_end_with_parent())\n"
+            "os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        # The pipe is closed when both have ended.
+        subprocess.run(
+            [sys.executable, "-c", program], check=False, stdout=subprocess.PIPE, timeout=50
+        )
 
 
 class MapTests(MoveCase):
@@ -238,6 +253,23 @@ class SideTests(MoveCase):
         self.assertEqual(
             target.verify("m", "", [0.0, 0.0], 1.0), "the manifest is not that of the source"
         )
+
+    def test_copy_that_another_command_uses(self) -> None:
+        """Two machines that move the same user to the same node do not share the copy."""
+        self.prepare()
+        target = TargetSide(self.places("two"))
+        incoming = f"{self.base}/two/mail/.imapshield-incoming-alice"
+        self.prepare()
+        os.rename(incoming, incoming + "2")
+        os.mkdir(incoming)
+        fd = os.open(incoming, os.O_RDONLY)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        for call in (self.prepare, target.discard, lambda: target.accept("m", "two")):
+            self.assertIn("another command", str(self.assertRaises(MoveError, call)))
+        os.close(fd)
+        self.prepare()
+        target.discard()
+        self.assertFalse(os.path.exists(incoming))
 
     def test_slow_disk(self) -> None:
         """A copy that cannot be put on stable storage in time is not complete."""
