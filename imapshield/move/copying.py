@@ -136,6 +136,8 @@ class Copier:
         # written twice in a second, and has the same size, is copied again.
         command = ["rsync", "-a", "-s", "--modify-window=-1", "--out-format=.", *options]
         if self._runs_there:
+            if seconds is not None:  # rsync there does not end with ssh here
+                command = ["timeout", f"{max(seconds, 0.1):.1f}", *command]
             command = [
                 *self._ssh,
                 self._runs_there,

@@ -72,7 +72,9 @@ class JournalTests(MoveCase):
 
 
 class CopierTests(MoveCase):
-    def run_copier(self, source: str, target: str, status: int = 0) -> list[str]:
+    def run_copier(
+        self, source: str, target: str, status: int = 0, seconds: float | None = None
+    ) -> list[str]:
         """Copy between nodes with these machines; return the command."""
         runs: list[list[str]] = []
 
@@ -88,7 +90,7 @@ class CopierTests(MoveCase):
         self.patch(subprocess, "Popen", popen)
         with mock.patch.object(subprocess, "run"), Ssh() as ssh:
             copier = Copier(Node("one", ssh=source), Node("two", ssh=target), ssh)
-            copier.copy("/a b", "/c", lambda: None, False)
+            copier.copy("/a b", "/c", lambda: None, False, seconds)
         return runs[0]
 
     def test_commands(self) -> None:
@@ -97,6 +99,11 @@ class CopierTests(MoveCase):
         self.assertEqual(self.run_copier("one", "")[-2:], ["one:/a b/", "/c/"])
         both = self.run_copier("same", "same")
         self.assertEqual((both[0], both[-2:]), ("ssh", ["'/a b/'", "'/c/'"]))
+        self.assertNotIn("'timeout'", both)
+        limited = self.run_copier("same", "same", seconds=50.0)
+        self.assertEqual(
+            limited[limited.index("same") + 2 :][:3], ["'timeout'", "'50.0'", "'rsync'"]
+        )
 
     def test_errors(self) -> None:
         self.assertIn(
