@@ -20,6 +20,7 @@ from imapshield.errors import StoreError
 from imapshield.mail_commands import acting_as_owner
 from imapshield.move.nodes_file import Node
 from imapshield.move.places import MoveError, Places
+from imapshield.move.rights import check_parents
 from imapshield.move.source_side import SourceSide
 from imapshield.move.target_side import TargetSide
 
@@ -162,6 +163,10 @@ def _perform(request: dict[str, Any]) -> Any:
     if request["index_root"]:
         index = os.fsencode(MailRoot(request["index_root"]).maildir(user))
     places = Places(maildir, index)
+    if request["side"] != "server":
+        check_parents(maildir, root.base)
+        if request["index_root"]:
+            check_parents(index, MailRoot(request["index_root"]).base)
 
     def acting(directory: bytes) -> Any:
         return acting_as_owner(os.fsdecode(directory))

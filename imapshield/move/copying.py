@@ -84,8 +84,31 @@ class Copier:
         if shutil.which("rsync") is None:
             raise MoveError("rsync is not installed; apt-get install rsync, here and on the nodes")
         self._source, self._target = source.ssh, target.ssh
-        self._ssh = ssh.options()
+        self._ssh, self._uids = ssh.options(), dict[str, str]()
         self._runs_there = self._source if self._source == self._target else ""
+        self._uid, self._gid = 0, 0
+
+    def act_as(self, uid: int, gid: int) -> None:
+        """Let root's rsync copy with the rights of the owner of the mail, who may put links into it meanwhile."""
+        self._uid, self._gid = uid, gid
+
+    def _rights(self) -> list[str]:
+        options = []
+        if self._uid and self._is_root(self._runs_there):
+            options.append(f"--copy-as={self._uid}:{self._gid}")
+        other = self._source or self._target
+        if self._uid and other != self._runs_there and self._is_root(other):
+            options.append(f"-M--copy-as={self._uid}:{self._gid}")
+        return options
+
+    def _is_root(self, host: str) -> bool:
+        if not host:
+            return os.geteuid() == 0
+        if host not in self._uids:
+            command = [*self._ssh, host, "--", "id", "-u"]
+            found = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+            self._uids[host] = found.stdout.strip()
+        return self._uids[host] == "0"
 
     def copy(
         self,
@@ -133,8 +156,18 @@ class Copier:
         seconds: float | None = None,
     ) -> None:
         # -s: ssh does not give the paths to a shell, which would split them. --modify-window=-1: a file that was
-        # written twice in a second, and has the same size, is copied again.
-        command = ["rsync", "-a", "-s", "--modify-window=-1", "--out-format=.", *options]
+        # written twice in a second, and has the same size, is copied again. Owners are numbers, as in `prepare`.
+        command = [
+            "rsync",
+            "-a",
+            "--no-D",
+            "--numeric-ids",
+            "-s",
+            "--modify-window=-1",
+            "--out-format=.",
+            *self._rights(),
+            *options,
+        ]
         if self._runs_there:
             if seconds is not None:  # rsync there does not end with ssh here
                 command = ["timeout", f"{max(seconds, 0.1):.1f}", *command]

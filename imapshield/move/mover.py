@@ -73,6 +73,9 @@ class Copying(Protocol):
     ) -> None:
         """Make a directory the same as another."""
 
+    def act_as(self, uid: int, gid: int) -> None:
+        """Copy with the rights of the owner of the mail, if that is possible."""
+
     def copy_files(self, source: str, paths: list[str], target: str) -> None:
         """Copy some files."""
 
@@ -195,9 +198,9 @@ class Mover:
             text = f"{self._entry.source} has no mail of {self._entry.user}"
             raise MoveError(f"{text}; name the node that has it with --from")
         size = (found["bytes"], found["files"])
-        self._paths = self._target.call(
-            "target", "prepare", self._move, *size, found["uid"], found["gid"]
-        )
+        owner = (found["uid"], found["gid"])
+        self._copier.act_as(*owner)
+        self._paths = self._target.call("target", "prepare", self._move, *size, *owner)
         self._paths |= {f"old {name}": path for name, path in found["paths"].items()}
         self._report(f"{found['files']} files, {found['bytes'] / 1e6:.1f} MB")
 
@@ -325,6 +328,7 @@ class Mover:
         for found in self._source.call("source", "late_mail", self._move):
             directory, paths = found["directory"], found["paths"]
             uid, gid = found["uid"], found["gid"]
+            self._copier.act_as(uid, gid)
             late = self._target.call("target", "late_directory", uid, gid)
             self._copier.copy_files(directory, paths, late)
             self._target.call("target", "deliver_late")

@@ -25,6 +25,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
+from io import BufferedReader
 from typing import NamedTuple
 
 from imapshield.errors import StoreError
@@ -48,6 +49,7 @@ TEXT_INDEX = b"imapshield.search"
 _DELIVERED = DIRECTORY_NAMES[:2]
 SIZE_BITS = 48
 """Bits of a size in `copied_files`; the checksum is above them."""
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _AT_FDCWD = -100
 _EXCHANGE = 2  # RENAME_EXCHANGE of linux/fs.h
 
@@ -99,6 +101,11 @@ def _beside(path: bytes, kind: str) -> bytes:
     return os.path.join(parent, new_name)
 
 
+def open_file(path: bytes) -> BufferedReader:
+    """Open a file that another program may have replaced by a symbolic link or a pipe: neither is followed."""
+    return open(os.open(path, _READ), "rb")
+
+
 def is_maildir(path: bytes) -> bool:
     """Whether there is a Maildir, or something else than an empty directory, at a path."""
     try:
@@ -111,7 +118,7 @@ def is_maildir(path: bytes) -> bool:
 
 def stub_text(maildir: bytes) -> str:
     """Return what the stub at a path says; "" if there is none."""
-    with suppress(OSError), open(os.path.join(maildir, MOVED_FILE), "rb") as file:
+    with suppress(OSError), open_file(os.path.join(maildir, MOVED_FILE)) as file:
         return file.read(1000).decode("utf-8", "replace")
     return ""
 
@@ -153,8 +160,7 @@ def _files_in(directory: bytes, below: bytes, levels: int = 3) -> Iterator[tuple
 
 def _checksum(path: bytes) -> int:
     """Return a checksum of a small file, above all sizes of files."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
+    with open_file(path) as file:
         return zlib.crc32(file.read()) << SIZE_BITS
 
 
@@ -203,7 +209,7 @@ class Manifest(NamedTuple):
         Raises:
             OSError: there is none.
         """
-        with open(os.path.join(places.index_directory, MANIFEST), "rb") as file:
+        with open_file(os.path.join(places.index_directory, MANIFEST)) as file:
             content = file.read()
         index, *lines = content.split(b"\0")
         sizes = {}
@@ -243,14 +249,17 @@ def delivered_mail(maildir: bytes) -> Iterator[bytes]:
     for folder in (b"", *folders):
         for part in _DELIVERED:
             path = os.path.join(folder, part)
-            with suppress(FileNotFoundError, NotADirectoryError):
-                for name in os.listdir(os.path.join(maildir, path)):
-                    if is_file_name(name):
-                        yield os.path.join(path, name)
+            with (
+                suppress(FileNotFoundError, NotADirectoryError),
+                os.scandir(os.path.join(maildir, path)) as found,
+            ):
+                for entry in found:
+                    if is_file_name(entry.name) and entry.is_file(follow_symlinks=False):
+                        yield os.path.join(path, entry.name)
 
 
 def _digest_of_file(path: bytes) -> str:
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -286,10 +295,12 @@ def sync_tree(path: bytes, since: float, until: float = math.inf) -> bool:
     """
     for folder, _, names in os.walk(path):
         for each in (*(os.path.join(folder, name) for name in names), folder):
-            if os.lstat(each).st_ctime >= since:
+            status = os.lstat(each)
+            is_kept = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+            if is_kept and status.st_ctime >= since:
                 if time.monotonic() > until:
                     return False
-                fd = os.open(each, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                fd = os.open(each, _READ)
                 try:
                     os.fsync(fd)
                 finally:

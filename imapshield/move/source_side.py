@@ -227,9 +227,12 @@ class SourceSide:
         """Return the directories here that have mail that was delivered after the account was closed, and its paths."""
         old, found = self._old(move), []
         if os.path.isdir(old.maildir):
-            found.append((old.maildir, Manifest.read(old).late_mail(old.maildir)))
+            with self._acting(old.maildir):
+                found.append((old.maildir, Manifest.read(old).late_mail(old.maildir)))
         if move in stub_text(self._places.maildir):
-            found.append((self._places.maildir, sorted(delivered_mail(self._places.maildir))))
+            with self._acting(self._places.maildir):
+                paths = sorted(delivered_mail(self._places.maildir))
+            found.append((self._places.maildir, paths))
         return [
             {
                 "directory": os.fsdecode(directory),
@@ -250,6 +253,10 @@ class SourceSide:
 
     def collected(self, move: str, directory: str, paths: list[str]) -> None:
         """Put late mail away that the new node has: it stays in ``late/`` of the old copy, if there is one still."""
+        with self._acting(os.fsencode(directory)):
+            self._collected(move, directory, paths)
+
+    def _collected(self, move: str, directory: str, paths: list[str]) -> None:
         kept = os.path.join(self._old(move).maildir, b"late")
         with suppress(FileNotFoundError, FileExistsError):
             os.mkdir(kept, 0o700)

@@ -1,8 +1,6 @@
 """What a move does on the node that gets the mail. Each method can be repeated after a crash."""
 
-import errno
 import os
-import pwd
 import secrets
 import time
 from collections.abc import Iterator
@@ -27,11 +25,13 @@ from imapshield.move.places import (
     copied_files,
     delivered_mail,
     is_maildir,
+    open_file,
     stub_text,
     sync_directory,
     sync_file_system,
     sync_tree,
 )
+from imapshield.move.rights import PROBES, make_for_owner
 
 SPARE_BYTES = 64 << 20
 """Bytes that must stay free on the target beside the mail."""
@@ -44,8 +44,6 @@ SPARE_FACTOR = 1.05
 
 _ARRIVED = b"imapshield.arrived"
 """In the directory of the index: the last move that brought the account here."""
-
-_PROBES = (b"probe:2,S", b"probe:2,s", b"p" * 255)
 
 
 class TargetSide:
@@ -106,7 +104,7 @@ class TargetSide:
                 os.mkdir(parent, 0o755)
             self._check_space(parent, octets, count)
         for path in (self._incoming.index_directory, self._incoming.maildir):
-            self._make(path, uid, gid)
+            make_for_owner(path, uid, gid)
         hold_copy(self._incoming.maildir)
         return {
             "maildir": os.fsdecode(self._incoming.maildir),
@@ -134,35 +132,6 @@ class TargetSide:
                     total += os.lstat(os.path.join(folder, name)).st_blocks * 512
         return total
 
-    @staticmethod
-    def _make(path: bytes, uid: int, gid: int) -> None:
-        try:
-            if not os.path.isdir(path):
-                os.mkdir(path, 0o700)
-            if os.geteuid() == 0:
-                os.chown(path, uid, gid)
-            elif uid != os.geteuid():
-                with suppress(KeyError):
-                    text = f"the mail belongs to {pwd.getpwuid(uid).pw_name} (user ID {uid})"
-                    raise MoveError(f"{text}; run this command as that user, or as root")
-                raise MoveError(f"the mail belongs to user ID {uid}; run this command as root")
-            for name in _PROBES:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-                os.close(os.open(os.path.join(path, name), flags, 0o600))
-            if not set(_PROBES) <= set(os.listdir(path)):
-                raise OSError(errno.EINVAL, "names that differ in letter case are the same")
-        except OSError as error:
-            where, text = (
-                os.fsdecode(path),
-                "the file system cannot have the names of a Maildir, or",
-            )
-            reason = f"{error.strerror}; {text} this user may not write there"
-            raise MoveError(f"{where}: {reason}") from None
-        finally:
-            for name in _PROBES:
-                with suppress(OSError):
-                    os.unlink(os.path.join(path, name))
-
     def look(self) -> int:
         """Look at each file as `verify` does, write to the disk, and return how many files there are.
 
@@ -183,7 +152,7 @@ class TargetSide:
     @contextmanager
     def _probe(self) -> Iterator[int]:
         """Yield a new file in the copy. The owner can write there, too, so an old one is not opened."""
-        path = os.path.join(self._incoming.maildir, _PROBES[0])
+        path = os.path.join(self._incoming.maildir, PROBES[0])
         with suppress(FileNotFoundError):
             os.unlink(path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -252,10 +221,11 @@ class TargetSide:
             changed = self._moment()
             with self._acting(self._copied_index):
                 index_handover.seal(self._copied_index, move, node)
-            self._remove_late_copies()
-            self._remember_lists()
-            with files.at(os.path.join(self._copied_index, _ARRIVED)) as entry:
-                files.replace(entry, move.encode(), Ownership.of(os.stat(self._copied_index)))
+                with files.at(os.path.join(self._copied_index, _ARRIVED)) as entry:
+                    files.replace(entry, move.encode(), Ownership.of(os.stat(self._copied_index)))
+            with self._acting(self._incoming.maildir):
+                self._remove_late_copies()
+                self._remember_lists()
             sync_tree(self._incoming.maildir, self._since(changed))
             self._put_in_place(move)
         elif state not in ("placed", "accepted"):
@@ -317,17 +287,21 @@ class TargetSide:
         move ended."""
         found = self._found(move)
         if os.path.isdir(found):
-            self._deliver_from(found, [*delivered_mail(found)])
+            self._deliver_from(found)
             with suppress(OSError):  # what else is in it is kept
                 os.rmdir(found)
         stub = self._stub.maildir
         if stub_text(stub):
-            self._deliver_from(stub, [*delivered_mail(stub)])
+            self._deliver_from(stub)
             with files.at(stub) as entry:
                 files.remove_tree(entry)
 
-    def _deliver_from(self, directory: bytes, paths: list[bytes]) -> None:
+    def _deliver_from(self, directory: bytes) -> None:
         """Deliver messages of another directory on the same file system, each into its folder if that exists here."""
+        with self._acting(self._places.maildir):
+            self._deliver(directory, sorted(delivered_mail(directory)))
+
+    def _deliver(self, directory: bytes, paths: list[bytes]) -> None:
         maildir, synced = self._places.maildir, set()
         for path in paths:
             folder = os.path.join(maildir, os.path.dirname(os.path.dirname(path))).rstrip(b"/")
@@ -347,14 +321,14 @@ class TargetSide:
 
     def late_directory(self, uid: int, gid: int) -> str:
         """Make the directory for mail that was delivered late, and return its path."""
-        self._make(self._late, uid, gid)
+        make_for_owner(self._late, uid, gid)
         return os.fsdecode(self._late)
 
     def deliver_late(self) -> None:
         """Deliver what was copied into the directory for late mail, and remove it."""
         if os.path.isdir(self._late):
             sync_tree(self._late, 0.0)
-            self._deliver_from(self._late, sorted(delivered_mail(self._late)))
+            self._deliver_from(self._late)
             with files.at(self._late) as entry:
                 files.remove_tree(entry)
 
@@ -372,7 +346,7 @@ class TargetSide:
 
 
 def _arrival(index: bytes) -> str:
-    with suppress(OSError), open(os.path.join(index, _ARRIVED), "rb") as file:
+    with suppress(OSError), open_file(os.path.join(index, _ARRIVED)) as file:
         return file.read(100).decode("ascii", "replace")
     return ""
 

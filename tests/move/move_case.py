@@ -133,6 +133,8 @@ class TreeCopier:
         shutil.copytree(source, target, symlinks=True, ignore=ignore)
         on_file()
 
+    def act_as(self, uid: int, gid: int) -> None: ...
+
     def copy_files(self, source: str, paths: Sequence[str], target: str) -> None:
         for path in paths:
             os.makedirs(os.path.dirname(f"{target}/{path}"), exist_ok=True)

@@ -21,6 +21,7 @@ from imapshield.move.copying import Copier, Ssh
 from imapshield.move.journal import Journal
 from imapshield.move.nodes_file import Node, parse_nodes
 from imapshield.move.places import MoveError, Places, TooSlow
+from imapshield.move.rights import check_parents, make_for_owner
 from imapshield.move.source_side import SourceSide
 from imapshield.move.target_side import TargetSide
 from imapshield.move.user_switch import UserSwitch
@@ -104,6 +105,28 @@ class CopierTests(MoveCase):
         self.assertEqual(
             limited[limited.index("same") + 2 :][:3], ["'timeout'", "'50.0'", "'rsync'"]
         )
+
+    def test_rights_of_rsync(self) -> None:
+        """Root's rsync has the rights of the owner of the mail on each side on which it is root's."""
+        for user, source, target, remote, expected in (
+            (0, "", "", "", ["--copy-as=7:8"]),
+            (0, "", "two", "0", ["--copy-as=7:8", "-M--copy-as=7:8"]),
+            (7, "one", "", "0", ["-M--copy-as=7:8"]),
+            (0, "one", "", "7", ["--copy-as=7:8"]),
+            (7, "same", "same", "0", ["--copy-as=7:8"]),
+            (7, "", "", "", []),
+        ):
+            with (
+                self.subTest(user=user, source=source, target=target),
+                mock.patch.object(os, "geteuid", return_value=user),
+                mock.patch.object(subprocess, "run") as run,
+                Ssh() as ssh,
+            ):
+                run.return_value.stdout = remote + "\n"
+                copier = Copier(Node("one", ssh=source), Node("two", ssh=target), ssh)
+                self.assertEqual(copier._rights(), [])
+                copier.act_as(7, 8)
+                self.assertEqual(copier._rights(), expected)
 
     def test_errors(self) -> None:
         self.assertIn(
@@ -192,6 +215,55 @@ class SideTests(MoveCase):
     def test_target_whose_file_system_ignores_case(self) -> None:
         self.patch(os, "listdir", lambda _: [])
         self.assertIn("letter case", str(self.assertRaises(MoveError, self.prepare)))
+
+    def test_links_in_the_place_of_new_directories(self) -> None:
+        """The owner of the mail cannot lead root elsewhere."""
+        incoming = f"{self.base}/two/mail/.imapshield-incoming-alice"
+        os.mkdir(f"{self.base}/other", 0o700)
+        os.symlink(f"{self.base}/other", incoming)
+        self.assertRaises(MoveError, make_for_owner, os.fsencode(incoming), os.geteuid(), 0)
+        self.assertEqual(os.listdir(f"{self.base}/other"), [])
+
+    def test_directory_of_another_user(self) -> None:
+        path = os.fsencode(f"{self.base}/other")
+        os.mkdir(path, 0o700)
+        status = os.stat(path)
+        with (
+            mock.patch.object(os, "geteuid", return_value=0),
+            mock.patch.object(os, "fchown") as chown,
+        ):
+            for owner in (0, 7):
+                found = os.stat_result((*status[:4], owner, *status[5:]))
+                with mock.patch.object(os, "fstat", return_value=found):
+                    make_for_owner(path, 7, 8)
+            found = os.stat_result((*status[:4], 9, *status[5:]))
+            with mock.patch.object(os, "fstat", return_value=found):
+                error = self.assertRaises(MoveError, make_for_owner, path, 7, 8)
+        self.assertIn("belongs to another user", str(error))
+        self.assertEqual(chown.call_count, 2)
+
+    def test_parents_that_users_can_change(self) -> None:
+        """Root moves no mail there; the owner of the mail does."""
+        path, top = os.fsencode(f"{self.base}/home/alice/Maildir"), f"{self.base}/home"
+        os.makedirs(path)
+        for each in (top, f"{top}/alice"):
+            os.chmod(each, 0o700)
+        with mock.patch.object(os, "geteuid", return_value=0):
+            check_parents(path, top)
+            os.chmod(f"{top}/alice", 0o702)  # noqa: S103
+            error = self.assertRaises(MoveError, check_parents, path, top)
+        self.assertIn("home/alice can be changed by users", str(error))
+        with mock.patch.object(os, "geteuid", return_value=7):
+            check_parents(path, top)
+
+    def test_pipes_are_no_mail(self) -> None:
+        """A pipe is neither read nor waited for, wherever it is."""
+        os.mkfifo(self.maildir("one", "new", "pipe"))
+        os.mkfifo(self.maildir("one", "imapshield.moved"))
+        maildir = os.fsencode(self.maildir("one"))
+        self.assertNotIn(b"new/pipe", [*places.delivered_mail(maildir)])
+        self.assertTrue(places.sync_tree(maildir, 0.0))
+        self.assertEqual(places.stub_text(maildir), "")
 
     def test_target_without_mail_root(self) -> None:
         os.rmdir(f"{self.base}/two/mail")
