@@ -147,7 +147,7 @@ def perform(request: dict[str, Any]) -> Any:
         raise
     except BadUserName as error:
         raise MoveError(f"{request['user']}: {error}") from None
-    except (StoreError, sqlite3.Error) as error:
+    except (StoreError, ValueError, sqlite3.Error) as error:
         raise MoveError(str(error)) from None
     except OSError as error:
         where = os.fsdecode(error.filename or request["mail_root"])

@@ -200,7 +200,9 @@ class Mover:
         size = (found["bytes"], found["files"])
         owner = (found["uid"], found["gid"])
         self._copier.act_as(*owner)
-        self._paths = self._target.call("target", "prepare", self._move, *size, *owner)
+        self._paths = self._target.call(
+            "target", "prepare", self._move, *size, *owner, found["above"]
+        )
         self._paths |= {f"old {name}": path for name, path in found["paths"].items()}
         self._report(f"{found['files']} files, {found['bytes'] / 1e6:.1f} MB")
 

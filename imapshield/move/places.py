@@ -208,6 +208,7 @@ class Manifest(NamedTuple):
 
         Raises:
             OSError: there is none.
+            MoveError: it is damaged.
         """
         with open_file(os.path.join(places.index_directory, MANIFEST)) as file:
             content = file.read()
@@ -215,6 +216,9 @@ class Manifest(NamedTuple):
         sizes = {}
         for line in lines:
             size, _, path = line.partition(b" ")
+            if not size.isdigit():
+                text = "is damaged: a line has no size"
+                raise MoveError(f"{os.fsdecode(places.index_directory + b'/' + MANIFEST)} {text}")
             sizes[path] = int(size)
         return cls(hashlib.sha256(content).hexdigest(), index.decode(), sizes)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -73,7 +74,7 @@ class SourceSide:
                 raise MoveError(f"{os.fsdecode(path)} is a symbolic link; move what it names there")
         if stub_text(maildir) or not is_maildir(maildir):
             return {"has_mail": False}
-        status = os.stat(maildir)
+        status, above = os.stat(maildir), os.stat(os.path.dirname(maildir))
         for path in {*self._places}:
             if (
                 os.path.isdir(path)
@@ -89,6 +90,7 @@ class SourceSide:
             "bytes": sum((size + 4095) // 4096 * 4096 for size in sizes) + self._index_size(),
             "uid": status.st_uid,
             "gid": status.st_gid,
+            "above": (above.st_uid, above.st_gid, stat.S_IMODE(above.st_mode)),
             "paths": {
                 "maildir": os.fsdecode(maildir),
                 "index": os.fsdecode(self._places.index_directory),

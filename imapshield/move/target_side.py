@@ -3,7 +3,7 @@
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from imapshield.maildir import files, index_handover
@@ -81,7 +81,9 @@ class TargetSide:
             raise MoveError(f"{os.fsdecode(self._places.maildir)} {text}")
         return state
 
-    def prepare(self, move: str, octets: int, count: int, uid: int, gid: int) -> dict[str, str]:
+    def prepare(
+        self, move: str, octets: int, count: int, uid: int, gid: int, above: Sequence[int]
+    ) -> dict[str, str]:
         """Make the directories of the copy, after a look whether the mail fits here.
 
         Args:
@@ -90,6 +92,7 @@ class TargetSide:
             count: the number of files.
             uid: the owner on the source.
             gid: the group on the source.
+            above: the owner, the group and the mode of the directory above the Maildir, for one that is missing here.
 
         Raises:
             MoveError: it does not.
@@ -101,7 +104,10 @@ class TargetSide:
                 if os.path.dirname(parent) == b"/" or not os.path.isdir(os.path.dirname(parent)):
                     text = "does not exist; create it, or correct the file of --nodes"
                     raise MoveError(f"{os.fsdecode(parent)} {text}")
-                os.mkdir(parent, 0o755)
+                os.mkdir(parent, 0o700)
+                if os.geteuid() == 0:
+                    os.chown(parent, *above[:2], follow_symlinks=False)
+                os.chmod(parent, above[2])
             self._check_space(parent, octets, count)
         for path in (self._incoming.index_directory, self._incoming.maildir):
             make_for_owner(path, uid, gid)
@@ -202,7 +208,9 @@ class TargetSide:
         lacks = manifest.difference(self._incoming)
         if not lacks:
             for path in {*self._incoming}:
-                if not sync_tree(path, self._since(since), until):
+                # The time is that of the file system of the Maildir, which may have another clock than the index's.
+                is_timed = path == self._incoming.maildir
+                if not sync_tree(path, self._since(since) if is_timed else 0.0, until):
                     return "the disk needs too long to put it on stable storage"
         return lacks
 

@@ -313,7 +313,9 @@ class MoveCommandTests(MoveCase):
         remote = agent.RemoteAgent(self.nodes["one"], "alice", command)
         self.addCleanup(remote.close)
         self.assertTrue(remote.call("source", "inspect")["has_mail"])
-        self.assertRaises(MoveError, remote.call, "target", "prepare", "m", 1 << 60, 1, 0, 0)
+        self.assertRaises(
+            MoveError, remote.call, "target", "prepare", "m", 1 << 60, 1, 0, 0, (0, 0, 448)
+        )
         other = agent.RemoteAgent(self.nodes["one"], "alice", ["false"])
         self.addCleanup(other.close)
         self.assertIn("over ssh", str(self.assertRaises(MoveError, other.call, "source", "mark")))

@@ -47,6 +47,7 @@ class NodesFileTests(MoveCase):
             ('[nodes.one]\nmail-root = "srv"', "absolute path"),
             ('[nodes.one]\nmail_root = "srv"', "unknown mail_root"),
             ("[nodes.one]\nmail-root = 1", "must be a text"),
+            ('[nodes.one]\nmail-root = "/srv/{usr}"', "node one: /srv/{usr}: unknown {usr}"),
             ('[shields.s]\nssh = "s"', "needs control"),
             ("map = 1", "are texts"),
         ):
@@ -196,7 +197,8 @@ class SideTests(MoveCase):
 
     def prepare(self, octets: int = 1, count: int = 1, uid: int = -1) -> Any:
         uid = os.geteuid() if uid == -1 else uid
-        return TargetSide(self.places("two")).prepare("m", octets, count, uid, os.getegid())
+        above = (os.geteuid(), os.getegid(), 0o710)
+        return TargetSide(self.places("two")).prepare("m", octets, count, uid, os.getegid(), above)
 
     def test_target_without_space(self) -> None:
         self.assertIn(
@@ -269,6 +271,19 @@ class SideTests(MoveCase):
         os.rmdir(f"{self.base}/two/mail")
         os.rmdir(f"{self.base}/two")
         self.assertIn("create it", str(self.assertRaises(MoveError, self.prepare)))
+
+    def test_directory_of_a_domain(self) -> None:
+        """A missing directory above the Maildir is as that of the source."""
+        os.rmdir(f"{self.base}/two/mail")
+        self.prepare()
+        self.assertEqual(os.stat(f"{self.base}/two/mail").st_mode & 0o777, 0o710)
+
+    def test_damaged_manifest(self) -> None:
+        self.source().close("m", "two", 60.0)
+        with open(f"{self.index('one')}/imapshield.manifest", "ab") as file:
+            file.write(b"\0x new/1")
+        error = self.assertRaises(MoveError, places.Manifest.read, self.places("one"))
+        self.assertIn("imapshield.manifest is damaged", str(error))
 
     def test_links_are_refused(self) -> None:
         os.symlink("/nowhere", self.maildir("one", ".Link"))
