@@ -147,7 +147,9 @@ def perform(request: dict[str, Any]) -> Any:
         raise
     except BadUserName as error:
         raise MoveError(f"{request['user']}: {error}") from None
-    except (StoreError, ValueError, sqlite3.Error) as error:
+    except ValueError as error:
+        raise MoveError(f"{request['mail_root']}: {error}") from None
+    except (StoreError, sqlite3.Error) as error:
         raise MoveError(str(error)) from None
     except OSError as error:
         where = os.fsdecode(error.filename or request["mail_root"])

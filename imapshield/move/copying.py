@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import Any
 
 from imapshield.maildir.account_state import MOVED_FILE
 from imapshield.maildir.index_files import INDEX_FILE
@@ -93,13 +94,22 @@ class Copier:
         self._uid, self._gid = uid, gid
 
     def _rights(self) -> list[str]:
-        options = []
+        options: list[str] = []
+        if not (self._source or self._target):
+            return options
         if self._uid and self._is_root(self._runs_there):
             options.append(f"--copy-as={self._uid}:{self._gid}")
         other = self._source or self._target
         if self._uid and other != self._runs_there and self._is_root(other):
             options.append(f"-M--copy-as={self._uid}:{self._gid}")
         return options
+
+    def _owner(self) -> dict[str, Any]:
+        """Return the arguments for a process that copies on this machine. An rsync that changes its rights itself would
+        not end with its parent."""
+        if self._source or self._target or not self._uid or os.geteuid() != 0:
+            return {}
+        return {"user": self._uid, "group": self._gid, "extra_groups": []}
 
     def _is_root(self, host: str) -> bool:
         if not host:
@@ -186,6 +196,8 @@ class Copier:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            cwd="/",
+            **self._owner(),
             preexec_fn=_end_with_parent(),  # noqa: PLW1509  it takes no lock
         ) as process:
             assert process.stdin is not None

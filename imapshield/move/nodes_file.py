@@ -22,7 +22,6 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from imapshield.cred.realm import MailRoot
 from imapshield.move.places import MoveError
 
 
@@ -93,11 +92,6 @@ def parse_nodes(content: str, path: str) -> Nodes:
     for node in nodes.values():
         if not node.mail_root.startswith("/"):
             raise MoveError(f"{path}: node {node.name} needs a mail-root that is an absolute path")
-        try:
-            for root in (node.mail_root, node.index_root):
-                MailRoot(root)
-        except ValueError as error:
-            raise MoveError(f"{path}: node {node.name}: {root}: {error}") from None
     shields = tuple(
         Shield(name, **_fields(values, Shield, f"{path}: shield {name}"))
         for name, values in _table(table, "shields", path).items()
