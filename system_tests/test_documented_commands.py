@@ -59,6 +59,16 @@ CHANGES = (
     ("imapshield setup", "imapshield setup --yes --dry-run --user alice"),  # it would write to /etc
     ("imapshield check-config", "check_config"),
     ("imapshield move ", "imapshield move --help "),  # it needs two nodes; test_move has them
+    # test_front has the backends, and test_nodes the command.
+    (
+        "twistd imapshield --listen tcp:143 --listen imaps:993 --certificate mail.pem --backend ",
+        ": a shield for ",
+    ),
+    (
+        "twistd -n imapshield --listen tcp:11143 --listen imaps:11993 --certificate mail.pem --backend ",
+        ": a shield for ",
+    ),
+    ("\nimapshield nodes", "\nimapshield nodes --help"),
     ("-u alice\n", f"-u alice:{PASSWORD}\n"),
     ("curl --cacert mail.pem", f"{SERVER} --certificate mail.pem\ncurl --cacert mail.pem"),
     ("python -m benchmarks.run ", "python -m benchmarks.run --help "),
@@ -93,6 +103,7 @@ BEFORE = {
         "install -m 755 contrib/certbot": "mkdir /etc/imapshield/tls",  # systemd-tmpfiles does that
         "openssl req": "stop_servers; imapshield passwd /etc/imapshield/users alice",
     },
+    "docs/workers.rst": {"twistd imapshield": "cp /etc/ssl/mail.pem ."},
 }
 """By page and by the beginning of a block: what has to be done before, for what a reader does between the blocks."""
 

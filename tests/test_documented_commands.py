@@ -152,7 +152,7 @@ class CommandTests(SynchronousTestCase):
     def test_options_in_the_text_exist(self) -> None:
         """Each option between double backquotes is one of the server, of a subcommand, or of twistd."""
         make: Any = CheckOptions
-        known = {"--limits", "--user1"}  # of benchmarks.guard_states and of imapsync
+        known = {"--limits", "--user1", "--copy-as"}  # of benchmarks.guard_states, imapsync, rsync
         known |= flags(usage_options(make()))
         make = ServerOptions
         known |= flags(usage_options(make()))
