@@ -277,12 +277,13 @@ def _process(options: Options, reactor: Any) -> "Process":
     """Return what is known of the process. Without twistd, whose subcommand this is, its signals are left alone."""
     from imapshield.process.process_control import Process
     from imapshield.process.server_user import ServerUser
-    from imapshield.process.signals import ProcessSignals
+    from imapshield.process.signals import ProcessSignals, stop_once
 
     if options.parent is None:
         return Process(options.load)
     signals = ProcessSignals(reactor)
     signals.install()
+    stop_once(reactor)
     return Process(options.load, signals, ServerUser.of_twistd(options.parent))
 
 

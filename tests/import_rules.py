@@ -298,7 +298,7 @@ RULES = {
     ),
     "workers.link": Rule(("workers.link_messages",), ("twisted",)),
     "workers.inherited_ports": Rule((), ("twisted",)),
-    "workers.worker_process": Rule(("config", "tap"), ("twisted",)),
+    "workers.worker_process": Rule(("config", "process.signals", "tap"), ("twisted",)),
     "workers": Rule(
         (
             *(*BASE, "admin.monitor", "certificates", "command_output", "config", "control"),

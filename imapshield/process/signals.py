@@ -1,8 +1,11 @@
-"""`ProcessSignals`: SIGHUP and SIGUSR1, which would end the process without a line in the log."""
+"""`ProcessSignals`: SIGHUP and SIGUSR1, which would end the process without a line in the log.
+
+And `stop_once`: of the signals that stop the reactor, the first one does.
+"""
 
 import signal
 from collections.abc import Callable
-from signal import SIGHUP, SIGUSR1
+from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1
 from typing import Any
 
 __all__ = ["SIGHUP", "SIGUSR1", "ProcessSignals"]
@@ -15,6 +18,38 @@ def keep_early_signals() -> None:
     """Keep the signals for `ProcessSignals` from now on, without a reactor, which takes most of a second to import."""
     for number in (SIGHUP, SIGUSR1):
         signal.signal(number, lambda received, _: _early.add(received))
+
+
+def stop_once(reactor: Any) -> None:
+    """Let SIGTERM and SIGINT do nothing when the reactor stops already, in place of a traceback of Twisted.
+
+    Args:
+        reactor: an `IReactorCore` whose handlers of signals are installed when it runs.
+    """
+    stopping = False
+
+    def begin() -> None:
+        nonlocal stopping
+        stopping = True
+
+    def wrap(number: int) -> None:
+        stop = signal.getsignal(number)
+        if not callable(stop):
+            return
+
+        def received(received: int, frame: Any) -> None:
+            if not stopping:
+                begin()
+                stop(received, frame)
+
+        signal.signal(number, received)
+
+    def wrap_all() -> None:
+        for number in (SIGTERM, SIGINT):
+            wrap(number)
+
+    reactor.callWhenRunning(wrap_all)
+    reactor.addSystemEventTrigger("before", "shutdown", begin)
 
 
 class ProcessSignals:

@@ -74,6 +74,7 @@ def _run(start: Start) -> None:
     from twisted.logger import globalLogBeginner
 
     from imapshield.config import ConfigError
+    from imapshield.process.signals import stop_once
     from imapshield.tap import use_monotonic_clock
     from imapshield.workers.link import Link, LinkFactory
     from imapshield.workers.worker_log import WorkerLog
@@ -96,6 +97,7 @@ def _run(start: Start) -> None:
     service.privilegedStartService()
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    stop_once(reactor)
     reactor.run()
 
 

@@ -3,11 +3,11 @@
 import os
 import signal
 from collections.abc import Callable
-from signal import SIGHUP, SIGUSR1
+from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.process.signals import ProcessSignals, keep_early_signals
+from imapshield.process.signals import ProcessSignals, keep_early_signals, stop_once
 
 
 class QueueingReactor:
@@ -77,3 +77,48 @@ class SignalTests(SynchronousTestCase):
             self.signals.install()
             self.reactor.run()
             self.assertEqual(sorted(self.seen), ["HUP", "USR1"])
+
+
+class StoppingReactor:
+    """Has the handlers of signals that a reactor has, and the functions that it calls when it runs and when it stops."""
+
+    def __init__(self) -> None:
+        self.stops: list[int] = []
+        self.before_shutdown: list[Callable[[], object]] = []
+
+    def callWhenRunning(self, call: Callable[[], object]) -> None:
+        for number in (SIGTERM, SIGINT):
+            signal.signal(number, lambda received, _: self.stops.append(received))
+        call()
+
+    def addSystemEventTrigger(self, phase: str, event: str, call: Callable[[], object]) -> None:
+        assert (phase, event) == ("before", "shutdown")
+        self.before_shutdown.append(call)
+
+
+class StopTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        for number in (SIGTERM, SIGINT):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        self.reactor = StoppingReactor()
+        stop_once(self.reactor)
+
+    def test_first_signal_stops(self) -> None:
+        """Of several signals the first one stops the reactor, and the others do nothing."""
+        for number in (SIGTERM, SIGTERM, SIGINT):
+            os.kill(os.getpid(), number)
+        self.assertEqual(self.reactor.stops, [SIGTERM])
+
+    def test_signal_of_a_reactor_that_stops(self) -> None:
+        """A signal does nothing when the reactor stops for another reason."""
+        for call in self.reactor.before_shutdown:
+            call()
+        os.kill(os.getpid(), SIGTERM)
+        self.assertEqual(self.reactor.stops, [])
+
+    def test_ignored_signal(self) -> None:
+        """A signal that is ignored stays so."""
+        signal.signal(SIGINT, signal.SIG_IGN)
+        self.patch(self.reactor, "callWhenRunning", lambda call: call())
+        stop_once(self.reactor)
+        self.assertEqual(signal.getsignal(SIGINT), signal.SIG_IGN)
