@@ -57,9 +57,18 @@ class PytestStandIn(types.ModuleType):
 
 
 class ExtendingTests(SynchronousTestCase):
+    def use_stand_in(self) -> None:
+        """Let the example import the stand-in, also where pytest is installed."""
+        real = sys.modules.get("pytest")
+        sys.modules["pytest"] = PytestStandIn("pytest")
+        if real is None:
+            self.addCleanup(sys.modules.pop, "pytest")
+        else:
+            self.addCleanup(sys.modules.__setitem__, "pytest", real)
+
     def test_every_program_runs(self) -> None:
         """Each program of docs/extending.rst runs, and what it asserts is true."""
-        self.patch(sys, "modules", {**sys.modules, "pytest": PytestStandIn("pytest")})
+        self.use_stand_in()
         found = programs("docs/extending.rst")
         self.assertEqual(len(found), 13)
         for program in found:
@@ -88,7 +97,7 @@ class ExtendingTests(SynchronousTestCase):
     def test_client_tests_run(self) -> None:
         """The tests of a mail client with unittest and with pytest run."""
         run_tests(run(program_with("unittest.TestCase"))["ClientTests"], "test_client_reads_mail")
-        self.patch(sys, "modules", {**sys.modules, "pytest": PytestStandIn("pytest")})
+        self.use_stand_in()
         names = run(program_with("import pytest"))
         fixture = names["imap_server"]()
         names["test_client_logs_in"](next(fixture))
