@@ -3,7 +3,7 @@
 Rules
 -----
 * What is not urgent waits `WAIT_SECONDS` for other messages: each write wakes the other process, which costs more than
-  the message.
+  the message. Messages that were sent together are one pickle.
 * Nobody waits for the other side. What may be left out, such as events for the charts, is left out while the other side
   does not read (`is_full`), and counted.
 """
@@ -43,7 +43,7 @@ class Link(Protocol):
     def __init__(self, reactor: Any) -> None:
         self.left_out = 0
         self._reactor = reactor
-        self._waiting: list[bytes] = []
+        self._waiting: list[Message] = []
         self._waiting_call: Any = None
         self.on_message: Callable[[Message], object] = lambda _: None
         self.on_end: Callable[[], object] = lambda: None
@@ -75,7 +75,7 @@ class Link(Protocol):
     def send(self, message: Message) -> None:
         """Send a message at once, and those that wait before it, unless the link has ended."""
         if self._is_open:
-            self._waiting.append(encode(message))
+            self._waiting.append(message)
             self.flush()
 
     def send_soon(self, message: Message) -> None:
@@ -85,7 +85,7 @@ class Link(Protocol):
         if self.is_full:
             self.left_out += 1
             return
-        self._waiting.append(encode(message))
+        self._waiting.append(message)
         if self._waiting_call is None:
             self._waiting_call = self._reactor.callLater(WAIT_SECONDS, self.flush)
 
@@ -96,7 +96,7 @@ class Link(Protocol):
             call.cancel()
         waiting, self._waiting = self._waiting, []
         if self._is_open and waiting:
-            self.transport.write(b"".join(waiting))
+            self.transport.write(encode(*waiting))
 
     def close(self) -> None:
         """Close the socket when everything is sent."""

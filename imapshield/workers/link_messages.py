@@ -1,7 +1,9 @@
 """What the supervising process and its workers send to each other, as values and as bytes. Pure.
 
-A message is pickled, because most of it are values that exist already: settings, events and bans. Both sides are the
-same program, but a worker reads what strangers send. So `decode` makes no object but those of `_CLASSES`.
+Messages that are sent together are one pickle, with a row of plain values for each message and event: to pickle each
+object by itself takes longer than what it is about. Settings and bans are in few messages, and pickled as they are.
+Both sides are the same program, but a worker reads what strangers send. So `decode` makes no object but those of
+`_ROWS` and `_CLASSES`.
 
 Times are those of CLOCK_MONOTONIC, which all processes of a machine share.
 """
@@ -10,7 +12,7 @@ import io
 import pickle
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from imapshield import events
@@ -22,13 +24,14 @@ LINK = 3
 """The file descriptor of the socket to the supervising process, in a worker."""
 
 MAX_MESSAGE = 256 << 20
-"""Bytes of one message. The largest is `Start`, with all bans and known users: 10 MB if the tables are full."""
+"""Bytes of messages that are sent together. The largest is `Start`, with all bans and known users: 10 MB if the tables
+are full."""
 
 MARK = b"IMsh"
-"""What each message begins with, so that other bytes are not taken for the length of a large message."""
+"""What messages that were sent together begin with, so that other bytes are not taken for the length of large ones."""
 
 HEADER = struct.Struct("!4sI")
-"""What is before each message: `MARK`, and its length in bytes."""
+"""What is before messages that were sent together: `MARK`, and their length in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +204,17 @@ Message = (
     | Cancel | Item | Answer | Reload | Stop
 )  # fmt: skip
 
+_ROWS: Sequence[type[Any]] = (
+    *(Start, Ready, Beat, Happened, Worked, Logged, Shared, Forget, TellAll, NewKeys),
+    *(Ahead, Ask, Cancel, Item, Answer, Reload, Stop),
+    *(each for each in vars(events).values() if isinstance(each, type) and is_dataclass(each)),
+)
+"""What is sent as a row: the number of its class here, and the values of its fields."""
+
+_NUMBERS = {each: number for number, each in enumerate(_ROWS)}
+_FIELDS = [[each.name for each in fields(row)] for row in _ROWS]
 _CLASSES: Mapping[tuple[str, str], type] = {
-    (each.__module__, each.__qualname__): each
-    for each in (
-        *(Start, Ready, Beat, Happened, Worked, Logged, Shared, Forget, TellAll, NewKeys),
-        *(Ahead, Ask, Cancel, Item, Answer, Reload, Stop, Settings, Limits, SavedBan, frozenset),
-        *(value for value in vars(events).values() if isinstance(value, type)),
-    )
+    (each.__module__, each.__qualname__): each for each in (Settings, Limits, SavedBan, frozenset)
 }
 
 
@@ -222,39 +229,53 @@ class _Unpickler(pickle.Unpickler):
         raise BadMessage(f"{module}.{name} is not part of a message")
 
 
-def encode(message: Message) -> bytes:
-    """Return a message with a `HEADER` before it."""
-    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+def encode(*messages: Message) -> bytes:
+    """Return messages that are sent together, with a `HEADER` before them."""
+    data = pickle.dumps(list(map(_row, messages)), pickle.HIGHEST_PROTOCOL)
     return HEADER.pack(MARK, len(data)) + data
 
 
+def _row(value: Any) -> tuple[Any, ...]:
+    number = _NUMBERS[type(value)]
+    if isinstance(value, Happened):
+        return number, list(map(_row, value.events))
+    return (number, *[getattr(value, name) for name in _FIELDS[number]])
+
+
+def _value(row: Sequence[Any]) -> Any:
+    number, *values = row
+    kind = _ROWS[number]
+    if kind is Happened:
+        return Happened(list(map(_value, *values)))
+    return kind(**dict(zip(_FIELDS[number], values, strict=True)))
+
+
 def length_of(header: bytes | bytearray) -> int:
-    """Return the length of a message, from what is before it.
+    """Return the length of messages, from what is before them.
 
     Raises:
-        BadMessage: the bytes are not what is before a message.
+        BadMessage: the bytes are not what is before messages.
     """
     mark, length = HEADER.unpack_from(header)
     if mark != MARK:
         raise BadMessage("no message begins here")
     if length > MAX_MESSAGE:
-        raise BadMessage(f"a message of {length} bytes")
+        raise BadMessage(f"messages of {length} bytes")
     return int(length)
 
 
-def decode(data: bytes | bytearray) -> Message:
-    """Return the message in `data`, which has no `HEADER` before it.
+def decode(data: bytes | bytearray) -> list[Message]:
+    """Return the messages in `data`, which has no `HEADER` before it.
 
     Raises:
-        BadMessage: there is none.
+        BadMessage: there are none.
     """
     try:
-        message: Message = _Unpickler(io.BytesIO(data)).load()
+        return list(map(_value, _Unpickler(io.BytesIO(data)).load()))
     except BadMessage:
         raise
     except Exception as error:  # pickle may raise anything
         raise BadMessage(str(error)) from None
-    return message
 
 
 class MessageBuffer:
@@ -275,6 +296,6 @@ class MessageBuffer:
             end = HEADER.size + length_of(buffer)
             if len(buffer) < end:
                 return
-            message = bytes(buffer[HEADER.size : end])
+            together = bytes(buffer[HEADER.size : end])
             del buffer[:end]
-            yield decode(message)
+            yield from decode(together)

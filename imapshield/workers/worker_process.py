@@ -43,8 +43,8 @@ def first_message(link: socket.socket) -> Start | None:
     data = _read(link, length_of(header)) if header is not None else None
     if data is None:
         return None
-    start = decode(data)
-    if not isinstance(start, Start):
+    start, *others = decode(data)
+    if others or not isinstance(start, Start):
         raise BadMessage(f"{type(start).__name__} came first")
     return start
 

@@ -51,6 +51,9 @@ class MessagesTests(SynchronousTestCase):
         for value in (os.system, os, SynchronousTestCase):
             with self.assertRaises(BadMessage):
                 decode(pickle.dumps(value) if value is not os else b"cos\nsystem\n.")
+        for rows in ([(999,)], [(0, "too few values")], [(-1, "too", "many")], 7):
+            with self.assertRaises(BadMessage):
+                decode(pickle.dumps(rows))
         with self.assertRaises(BadMessage):
             decode(b"nonsense")
 
@@ -75,7 +78,7 @@ class MessagesTests(SynchronousTestCase):
         link.send_soon(Stop())
         self.assertEqual(transport.written, [])
         clock.advance(WAIT_SECONDS)
-        self.assertEqual(transport.written, [2 * encode(Stop())])
+        self.assertEqual(transport.written, [encode(Stop(), Stop())])
         transport.dataBuffer = bytes(MAX_UNSENT + 1)
         link.send_soon(Stop())
         link.send(Stop())
@@ -83,7 +86,7 @@ class MessagesTests(SynchronousTestCase):
         transport.dataBuffer = b""
         link.send_soon(Happened([]))
         link.send(Stop())
-        self.assertEqual(transport.written[-1], encode(Happened([])) + encode(Stop()))
+        self.assertEqual(transport.written[-1], encode(Happened([]), Stop()))
         self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_message_that_cannot_be_used(self) -> None:
