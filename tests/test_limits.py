@@ -29,6 +29,7 @@ NO_LIMITS = {
         control.advisor.MAX_NAMED control.end_history.MAX_ANSWERS
         control.arguments.MAX_BAN_SECONDS control.arguments.MAX_LISTED control.arguments.MAX_ROWS
         control.arguments.MAX_TEXT control.arguments.MAX_TRACE_SECONDS edge.ban_command.MAX_OUTPUT
+        move.journal.MAX_EARLIER move.move_command.MAX_SHOWN
         front.backend_address._MAX_CONNECTIONS
         observe.counters.MAX_LABELS observe.dialogue.MAX_SHOWN user_commands.MAX_MISTAKES
         workers.supervisor.MAX_PAUSE

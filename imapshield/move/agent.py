@@ -19,6 +19,7 @@ from imapshield.cred.users import BadUserName
 from imapshield.errors import StoreError
 from imapshield.mail_commands import acting_as_owner
 from imapshield.move.nodes_file import Node
+from imapshield.move.old_copies import OldCopies
 from imapshield.move.places import MoveError, Places
 from imapshield.move.rights import check_parents
 from imapshield.move.source_side import SourceSide
@@ -27,7 +28,7 @@ from imapshield.move.target_side import TargetSide
 _SOURCE = frozenset(
     {
         *("inspect", "close", "state", "mark", "reopen", "give_up", "retire", "late_mail"),
-        *("collected", "old_copies", "delete_old"),
+        "collected",
     }
 )
 _TARGET = frozenset(
@@ -36,13 +37,20 @@ _TARGET = frozenset(
         "discard",
     }
 )
+_COPIES = frozenset({"listed", "delete"})
 
 
 class Agent(Protocol):
     """Does the steps of one user on one node."""
 
     def call(self, side: str, method: str, *arguments: Any) -> Any:
-        """Call a method of `SourceSide` or `TargetSide`, or ``server``: `close_on_server`.
+        """Do a step.
+
+        Args:
+            side: ``source``, ``target`` or ``copies``, for `SourceSide`, `TargetSide` and `OldCopies`, or ``server``
+                for `close_on_server`.
+            method: the method of the side.
+            arguments: those of the method; the move comes first for the target.
 
         Raises:
             MoveError: it has failed, or the node cannot be reached.
@@ -179,7 +187,10 @@ def _perform(request: dict[str, Any]) -> Any:
     if request["side"] == "source" and method in _SOURCE:
         side = SourceSide(places, root.base, acting)
     elif request["side"] == "target" and method in _TARGET:
-        side = TargetSide(places, acting)
+        move, *arguments = arguments
+        side = TargetSide(places, move, acting)
+    elif request["side"] == "copies" and method in _COPIES:
+        side = OldCopies(places, acting)
     if side is None:
         raise MoveError(f"unknown step {method!r}; is the same version of imapshield on all nodes?")
     return getattr(side, method)(*arguments)

@@ -1,6 +1,7 @@
 """The lock of the copy on the target: no two commands use it, also when they run on two machines.
 
-The first one would put the copy in place while rsync of the other still removes files in it.
+The first one would put the copy in place while rsync of the other still removes files in it. Where files cannot be
+locked, each move has a copy of its own all the same, and the index on the source is closed for one of them.
 """
 
 import fcntl
@@ -17,13 +18,33 @@ def hold_copy(directory: bytes) -> None:
     Raises:
         MoveError: another process has locked it.
     """
+    fd = _locked(directory)
+    if fd is not None:
+        while _held:
+            os.close(_held.pop())
+        _held.append(fd)
+
+
+def check_free(directory: bytes) -> None:
+    """Check that no other process has locked the directory of a copy.
+
+    Raises:
+        MoveError: one has.
+    """
+    fd = _locked(directory)
+    if fd is not None:
+        os.close(fd)
+
+
+def _locked(directory: bytes) -> int | None:
+    """Return a descriptor with the lock; None if there is no directory, or if this process has its lock already."""
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
-        return
+        return None
     if _held and os.path.sameopenfile(fd, _held[0]):
         os.close(fd)
-        return
+        return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -32,7 +53,5 @@ def hold_copy(directory: bytes) -> None:
         raise MoveError(f"{os.fsdecode(directory)} {text}") from None
     except OSError:
         os.close(fd)  # a network file system cannot lock directories
-        return
-    while _held:
-        os.close(_held.pop())
-    _held.append(fd)
+        return None
+    return fd

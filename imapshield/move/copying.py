@@ -13,8 +13,9 @@ from typing import Any
 
 from imapshield.maildir.account_state import MOVED_FILE
 from imapshield.maildir.index_files import INDEX_FILE
+from imapshield.move.manifest import MANIFEST, TEXT_INDEX
 from imapshield.move.nodes_file import Node, Shield
-from imapshield.move.places import MANIFEST, TEXT_INDEX, MoveError, TooSlow
+from imapshield.move.places import MoveError, TooSlow
 
 _ENDINGS = (b"-wal", b"-shm", b"-journal")
 _LEFT_OUT = (
@@ -24,7 +25,7 @@ _LEFT_OUT = (
     *("--exclude=/" + os.fsdecode(INDEX_FILE + ending) for ending in _ENDINGS),
     "--exclude=/" + os.fsdecode(TEXT_INDEX) + "*",
 )
-"""What rsync leaves out, as `places.copied_files` does. The first pattern that matches counts: a mailbox may be named
+"""What rsync leaves out, as `manifest.copied_files` does. The first pattern that matches counts: a mailbox may be named
 ``tmp``, and the name of a message may end with ``.tmp``."""
 
 _HAS_VANISHED = 24
@@ -73,12 +74,15 @@ class Copier:
         source: the node with the mail.
         target: the other node.
         ssh: the connections.
+        on_file: called for each file that is copied.
 
     Raises:
         MoveError: rsync cannot copy between these nodes from here.
     """
 
-    def __init__(self, source: Node, target: Node, ssh: Ssh) -> None:
+    def __init__(
+        self, source: Node, target: Node, ssh: Ssh, on_file: Callable[[], object] = lambda: None
+    ) -> None:
         if source.ssh and target.ssh and source.ssh != target.ssh:
             text = "are both other machines; run this command on one of the two"
             raise MoveError(f"the nodes {source.name} and {target.name} {text}")
@@ -87,7 +91,7 @@ class Copier:
         self._source, self._target = source.ssh, target.ssh
         self._ssh, self._uids = ssh.options(), dict[str, str]()
         self._runs_there = self._source if self._source == self._target else ""
-        self._uid, self._gid = 0, 0
+        self._uid, self._gid, self._on_file = 0, 0, on_file
 
     def act_as(self, uid: int, gid: int) -> None:
         """Let root's rsync copy with the rights of the owner of the mail, who may put links into it meanwhile."""
@@ -121,19 +125,13 @@ class Copier:
         return self._uids[host] == "0"
 
     def copy(
-        self,
-        source: str,
-        target: str,
-        on_file: Callable[[], object],
-        is_last: bool,
-        seconds: float | None = None,
+        self, source: str, target: str, *, is_last: bool, seconds: float | None = None
     ) -> None:
         """Make `target` the same as the directory `source`.
 
         Args:
             source: a directory on the source.
             target: a directory on the target.
-            on_file: called for each file that is copied.
             is_last: whether the manifest is copied, too.
             seconds: how long it may take; None: as long as it takes.
 
@@ -142,26 +140,20 @@ class Copier:
             MoveError: that is not possible.
         """
         manifest = () if is_last else ("--exclude=/" + os.fsdecode(MANIFEST),)
-        self._run(
-            ["--delete", "--hard-links", *_LEFT_OUT, *manifest],
-            source + "/",
-            target + "/",
-            on_file,
-            seconds=seconds,
-        )
+        options = ["--delete", "--hard-links", *_LEFT_OUT, *manifest]
+        self._run(options, source + "/", target + "/", seconds=seconds)
 
     def copy_files(self, source: str, paths: Sequence[str], target: str) -> None:
         """Copy some files of a directory, with the directories above them."""
         names = b"\0".join(map(os.fsencode, paths))
         options = ["--files-from=-", "--from0", "--no-implied-dirs"]
-        self._run(options, source + "/", target + "/", lambda: None, names)
+        self._run(options, source + "/", target + "/", names)
 
     def _run(
         self,
         options: list[str],
         source: str,
         target: str,
-        on_file: Callable[[], object],
         names: bytes = b"",
         seconds: float | None = None,
     ) -> None:
@@ -216,7 +208,7 @@ class Copier:
                 process.stdin.write(names)
                 process.stdin.close()
                 for _ in process.stdout:
-                    on_file()
+                    self._on_file()
                 error = process.stderr.read().decode("utf-8", "replace").strip()
             finally:
                 timer.cancel()

@@ -4,12 +4,13 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from imapshield.move.places import MoveError
+from imapshield.move.places import MOVE_LETTERS, MoveError
 from imapshield.replace_file import replace_file
 
 COPYING = "copying"
@@ -30,7 +31,16 @@ SWITCHED = "switched"
 DONE = "done"
 """Mail that came to the source meanwhile has been collected."""
 
+ABORTED = "aborted"
+"""The move has ended, and the mail is where it was."""
+
 PHASES = (COPYING, GIVING_UP, GIVEN_UP, ACCEPTED, SWITCHED, DONE)
+
+MAX_EARLIER = 10
+"""Earlier moves of a user that the file of the user has, for ``--status``."""
+
+KEPT_SECONDS = 7 * 86400.0
+"""How long they are kept, and shown."""
 
 
 class Entry(NamedTuple):
@@ -41,7 +51,8 @@ class Entry(NamedTuple):
         source: the node that had the mail.
         target: the node that gets it.
         move: identifies the move; letters and digits.
-        phase: one of `PHASES`.
+        phase: one of `PHASES`, or `ABORTED`.
+        seconds: when the phase began, in seconds since the epoch.
     """
 
     user: str
@@ -49,16 +60,22 @@ class Entry(NamedTuple):
     target: str
     move: str
     phase: str = COPYING
+    seconds: float = 0.0
 
     @property
     def is_final(self) -> bool:
         """Whether the move can only go on."""
         return PHASES.index(self.phase) >= PHASES.index(GIVEN_UP)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.phase in (DONE, ABORTED)
+
 
 def new_entry(user: str, source: str, target: str) -> Entry:
     """Return the first entry of a new move."""
-    return Entry(user, source, target, secrets.token_hex(8))
+    return Entry(user, source, target, secrets.token_hex(MOVE_LETTERS // 2))
 
 
 class Journal:
@@ -66,16 +83,17 @@ class Journal:
 
     Args:
         directory: the directory of the files.
+        now: returns seconds since the epoch.
     """
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    def __init__(self, directory: str, now: Callable[[], float] = time.time) -> None:
+        self._directory, self._now = directory, now
 
     def _path(self, user: str) -> str:
         return os.path.join(self._directory, quote(user, safe="@") + ".json")
 
-    def read(self, user: str) -> Entry | None:
-        """Return the entry of a user; None if there is none.
+    def moves(self, user: str) -> list[Entry]:
+        """Return the move of a user, and earlier ones, the last one first.
 
         Raises:
             MoveError: the file is damaged.
@@ -83,25 +101,40 @@ class Journal:
         path = self._path(user)
         try:
             with open(path, encoding="utf-8") as file:
-                entry = Entry(**json.load(file))
+                entries = [Entry(**each) for each in json.load(file)]
+            is_damaged = not all(
+                each.move.isalnum() and each.phase in (*PHASES, ABORTED) for each in entries
+            )
         except FileNotFoundError:
-            return None
-        except (ValueError, TypeError):
-            entry = None
-        if entry is None or entry.phase not in PHASES or not entry.move.isalnum():
+            return []
+        except (AttributeError, ValueError, TypeError):
+            is_damaged = True
+        if is_damaged or not entries:
             text = "is damaged; rename it, and run the command again, which asks the nodes"
             raise MoveError(f"{path} {text}")
-        return entry
+        return entries
+
+    def read(self, user: str) -> Entry | None:
+        """Return the last move of a user; None if there is none, or if it was aborted.
+
+        Raises:
+            MoveError: the file is damaged.
+        """
+        last = next(iter(self.moves(user)), None)
+        return None if last is None or last.phase == ABORTED else last
 
     def write(self, entry: Entry) -> Entry:
-        """Put an entry on stable storage, and return it."""
+        """Put an entry on stable storage, with some earlier moves of the user, and return it."""
         os.makedirs(self._directory, 0o700, exist_ok=True)
-        replace_file(self._path(entry.user), json.dumps(entry._asdict()).encode())
+        entry = entry._replace(seconds=self._now())
+        earlier = [
+            each
+            for each in self.moves(entry.user)
+            if each.move != entry.move and each.seconds > entry.seconds - KEPT_SECONDS
+        ]
+        content = [each._asdict() for each in (entry, *earlier[:MAX_EARLIER])]
+        replace_file(self._path(entry.user), json.dumps(content).encode())
         return entry
-
-    def remove(self, user: str) -> None:
-        """Forget the move of a user."""
-        os.unlink(self._path(user))
 
     @contextmanager
     def locked(self, user: str) -> Iterator[None]:
@@ -121,11 +154,20 @@ class Journal:
         finally:
             os.close(fd)
 
-    def entries(self) -> list[Entry]:
-        """Return the entries of all users, sorted."""
+    def recent(self) -> list[Entry]:
+        """Return the moves of the last days, the last one at the end, and then those that have not ended.
+
+        Raises:
+            MoveError: a file is damaged.
+        """
+        since = self._now() - KEPT_SECONDS
+        all_moves = [entry for user in self._users() for entry in self.moves(user)]
+        found = [e for e in all_moves if not e.has_ended or e.seconds > since]
+        return sorted(found, key=lambda e: (not e.has_ended, e.seconds, e.user))
+
+    def _users(self) -> list[str]:
         try:
             names = os.listdir(self._directory)
         except FileNotFoundError:
             return []
-        users = sorted(unquote(name[:-5]) for name in names if name.endswith(".json"))
-        return [entry for user in users if (entry := self.read(user))]
+        return [unquote(name.removesuffix(".json")) for name in names if name.endswith(".json")]

@@ -7,18 +7,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from imapshield.command_output import age, table
+from imapshield.command_output import age, moment, table
 from imapshield.move.agent import Agent, LocalAgent, RemoteAgent, serve
 from imapshield.move.copying import Copier, Ssh
-from imapshield.move.journal import DONE, GIVEN_UP, Entry, Journal, new_entry
+from imapshield.move.journal import COPYING, DONE, GIVEN_UP, Entry, Journal, new_entry
 from imapshield.move.mover import Mover
 from imapshield.move.nodes_file import Node, Nodes, parse_nodes
+from imapshield.move.old_copies import KINDS
 from imapshield.move.places import MoveError
 from imapshield.move.user_switch import Shields, UserSwitch
 from imapshield.regular_file import open_regular
 
 PROGRESS_SECONDS = 2.0
 """A line of progress is printed after each such time."""
+
+MAX_SHOWN = 1000
+"""Moves that ``--status`` shows if no user is named: a node of thousands of users may have been drained."""
 
 
 def run(options: argparse.Namespace) -> None:
@@ -76,6 +80,7 @@ class _Context:
     ) -> None:
         self.options, self.journal, self.nodes, self.ssh = options, journal, nodes, ssh
         self.user: str = options.user
+        self.shields = Shields(nodes.shields, self.user, ssh)
         self._agents: dict[str, Agent] = {}
 
     def node(self, name: str) -> Node:
@@ -120,6 +125,12 @@ class _Context:
                 f"no node has mail of {self.user}; look at the mail-root of the nodes in {self.options.nodes}"
             )
         return found[0]
+
+    def check_map_and_shields(self, entry: Entry) -> None:
+        """Ask before anything is copied; later, a move goes on as far as it can."""
+        UserSwitch(self.nodes).check(self.user, entry.target)
+        if entry.phase == COPYING:
+            self.shields.check(entry.target)
 
     def has_arrived(self, entry: Entry) -> bool:
         """Ask the target of a move whether it has the mail since that move."""
@@ -183,7 +194,7 @@ def _move(context: _Context) -> None:
             entry = new_entry(user, source, target.name)
         if previous is not None and previous.target == source and context.has_arrived(previous):
             _collect_late(context, previous)  # the journal forgets that move
-    UserSwitch(context.nodes).check(user, entry.target)
+    context.check_map_and_shields(entry)
     context.journal.write(entry)
     if entry.target != target.name:
         again = f"`imapshield move {user} {entry.target}` ends it"
@@ -218,20 +229,17 @@ def _mover(context: _Context, entry: Entry) -> Iterator[Mover]:
     if bool(source.index_root) != bool(target.index_root):
         raise MoveError(f"{source.name} and {target.name} must both have an index-root, or none")
     switch = UserSwitch(context.nodes)
-    shields = Shields(context.nodes.shields, context.user, context.ssh)
-    copier = Copier(source, target, context.ssh)
-    progress = _Progress()
+    copier = Copier(source, target, context.ssh, _Progress().step)
     yield Mover(
         context.journal,
         entry,
         context.agent(source.name),
         context.agent(target.name),
         copier,
-        shields,
+        context.shields,
         switch.switch,
         max_pause=context.options.max_pause,
         report=lambda text: print(f"imapshield: {text}", file=sys.stderr),
-        on_file=progress.step,
     )
 
 
@@ -247,28 +255,36 @@ class _Progress:
 
 
 def _status(journal: Journal, options: argparse.Namespace) -> None:
-    entries = [e for e in journal.entries() if options.user in (None, e.user)]
-    rows = [(e.user, e.source, e.target, e.phase) for e in entries]
-    lines: Sequence[str] = table(("user", "from", "to", "phase"), rows) if rows else ["no moves"]
+    entries = journal.moves(options.user)[::-1] if options.user else journal.recent()
+    shown = entries[-MAX_SHOWN:]
+    rows = [(e.user, e.source, e.target, e.phase, moment(e.seconds)) for e in shown]
+    heads = ("user", "from", "to", "phase", "since")
+    lines: Sequence[str] = table(heads, rows) if rows else ["no moves"]
     for line in lines:
         print(line)
-    for entry in entries:
-        if entry.phase != DONE:
+    if len(entries) > len(shown):
+        print(f"and {len(entries) - len(shown)} earlier ones: `imapshield move USER --status`")
+    for entry in shown:
+        if not entry.has_ended:
             print(
                 f"`imapshield move {entry.user} {entry.target}` goes on with that of {entry.user}"
             )
     if options.user:
         with Ssh() as ssh:
             context = _Context(options, journal, _read_nodes(options.nodes), ssh)
-            for name, copy in _old_copies(context):
-                print(f"old copy on {name}: {copy['path']}, {age(copy['age'])} old")
+            for name, copy in _copies(context):
+                what = KINDS[copy["kind"]]
+                print(f"{what} on {name}: {copy['path']}, {age(copy['age'])} old")
             context.close()
 
 
-def _old_copies(context: _Context) -> Iterator[tuple[str, dict[str, Any]]]:
+def _copies(context: _Context) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the copies that moves have left, with the node, except those of a move that goes on."""
+    entry = context.journal.read(context.user)
     for name in context.nodes.nodes:
-        for copy in context.agent(name).call("source", "old_copies"):
-            yield name, copy
+        for copy in context.agent(name).call("copies", "listed"):
+            if entry is None or entry.has_ended or copy["move"] != entry.move:
+                yield name, copy
 
 
 def _delete_old(context: _Context) -> None:
@@ -276,10 +292,10 @@ def _delete_old(context: _Context) -> None:
     if entry is not None and entry.phase != DONE:
         text = f"run `imapshield move {context.user} {entry.target}` first"
         raise MoveError(f"the move of {context.user} is not done; {text}")
-    for name, copy in _old_copies(context):
+    for name, copy in _copies(context):
+        path = f"{copy['path']} on {name}"
         if copy["age"] >= context.options.days * 86400:
-            context.agent(name).call("source", "delete_old", copy["move"])
-            print(f"deleted {copy['path']} on {name}")
+            context.agent(name).call("copies", "delete", copy["kind"], copy["move"])
+            print(f"deleted {path}")
         else:
-            days = context.options.days
-            print(f"kept {copy['path']} on {name}: {age(copy['age'])} old, and not {days:g} days")
+            print(f"kept {path}: {age(copy['age'])} old, and not {context.options.days:g} days")

@@ -16,10 +16,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--from", metavar="NODE", dest="source", help=source)
     pause = "seconds for which the user may have to wait [default: 2]"
     command.add_argument("--max-pause", metavar="SECONDS", type=float, default=2.0, help=pause)
-    journal = f"where unfinished moves are remembered [default: {DEFAULT_JOURNAL}]"
+    journal = f"where moves are remembered [default: {DEFAULT_JOURNAL}]"
     command.add_argument("--journal", metavar="DIR", default=DEFAULT_JOURNAL, help=journal)
     actions = command.add_mutually_exclusive_group()
-    text = "list the moves, and the old copies of USER"
+    text = "list the moves of the last days, and the old copies of USER"
     actions.add_argument("--status", action="store_true", help=text)
     text = "end an unfinished move of USER, and leave the mail where it is"
     actions.add_argument("--abort", action="store_true", help=text)

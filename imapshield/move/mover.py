@@ -18,10 +18,11 @@ ended, it opens again by itself, after `CLOSED_SECONDS`.
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from imapshield.move.agent import Agent
 from imapshield.move.journal import (
+    ABORTED,
     ACCEPTED,
     COPYING,
     DONE,
@@ -64,12 +65,7 @@ class Copying(Protocol):
     """As `copying.Copier`."""
 
     def copy(
-        self,
-        source: str,
-        target: str,
-        on_file: Callable[[], object],
-        is_last: bool,
-        seconds: float | None = None,
+        self, source: str, target: str, *, is_last: bool, seconds: float | None = None
     ) -> None:
         """Make a directory the same as another."""
 
@@ -103,7 +99,6 @@ class Mover:
         switch: changes the map: called with the user and the node.
         max_pause: seconds for which the user may have to wait.
         report: called with a line for the operator.
-        on_file: called for each file that was copied.
         clock: returns seconds of a monotonic clock.
         sleep: waits for some seconds.
 
@@ -123,14 +118,13 @@ class Mover:
         *,
         max_pause: float = 2.0,
         report: Callable[[str], object] = lambda _: None,
-        on_file: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._journal, self._entry = journal, entry
         self._source, self._target, self._copier = source, target, copier
         self._shields, self._switch = shields, switch
-        self._max_pause, self._report, self._on_file = max_pause, report, on_file
+        self._max_pause, self._report = max_pause, report
         self._clock, self._sleep = clock, sleep
         self._paths: dict[str, str] = {}
         self._synced_at: list[float] = []
@@ -212,14 +206,14 @@ class Mover:
             left = None if until is None else max(0.0, until - self._clock())
             source, target = self._paths[f"old {part}"], self._paths[part]
             if part == "maildir" or source != self._paths["old maildir"]:
-                self._copier.copy(source, target, self._on_file, is_last, left)
+                self._copier.copy(source, target, is_last=is_last, seconds=left)
 
     def _rehearse(self) -> float:
         """Copy what has changed, look at all files as the pause does, and return the seconds of both."""
         began = self._clock()
         self._copy(is_last=False)
         self._source.call("source", "inspect")
-        self._target.call("target", "look")
+        self._target.call("target", "look", self._move)
         return self._clock() - began
 
     def _copy_until_short(self) -> None:
@@ -230,7 +224,7 @@ class Mover:
         """
         self._copy(is_last=False)
         for _ in range(COPIES):
-            self._synced_at = self._target.call("target", "sync")
+            self._synced_at = self._target.call("target", "sync", self._move)
             # Right before the pause: a busy disk may need seconds for `sync`.
             seconds = self._rehearse()
             if seconds <= self._max_pause * SHORT_COPY:
@@ -326,14 +320,14 @@ class Mover:
         Before it is put away on the source, the target has it, and recognizes it if it comes again.
         """
         count = 0
-        self._target.call("target", "deliver_late")
+        self._target.call("target", "deliver_late", self._move)
         for found in self._source.call("source", "late_mail", self._move):
             directory, paths = found["directory"], found["paths"]
             uid, gid = found["uid"], found["gid"]
             self._copier.act_as(uid, gid)
-            late = self._target.call("target", "late_directory", uid, gid)
+            late = self._target.call("target", "late_directory", self._move, uid, gid)
             self._copier.copy_files(directory, paths, late)
-            self._target.call("target", "deliver_late")
+            self._target.call("target", "deliver_late", self._move)
             self._source.call("source", "collected", self._move, directory, paths)
             count += len(paths)
         return count
@@ -349,19 +343,14 @@ class Mover:
         """
         if not self._entry.is_final:
             if self._source.call("source", "state", self._move) in _ELSEWHERE:
-                self._journal.remove(self._entry.user)
+                self._advance(ABORTED)
                 return False
             self._settle()
         if self._entry.is_final:
             text = f"the mail of {self._entry.user} belongs to {self._entry.target} already"
             again = f"imapshield move {self._entry.user} {self._entry.target}"
             raise MoveError(f"{text}; `{again}` ends the move")
-        self._target.call("target", "discard")
+        self._target.call("target", "discard", self._move)
         self._release()
-        self._journal.remove(self._entry.user)
+        self._advance(ABORTED)
         return True
-
-
-def summary(entry: Entry) -> dict[str, Any]:
-    """Return an entry for the command line."""
-    return {"user": entry.user, "from": entry.source, "to": entry.target, "phase": entry.phase}

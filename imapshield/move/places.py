@@ -1,12 +1,12 @@
-"""Where a move puts directories on a node, which files of a Maildir it copies, and their list, the manifest.
+"""Where a move puts directories on a node, and what it does with whole directories.
 
 Everything is beside the Maildir of the user, in the same file system, so that a rename is one step:
 
-``.imapshield-incoming-NAME``
-    The copy on the target, until it is accepted.
+``.imapshield-incoming-MOVE-NAME``
+    The copy on the target, until it is accepted. No two moves share one, also where files cannot be locked.
 ``.imapshield-found-MOVE-NAME``
     On the target: a Maildir of the user that was made while the move ended. Its messages are delivered.
-``.imapshield-late-NAME``
+``.imapshield-late-MOVE-NAME``
     On the target: mail that was delivered to the source after the account was closed.
 ``.imapshield-moved-MOVE-NAME``
     The old copy on the source, after the move.
@@ -22,37 +22,21 @@ import math
 import os
 import stat
 import time
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from io import BufferedReader
 from typing import NamedTuple
 
 from imapshield.errors import StoreError
 from imapshield.maildir.account_state import MOVED_FILE
-from imapshield.maildir.filename import base
-from imapshield.maildir.index_files import INDEX_FILE
-from imapshield.maildir.paths import DIRECTORY_NAMES, MAX_FILE_NAME, is_file_name
+from imapshield.maildir.paths import MAX_FILE_NAME
 
-MANIFEST = b"imapshield.manifest"
-"""In the directory of the index: the files that the account had when it was closed."""
-
-NOT_COPIED = (
-    *(b"%b%b" % (INDEX_FILE, suffix) for suffix in (b"-wal", b"-shm", b"-journal")),
-    MOVED_FILE,
-)
-"""Files of a Maildir, or of the directory of an index, that no move copies. The text index is another: it knows that it
-is a copy, and is built again. And ``tmp/``: what is delivered there is in ``new/`` a moment later."""
-
-TEXT_INDEX = b"imapshield.search"
-
-_DELIVERED = DIRECTORY_NAMES[:2]
-SIZE_BITS = 48
-"""Bits of a size in `copied_files`; the checksum is above them."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _AT_FDCWD = -100
 _EXCHANGE = 2  # RENAME_EXCHANGE of linux/fs.h
 
+MOVE_LETTERS = 16
+"""Letters and digits that identify a move."""
 
 Acting = Callable[[bytes], AbstractContextManager[None]]
 """Returns a context in which this process has the rights of the owner of a directory."""
@@ -91,6 +75,19 @@ class Places(NamedTuple):
         """Return the directories of a kind, such as ``incoming``."""
         return Places(_beside(self.maildir, kind), _beside(self.index_directory, kind))
 
+    def moves(self, kind: str) -> list[str]:
+        """Return the moves that have directories of a kind, such as ``incoming``, beside the Maildir."""
+        any_move = "*" * MOVE_LETTERS
+        parent, name = os.path.split(self.beside(f"{kind}-{any_move}").maildir)
+        before, after = os.fsdecode(name).split(any_move, 1)
+        with suppress(FileNotFoundError):
+            names = sorted(map(os.fsdecode, os.listdir(parent)))
+            found = [(each, each.removeprefix(before).removesuffix(after)) for each in names]
+            return [
+                move for each, move in found if each == before + move + after and move.isalnum()
+            ]
+        return []
+
 
 def _beside(path: bytes, kind: str) -> bytes:
     parent, name = os.path.split(path)
@@ -121,150 +118,6 @@ def stub_text(maildir: bytes) -> str:
     with suppress(OSError), open_file(os.path.join(maildir, MOVED_FILE)) as file:
         return file.read(1000).decode("utf-8", "replace")
     return ""
-
-
-def copied_files(places: Places) -> Iterator[tuple[bytes, int]]:
-    """Yield the path below the Maildir, and the size, of each file that a move copies, except the index.
-
-    Messages never change. What is in other files, such as subscriptions, may change while the size does not, so a
-    checksum is added to the size of these.
-
-    Raises:
-        MoveError: a folder is a symbolic link.
-    """
-    yield from _files_in(places.maildir, b"")
-    if places.has_own_index:
-        for name, size in _files_in(places.index_directory, b""):
-            yield b"//" + name, size  # no file of the Maildir has this path
-
-
-def _files_in(directory: bytes, below: bytes, levels: int = 3) -> Iterator[tuple[bytes, int]]:
-    has_messages = os.path.basename(below[:-1]) in _DELIVERED
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            name = below + entry.name
-            if entry.is_symlink():
-                raise MoveError(
-                    f"{os.fsdecode(entry.path)} is a symbolic link, which is not moved; replace it by what it names"
-                )
-            if entry.is_dir(follow_symlinks=False):
-                if levels and entry.name != b"tmp":
-                    yield from _files_in(entry.path, name + b"/", levels - 1)
-            elif has_messages or not _is_left_out(entry.name):
-                with suppress(FileNotFoundError):  # renamed since
-                    status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(status.st_mode):
-                        checksum = 0 if has_messages else _checksum(entry.path)
-                        yield name, status.st_size + checksum
-
-
-def _checksum(path: bytes) -> int:
-    """Return a checksum of a small file, above all sizes of files."""
-    with open_file(path) as file:
-        return zlib.crc32(file.read()) << SIZE_BITS
-
-
-def _is_left_out(name: bytes) -> bool:
-    return (
-        name in NOT_COPIED
-        or name in (INDEX_FILE, MANIFEST)
-        or name.startswith(TEXT_INDEX)
-        or name.endswith(b".tmp")
-    )
-
-
-def write_manifest(places: Places) -> str:
-    """Write the manifest of a closed account, and return its digest."""
-    index = _digest_of_file(os.path.join(places.index_directory, INDEX_FILE))
-    lines = sorted(b"%d %b" % (size, path) for path, size in copied_files(places))
-    content = b"\0".join([index.encode(), *lines])
-    path = os.path.join(places.index_directory, MANIFEST)
-    temporary = path + b".tmp"
-    with suppress(FileNotFoundError):
-        os.unlink(temporary)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(fd, "wb") as file:
-        file.write(content)
-    os.rename(temporary, path)
-    return hashlib.sha256(content).hexdigest()
-
-
-class Manifest(NamedTuple):
-    """The files of an account when it was closed.
-
-    Attributes:
-        digest: of the whole manifest.
-        index_digest: the digest of the index.
-        files: the size of each file by path.
-    """
-
-    digest: str
-    index_digest: str
-    files: dict[bytes, int]
-
-    @classmethod
-    def read(cls, places: Places) -> "Manifest":
-        """Read the manifest beside an index.
-
-        Raises:
-            OSError: there is none.
-            MoveError: it is damaged.
-        """
-        with open_file(os.path.join(places.index_directory, MANIFEST)) as file:
-            content = file.read()
-        index, *lines = content.split(b"\0")
-        sizes = {}
-        for line in lines:
-            size, _, path = line.partition(b" ")
-            if not size.isdigit():
-                text = "is damaged: a line has no size"
-                raise MoveError(f"{os.fsdecode(places.index_directory + b'/' + MANIFEST)} {text}")
-            sizes[path] = int(size)
-        return cls(hashlib.sha256(content).hexdigest(), index.decode(), sizes)
-
-    def difference(self, places: Places) -> str:
-        """Return what a copy lacks; "" if it is complete. Mail that was delivered since does not count."""
-        if _digest_of_file(os.path.join(places.index_directory, INDEX_FILE)) != self.index_digest:
-            return "the index differs"
-        found = dict(copied_files(places))
-        for path, size in self.files.items():
-            if path not in found:
-                return f"{os.fsdecode(path)!r} is missing"
-            if found[path] != size:
-                return f"{os.fsdecode(path)!r} differs"
-        return ""
-
-    def late_mail(self, maildir: bytes) -> list[bytes]:
-        """Return the paths, below a Maildir, of messages that were delivered after the account was closed."""
-        known = {base(os.path.basename(path)) for path in self.files}
-        return sorted(
-            path for path in delivered_mail(maildir) if base(os.path.basename(path)) not in known
-        )
-
-
-def delivered_mail(maildir: bytes) -> Iterator[bytes]:
-    """Yield the paths, below a Maildir, of all messages."""
-    with os.scandir(maildir) as entries:
-        folders = [
-            entry.name
-            for entry in entries
-            if entry.name[:1] == b"." and entry.is_dir(follow_symlinks=False)
-        ]
-    for folder in (b"", *folders):
-        for part in _DELIVERED:
-            path = os.path.join(folder, part)
-            with (
-                suppress(FileNotFoundError, NotADirectoryError),
-                os.scandir(os.path.join(maildir, path)) as found,
-            ):
-                for entry in found:
-                    if is_file_name(entry.name) and entry.is_file(follow_symlinks=False):
-                        yield os.path.join(path, entry.name)
-
-
-def _digest_of_file(path: bytes) -> str:
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def exchange(one: bytes, other: bytes) -> bool:

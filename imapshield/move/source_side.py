@@ -17,21 +17,22 @@ from imapshield.maildir.index_files import INDEX_FILE
 from imapshield.maildir.index_handover import Mark
 from imapshield.maildir.paths import DIRECTORY_NAMES
 from imapshield.maildir.recovery import open_account
-from imapshield.move.places import (
-    MANIFEST,
+from imapshield.move.manifest import (
     SIZE_BITS,
-    Acting,
     Manifest,
+    copied_files,
+    delivered_mail,
+    write_manifest,
+)
+from imapshield.move.places import (
+    Acting,
     MoveError,
     Places,
     as_this_user,
-    copied_files,
-    delivered_mail,
     exchange,
     is_maildir,
     stub_text,
     sync_directory,
-    write_manifest,
 )
 
 CLOSE_SECONDS = 1.0
@@ -246,13 +247,6 @@ class SourceSide:
             if paths
         ]
 
-    @staticmethod
-    def _late_mail_of(old: Places) -> list[bytes]:
-        try:
-            return Manifest.read(old).late_mail(old.maildir)
-        except FileNotFoundError:  # an attempt to delete it has come so far
-            return sorted(delivered_mail(old.maildir))
-
     def collected(self, move: str, directory: str, paths: list[str]) -> None:
         """Put late mail away that the new node has: it stays in ``late/`` of the old copy, if there is one still."""
         with self._acting(os.fsencode(directory)):
@@ -269,45 +263,6 @@ class SourceSide:
                     os.rename(source, os.path.join(kept, os.path.basename(source)))
                 else:
                     os.unlink(source)
-
-    def old_copies(self) -> list[dict[str, Any]]:
-        """Return the path, the move and the age in seconds of each old copy."""
-        parent, name = os.path.split(self._old("*").maildir)
-        before, after = name.split(b"*", 1)
-        found = []
-        for each in sorted(os.listdir(parent)):
-            move = each.removeprefix(before).removesuffix(after)
-            if each == before + move + after and move.isalnum():
-                path = os.path.join(parent, each)
-                age = self._now() - os.stat(path).st_ctime
-                found.append({"path": os.fsdecode(path), "move": move.decode(), "age": age})
-        return found
-
-    def delete_old(self, move: str) -> None:
-        """Remove the old copy of a move. Its index must be given up, and the new node must have all its mail.
-
-        Raises:
-            MoveError: that is not so, so this may be the only good copy.
-        """
-        old = self._old(move)
-        if not os.path.isdir(old.maildir):
-            return
-        if not self._is_given_up(old, move):
-            text = f"{os.fsdecode(old.maildir)} is not a copy that was given up"
-            raise MoveError(f"{text}; nothing is deleted")
-        if late := self._late_mail_of(old):
-            text = f"has {len(late)} messages that came after the move; bring them to the new node with --collect"
-            raise MoveError(f"{os.fsdecode(old.maildir)} {text}; nothing is deleted")
-        # These go last, so that a second attempt still knows what this is.
-        paths = [*dict.fromkeys(old)]
-        for path in paths:
-            for name in os.listdir(path):
-                if name not in (INDEX_FILE, MANIFEST):
-                    with files.at(os.path.join(path, name)) as entry:
-                        files.remove_tree(entry)
-        for path in paths:
-            with files.at(path) as entry:
-                files.remove_tree(entry)
 
 
 def _stub_text(move: str, node: str, now: float) -> str:

@@ -14,16 +14,13 @@ from imapshield.maildir.index_files import INDEX_FILE
 from imapshield.maildir.list_files import lists_of, read_marker, write_marker
 from imapshield.maildir.mail_check import opened_folder
 from imapshield.maildir.paths import DIRECTORY_NAMES
-from imapshield.move.copy_lock import hold_copy
+from imapshield.move.copy_lock import check_free, hold_copy
+from imapshield.move.manifest import MANIFEST, Manifest, copied_files, delivered_mail
 from imapshield.move.places import (
-    MANIFEST,
     Acting,
-    Manifest,
     MoveError,
     Places,
     as_this_user,
-    copied_files,
-    delivered_mail,
     is_maildir,
     open_file,
     stub_text,
@@ -51,20 +48,21 @@ class TargetSide:
 
     Args:
         places: its directories.
+        move: the move.
         acting: returns a context with the rights of the owner of a directory.
     """
 
-    def __init__(self, places: Places, acting: Acting = as_this_user) -> None:
-        self._places, self._acting = places, acting
-        self._incoming, self._stub = places.beside("incoming"), places.beside("stub")
-        self._late = places.beside("late").maildir
+    def __init__(self, places: Places, move: str, acting: Acting = as_this_user) -> None:
+        self._places, self._move, self._acting = places, move, acting
+        self._incoming, self._stub = places.beside(f"incoming-{move}"), places.beside("stub")
+        self._late = places.beside(f"late-{move}").maildir
 
-    def state(self, move: str) -> str:
+    def state(self) -> str:
         """Return ``accepted``, ``placed`` (renamed, and not accepted yet), ``incoming`` or ``absent``; ``occupied`` if
         there is other mail of the user."""
         maildir, index = self._places
         if is_maildir(maildir) and not stub_text(maildir):
-            if _arrival(index) != move:
+            if _arrival(index) != self._move:
                 return "occupied"
             with self._acting(index):
                 if index_handover.mark_of(index) is None:
@@ -74,20 +72,19 @@ class TargetSide:
                 return "placed"
         return "incoming" if os.path.isdir(self._incoming.maildir) else "absent"
 
-    def _state_unless_occupied(self, move: str) -> str:
-        state = self.state(move)
+    def _state_unless_occupied(self) -> str:
+        state = self.state()
         if state == "occupied":
             text = "has mail of this user already; look at it, rename or remove it, and run the command again"
             raise MoveError(f"{os.fsdecode(self._places.maildir)} {text}")
         return state
 
     def prepare(
-        self, move: str, octets: int, count: int, uid: int, gid: int, above: Sequence[int]
+        self, octets: int, count: int, uid: int, gid: int, above: Sequence[int]
     ) -> dict[str, str]:
         """Make the directories of the copy, after a look whether the mail fits here.
 
         Args:
-            move: the move.
             octets: bytes of all files.
             count: the number of files.
             uid: the owner on the source.
@@ -95,9 +92,11 @@ class TargetSide:
             above: the owner, the group and the mode of the directory above the Maildir, for one that is missing here.
 
         Raises:
-            MoveError: it does not.
+            MoveError: it does not, or another command moves the user here.
         """
-        self._state_unless_occupied(move)
+        self._state_unless_occupied()
+        for move in self._places.moves("incoming"):
+            check_free(self._places.beside(f"incoming-{move}").maildir)
         for path in {*self._incoming}:
             parent = os.path.dirname(path)
             if not os.path.isdir(parent):
@@ -184,11 +183,10 @@ class TargetSide:
         set_back = max(0.0, ahead - (time.time() - time.monotonic()))
         return time_then - set_back - CLOCK_SECONDS
 
-    def verify(self, move: str, digest: str, since: list[float], seconds: float) -> str:
+    def verify(self, digest: str, since: list[float], seconds: float) -> str:
         """Return what the copy lacks; "" if it is complete, and on stable storage.
 
         Args:
-            move: the move.
             digest: of the manifest, as the source wrote it.
             since: when `sync` began. What was copied before need not be put on stable storage again: a user waits, and
                 the disk may have much to write for others.
@@ -197,7 +195,7 @@ class TargetSide:
         Raises:
             MoveError: other mail of the user has appeared here.
         """
-        self._state_unless_occupied(move)
+        self._state_unless_occupied()
         until = time.monotonic() + seconds
         try:
             manifest = Manifest.read(self._incoming)
@@ -214,8 +212,8 @@ class TargetSide:
                     return "the disk needs too long to put it on stable storage"
         return lacks
 
-    def accept(self, move: str, node: str) -> None:
-        """Make the copy the mail of the user here.
+    def accept(self, node: str) -> None:
+        """Make the copy the mail of the user here, which the move has brought to this node.
 
         Until the last step, no server uses it: its index is closed.
 
@@ -224,18 +222,20 @@ class TargetSide:
                 here.
         """
         hold_copy(self._incoming.maildir)
-        state = self._state_unless_occupied(move)
+        state = self._state_unless_occupied()
         if state == "incoming":
             changed = self._moment()
             with self._acting(self._copied_index):
-                index_handover.seal(self._copied_index, move, node)
+                index_handover.seal(self._copied_index, self._move, node)
                 with files.at(os.path.join(self._copied_index, _ARRIVED)) as entry:
-                    files.replace(entry, move.encode(), Ownership.of(os.stat(self._copied_index)))
+                    files.replace(
+                        entry, self._move.encode(), Ownership.of(os.stat(self._copied_index))
+                    )
             with self._acting(self._incoming.maildir):
                 self._remove_late_copies()
                 self._remember_lists()
             sync_tree(self._incoming.maildir, self._since(changed))
-            self._put_in_place(move)
+            self._put_in_place()
         elif state not in ("placed", "accepted"):
             text = f"the copy in {os.fsdecode(self._incoming.maildir)} has gone"
             raise MoveError(f"{text}; the old one is still on the other node")
@@ -244,12 +244,12 @@ class TargetSide:
             fd = os.open(index, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 with self._acting(index):
-                    index_handover.accept(fd, index, move, node)
+                    index_handover.accept(fd, index, self._move, node)
             finally:
                 os.close(fd)
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(index, MANIFEST))
-        self._return_mail(move)
+        self._return_mail()
 
     @property
     def _copied_index(self) -> bytes:
@@ -274,7 +274,7 @@ class TargetSide:
                     if seen.lists and _without_inodes(seen.lists) == _without_inodes(lists):
                         write_marker(folder, seen._replace(lists=lists))
 
-    def _put_in_place(self, move: str) -> None:
+    def _put_in_place(self) -> None:
         maildir, index = self._places
         if self._places.has_own_index and os.path.isdir(self._incoming.index_directory):
             _remove_if_unused(index)
@@ -283,17 +283,18 @@ class TargetSide:
         if stub_text(maildir):
             os.rename(maildir, self._stub.maildir)
         elif os.path.isdir(maildir):
-            os.rename(maildir, self._found(move))
+            os.rename(maildir, self._found)
         os.rename(self._incoming.maildir, maildir)
         sync_directory(os.path.dirname(maildir))
 
-    def _found(self, move: str) -> bytes:
-        return self._places.beside(f"found-{move}").maildir
+    @property
+    def _found(self) -> bytes:
+        return self._places.beside(f"found-{self._move}").maildir
 
-    def _return_mail(self, move: str) -> None:
+    def _return_mail(self) -> None:
         """Deliver what came into the stub of an earlier move away from here, or into a Maildir that was made while this
         move ended."""
-        found = self._found(move)
+        found = self._found
         if os.path.isdir(found):
             self._deliver_from(found)
             with suppress(OSError):  # what else is in it is kept

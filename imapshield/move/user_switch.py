@@ -32,6 +32,18 @@ class Shields:
     def __init__(self, shields: Sequence[Shield], user: str, ssh: Ssh) -> None:
         self._shields, self._user, self._ssh = shields, user, ssh
 
+    def check(self, node: str) -> None:
+        """Ask the shields whether they answer, and know a node, before anything is done.
+
+        Raises:
+            MoveError: one does not.
+        """
+        for shield in self._shields:
+            known = [each["node"] for each in self._ask(shield, "nodes", {})]
+            if node not in known:
+                text = f"has no --backend with the name {node}; it has {', '.join(known)}"
+                raise MoveError(f"shield {shield.name}: {text}")
+
     def hold(self, seconds: float) -> None:
         """Let new logins of the user wait, and end the connections.
 
@@ -67,7 +79,8 @@ class Shields:
     def _ask(self, shield: Shield, command: str, arguments: dict[str, object]) -> Any:
         try:
             if shield.ssh:
-                words = [command, self._user, "--json", "--control", shield.control]
+                words = [command, *([self._user] if "user" in arguments else [])]
+                words += ["--json", "--control", shield.control]
                 if "seconds" in arguments:
                     words += ["--seconds", str(arguments["seconds"])]
                 return self._over_ssh(shield, words)

@@ -20,7 +20,7 @@ from imapshield.maildir.filename import base
 from imapshield.maildir.index_check import accept_moved
 from imapshield.maildir.store import MaildirStore
 from imapshield.move import agent as agent_module
-from imapshield.move import places
+from imapshield.move import manifest, places
 from imapshield.move.agent import LocalAgent
 from imapshield.move.journal import Entry, Journal, new_entry
 from imapshield.move.mover import Mover
@@ -86,7 +86,8 @@ class Mortal:
             for name in ("_change", "_empty_log"):
                 function = self.wrap(getattr(index_handover, name))
                 stack.enter_context(mock.patch.object(index_handover, name, function))
-            stack.enter_context(mock.patch.object(places, "exchange", self.wrap(places.exchange)))
+            exchange = "imapshield.move.source_side.exchange"
+            stack.enter_context(mock.patch(exchange, self.wrap(places.exchange)))
             perform = self.wrap(agent_module.perform)
             stack.enter_context(mock.patch.object(agent_module, "perform", perform))
             yield
@@ -103,12 +104,7 @@ class TreeCopier:
         self.before_last: Callable[[], object] = lambda: None
 
     def copy(
-        self,
-        source: str,
-        target: str,
-        on_file: Callable[[], object],
-        is_last: bool,
-        seconds: float | None = None,
+        self, source: str, target: str, *, is_last: bool, seconds: float | None = None
     ) -> None:
         if is_last:
             self.before_last()
@@ -131,7 +127,6 @@ class TreeCopier:
 
         shutil.rmtree(target)
         shutil.copytree(source, target, symlinks=True, ignore=ignore)
-        on_file()
 
     def act_as(self, uid: int, gid: int) -> None: ...
 
@@ -276,7 +271,7 @@ class MoveCase(SynchronousTestCase):
         with closing(sqlite3.connect(f"{self.index(node)}/imapshield.sqlite")) as db:
             rows = [db.execute(query).fetchall() for query in KEPT]
         content = {}
-        for path in places.delivered_mail(os.fsencode(self.maildir(node))):
+        for path in manifest.delivered_mail(os.fsencode(self.maildir(node))):
             with open(os.path.join(os.fsencode(self.maildir(node)), path), "rb") as file:
                 content[base(os.path.basename(path))] = file.read()
         return {"names": names, "subscriptions": subscriptions, "rows": rows, "content": content}

@@ -34,7 +34,7 @@ class CopierTests(MoveCase):
         self.patch(subprocess, "Popen", popen)
         with mock.patch.object(subprocess, "run"), Ssh() as ssh:
             copier = Copier(Node("one", ssh=source), Node("two", ssh=target), ssh)
-            copier.copy("/a b", "/c", lambda: None, False, seconds)
+            copier.copy("/a b", "/c", is_last=False, seconds=seconds)
         return runs[0]
 
     def test_commands(self) -> None:
@@ -94,7 +94,7 @@ class CopierTests(MoveCase):
         self.patch(subprocess, "Popen", lambda _, **pipes: popen(["sleep", "60"], **pipes))
         with Ssh() as ssh:
             copier = Copier(Node("one"), Node("two"), ssh)
-            self.assertRaises(TooSlow, copier.copy, "/a", "/b", lambda: None, True, 0.01)
+            self.assertRaises(TooSlow, copier.copy, "/a", "/b", is_last=True, seconds=0.01)
 
     def test_copy_ends_with_the_command(self) -> None:
         """When the command is killed, its rsync does not go on in a copy that another command may use."""

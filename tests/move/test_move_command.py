@@ -25,6 +25,7 @@ class MoveCommandTests(MoveCase):
         super().setUp()
         self.asked: list[tuple[str, str]] = []
         self.node_of_shield: str | None = "two"
+        self.backends = ["one", "two"]
         self.write_nodes()
         self.write("users.map", "# users\nbob one\nAlice one\n")
         self.patch(move_command, "Copier", lambda *_: TreeCopier())
@@ -33,6 +34,8 @@ class MoveCommandTests(MoveCase):
 
     def ask(self, path: str, request: Any) -> Any:
         self.asked.append((path, request.command))
+        if request.command == "nodes":
+            return [{"node": name} for name in self.backends]
         return {"node": self.node_of_shield} if request.command == "release" else True
 
     def write(self, name: str, text: str) -> str:
@@ -73,11 +76,12 @@ class MoveCommandTests(MoveCase):
         self.assertIn("files,", err)
         with open(f"{self.base}/users.map", encoding="utf-8") as file:
             self.assertEqual(file.read(), "# users\nbob one\nAlice two\n")
-        commands = ["hold", "close-account", "release"]
+        commands = ["nodes", "hold", "close-account", "release"]
         self.assertEqual([command for _, command in self.asked], commands)
         self.assertEqual(self.dump("two"), self.before)
         _, out, _ = self.run_command("--status")
         self.assertIn("alice  one   two  done", out)
+        self.assertRegex(out, r"done +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n")
         _, out, _ = self.run_command("alice", "--status")
         self.assertIn("old copy on one: ", out)
 
@@ -185,7 +189,7 @@ class MoveCommandTests(MoveCase):
         entry = self.journal.read("alice")
         assert entry is not None
         self.assertEqual(entry.phase, GIVEN_UP)
-        self.journal.remove("alice")
+        os.unlink(f"{self.base}/journal/alice.json")
         status, _, err = self.run_command("alice", "two")
         self.assertEqual(status, 0, err)
         self.assertEqual(self.dump("two"), self.before)
@@ -211,7 +215,7 @@ class MoveCommandTests(MoveCase):
         """Before the first step, the map must be able to name the user."""
         os.rename(f"{self.base}/one/mail/alice", f"{self.base}/one/mail/ann lee")
         self.assertIn("no line of a map can name the user 'ann lee'", self.error("ann lee", "two"))
-        self.assertEqual((self.asked, self.journal.entries()), ([], []))
+        self.assertEqual((self.asked, self.journal.recent()), ([], []))
         with open(f"{self.base}/users.map", encoding="utf-8") as file:
             self.assertEqual(file.read(), "# users\nbob one\nAlice one\n")
         self.assertEqual(os.listdir(f"{self.base}/two/mail"), [])
@@ -224,7 +228,7 @@ class MoveCommandTests(MoveCase):
         self.journal.write(new_entry("alice", "one", "two"))
         _, out, _ = self.run_command("alice", "--abort")
         self.assertEqual(out, "alice stays on one\n")
-        self.assertEqual(self.run_command("--status")[1], "no moves\n")
+        self.assertIn("alice  one   two  aborted", self.run_command("--status")[1])
 
     def test_abort_needs_no_map(self) -> None:
         self.journal.write(new_entry("alice", "one", "two"))
@@ -239,12 +243,54 @@ class MoveCommandTests(MoveCase):
     def test_shield_that_fails(self) -> None:
         """If a shield cannot hold the user, nothing is changed."""
 
-        def refuse(path: str, request: Any) -> None:
+        def refuse(path: str, request: Any) -> Any:
+            if request.command == "nodes":
+                return self.ask(path, request)
             raise ControlError(f"{request.command}: no")
 
         self.patch(user_switch, "ask", refuse)
         self.assertIn("shield edge: hold: no", self.last_line("alice", "two"))
         self.assertEqual(self.dump("one"), self.before)
+
+    def test_shields_are_asked_before_anything_is_copied(self) -> None:
+        """Each must answer, and know the node. A move that was given up goes on all the same."""
+        self.backends = ["one"]
+        line = self.error("alice", "two")
+        self.assertIn("shield edge: has no --backend with the name two; it has one", line)
+
+        def no_server(path: str, request: Any) -> None:
+            raise NoServer(path)
+
+        self.patch(user_switch, "ask", no_server)
+        self.assertIn("shield edge: ", self.error("alice", "two"))
+        self.assertEqual(os.listdir(f"{self.base}/two/mail"), [])
+        self.assertEqual(self.run_command("--status")[1], "no moves\n")
+        entry = new_entry("alice", "one", "two")._replace(phase=GIVEN_UP)
+        self.journal.write(entry)
+        self.assertIn("has gone", self.last_line("alice", "two"))
+
+    def test_status_shows_earlier_moves(self) -> None:
+        """All moves of the last days are listed, the last ones at the end, and at most some."""
+        self.patch(move_command, "MAX_SHOWN", 2)
+        for node in ("two", "one", "two"):
+            self.node_of_shield = node
+            self.assertEqual(self.run_command("alice", node)[0], 0)
+        _, out, _ = self.run_command("--status")
+        lines = out.splitlines()
+        self.assertRegex(lines[1], "alice  two   one  done ")
+        self.assertRegex(lines[2], "alice  one   two  done ")
+        self.assertEqual(lines[3:], ["and 1 earlier ones: `imapshield move USER --status`"])
+
+    def test_copy_of_a_lost_journal(self) -> None:
+        """A copy that no move uses any more is listed, and deleted with the old ones; that of a move that goes on is not."""
+        mover = self.mover()
+        mover._prepare()
+        mover._copy(is_last=False)
+        self.assertNotIn("copy on", self.run_command("alice", "--status")[1])
+        os.unlink(f"{self.base}/journal/alice.json")
+        self.assertIn("unfinished copy on two: ", self.run_command("alice", "--status")[1])
+        self.assertIn("deleted ", self.run_command("alice", "--delete-old", "--days", "0")[1])
+        self.assertEqual(os.listdir(f"{self.base}/two/mail"), [])
 
     def test_shield_that_has_another_node(self) -> None:
         """A user is moved when the shields say so; until then, the command fails, and goes on when it is repeated."""

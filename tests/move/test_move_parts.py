@@ -13,10 +13,11 @@ from imapshield.errors import AccountMoved, StoreBusy, StoreError
 from imapshield.maildir import index_handover
 from imapshield.maildir.index_check import check_index
 from imapshield.maildir.index_handover import Mark
-from imapshield.move import places, source_side
+from imapshield.move import manifest, places, source_side
 from imapshield.move.agent import LocalAgent
-from imapshield.move.journal import Journal
+from imapshield.move.journal import DONE, KEPT_SECONDS, MAX_EARLIER, Journal, new_entry
 from imapshield.move.nodes_file import Node, parse_nodes
+from imapshield.move.old_copies import OldCopies
 from imapshield.move.places import MoveError, Places
 from imapshield.move.rights import check_parents, make_for_owner
 from imapshield.move.source_side import SourceSide
@@ -57,7 +58,11 @@ class JournalTests(MoveCase):
         for text in (
             "{",
             "{}",
-            '{"user": "a", "source": "b", "target": "c", "move": "d", "phase": "e"}',
+            "[]",
+            "[{}]",
+            "1",
+            '[{"user": "a", "source": "b", "target": "c", "move": "d", "phase": "e"}]',
+            '[{"user": "a", "source": "b", "target": "c", "move": 1, "phase": "done"}]',
         ):
             with open(f"{self.base}/journal/alice.json", "w", encoding="utf-8") as file:
                 file.write(text)
@@ -65,8 +70,26 @@ class JournalTests(MoveCase):
                 "is damaged", str(self.assertRaises(MoveError, self.journal.read, "alice"))
             )
 
+    def test_earlier_moves(self) -> None:
+        """The last moves of a user are kept for some days, and at most some of them."""
+        journal = Journal(f"{self.base}/journal", self.clock)
+        for user in ("bob", "carol"):
+            journal.write(new_entry(user, "one", "two"))
+        for number in range(MAX_EARLIER + 5):
+            entry = journal.write(new_entry("alice", f"n{number}", "two"))
+            journal.write(entry._replace(phase=DONE))
+        moves = journal.moves("alice")
+        self.assertEqual((len(moves), moves[0].source), (MAX_EARLIER + 1, f"n{MAX_EARLIER + 4}"))
+        recent = journal.recent()
+        self.assertEqual(len(recent), MAX_EARLIER + 3)
+        self.assertEqual([entry.user for entry in recent[-3:]], ["alice", "bob", "carol"])
+        self.clock.offset = KEPT_SECONDS + 1
+        self.assertEqual([entry.user for entry in journal.recent()], ["bob", "carol"])
+        journal.write(new_entry("alice", "one", "two"))
+        self.assertEqual(len(journal.moves("alice")), 1)
+
     def test_no_directory(self) -> None:
-        self.assertEqual(Journal(f"{self.base}/none").entries(), [])
+        self.assertEqual(Journal(f"{self.base}/none").recent(), [])
 
 
 class MapTests(MoveCase):
@@ -102,7 +125,7 @@ class SideTests(MoveCase):
     def prepare(self, octets: int = 1, count: int = 1, uid: int = -1) -> Any:
         uid = os.geteuid() if uid == -1 else uid
         above = (os.geteuid(), os.getegid(), 0o710)
-        return TargetSide(self.places("two")).prepare("m", octets, count, uid, os.getegid(), above)
+        return TargetSide(self.places("two"), "m").prepare(octets, count, uid, os.getegid(), above)
 
     def test_target_without_space(self) -> None:
         self.assertIn(
@@ -124,7 +147,7 @@ class SideTests(MoveCase):
 
     def test_links_in_the_place_of_new_directories(self) -> None:
         """The owner of the mail cannot lead root elsewhere."""
-        incoming = f"{self.base}/two/mail/.imapshield-incoming-alice"
+        incoming = f"{self.base}/two/mail/.imapshield-incoming-m-alice"
         os.mkdir(f"{self.base}/other", 0o700)
         os.symlink(f"{self.base}/other", incoming)
         self.assertRaises(MoveError, make_for_owner, os.fsencode(incoming), os.geteuid(), 0)
@@ -167,7 +190,7 @@ class SideTests(MoveCase):
         os.mkfifo(self.maildir("one", "new", "pipe"))
         os.mkfifo(self.maildir("one", "imapshield.moved"))
         maildir = os.fsencode(self.maildir("one"))
-        self.assertNotIn(b"new/pipe", [*places.delivered_mail(maildir)])
+        self.assertNotIn(b"new/pipe", [*manifest.delivered_mail(maildir)])
         self.assertTrue(places.sync_tree(maildir, 0.0))
         self.assertEqual(places.stub_text(maildir), "")
 
@@ -186,7 +209,7 @@ class SideTests(MoveCase):
         self.source().close("m", "two", 60.0)
         with open(f"{self.index('one')}/imapshield.manifest", "ab") as file:
             file.write(b"\0x new/1")
-        error = self.assertRaises(MoveError, places.Manifest.read, self.places("one"))
+        error = self.assertRaises(MoveError, manifest.Manifest.read, self.places("one"))
         self.assertIn("imapshield.manifest is damaged", str(error))
 
     def test_mail_root_that_is_wrong(self) -> None:
@@ -205,12 +228,33 @@ class SideTests(MoveCase):
 
     def test_only_a_copy_that_was_given_up_is_deleted(self) -> None:
         os.rename(self.maildir("one"), f"{self.base}/one/mail/.imapshield-moved-m1-alice")
-        source = self.source()
-        self.assertIn(
-            "nothing is deleted", str(self.assertRaises(MoveError, source.delete_old, "m1"))
-        )
-        source.delete_old("m2")
-        self.assertEqual([copy["move"] for copy in source.old_copies()], ["m1"])
+        copies = OldCopies(self.places("one"))
+        error = self.assertRaises(MoveError, copies.delete, "moved", "m1")
+        self.assertIn("nothing is deleted", str(error))
+        copies.delete("moved", "m2")
+        self.assertEqual([copy["move"] for copy in copies.listed()], ["m1"])
+        self.assertEqual(OldCopies(Places(b"/nowhere/a", b"/nowhere/a")).listed(), [])
+
+    def test_unfinished_copies_are_deleted_unless_they_may_be_complete(self) -> None:
+        """A copy whose index has the mark of a move may be the only one."""
+        copies = OldCopies(self.places("two"))
+        self.prepare()
+        os.makedirs(f"{self.base}/two/mail/.imapshield-late-m-alice/new")
+        self.source().close("m", "two", 60.0)
+        for part in {self.maildir("one"), self.index("one")}:
+            name = os.path.dirname(part).replace("/one/", "/two/")
+            self.copier.copy(part, f"{name}/.imapshield-incoming-m-alice", is_last=True)
+        error = self.assertRaises(MoveError, copies.delete, "incoming", "m")
+        self.assertIn("only copy: look with `imapshield move USER two`", str(error))
+        self.assertEqual([each["kind"] for each in copies.listed()], ["incoming", "late"])
+        self.prepare()
+        self.source().reopen("m")
+        for part in {self.maildir("one"), self.index("one")}:
+            name = os.path.dirname(part).replace("/one/", "/two/")
+            self.copier.copy(part, f"{name}/.imapshield-incoming-m-alice", is_last=False)
+        for kind in ("incoming", "late"):
+            copies.delete(kind, "m")
+        self.assertEqual(os.listdir(f"{self.base}/two/mail"), [])
 
     def test_account_that_is_not_given_up_is_not_retired(self) -> None:
         self.assertIn(
@@ -248,45 +292,49 @@ class SideTests(MoveCase):
         self.assertIn("continues that", self.warnings[-1])
 
     def test_target_accepts_only_what_was_copied(self) -> None:
-        target = TargetSide(self.places("two"))
-        self.assertIn("has gone", str(self.assertRaises(MoveError, target.accept, "m", "two")))
+        target = TargetSide(self.places("two"), "m")
+        self.assertIn("has gone", str(self.assertRaises(MoveError, target.accept, "two")))
         self.prepare()
-        self.assertEqual(target.verify("m", "", [0.0, 0.0], 1.0), "the manifest is missing")
-        with open(f"{self.base}/two/mail/.imapshield-incoming-alice/imapshield.manifest", "wb"):
+        self.assertEqual(target.verify("", [0.0, 0.0], 1.0), "the manifest is missing")
+        with open(f"{self.base}/two/mail/.imapshield-incoming-m-alice/imapshield.manifest", "wb"):
             pass
         self.assertEqual(
-            target.verify("m", "", [0.0, 0.0], 1.0), "the manifest is not that of the source"
+            target.verify("", [0.0, 0.0], 1.0), "the manifest is not that of the source"
         )
 
     def test_copy_that_another_command_uses(self) -> None:
         """Two machines that move the same user to the same node do not share the copy."""
         self.prepare()
-        target = TargetSide(self.places("two"))
-        incoming = f"{self.base}/two/mail/.imapshield-incoming-alice"
+        target = TargetSide(self.places("two"), "m")
+        incoming = f"{self.base}/two/mail/.imapshield-incoming-m-alice"
         self.prepare()
         os.rename(incoming, incoming + "2")
         os.mkdir(incoming)
         fd = os.open(incoming, os.O_RDONLY)
         fcntl.flock(fd, fcntl.LOCK_EX)
-        for call in (self.prepare, target.discard, lambda: target.accept("m", "two")):
+        for call in (self.prepare, target.discard, lambda: target.accept("two")):
             self.assertIn("another command", str(self.assertRaises(MoveError, call)))
+        other = TargetSide(self.places("two"), "n")
+        error = self.assertRaises(MoveError, other.prepare, 1, 1, os.geteuid(), 0, (0, 0, 448))
+        self.assertIn("another command", str(error))
         os.close(fd)
+        other.prepare(1, 1, os.geteuid(), os.getegid(), (0, 0, 448))
         self.prepare()
         target.discard()
         self.assertFalse(os.path.exists(incoming))
 
     def test_slow_disk(self) -> None:
         """A copy that cannot be put on stable storage in time is not complete."""
-        source, target = self.source(), TargetSide(self.places("two"))
+        source, target = self.source(), TargetSide(self.places("two"), "m")
         self.prepare()
         digest = source.close("m", "two", 60.0)
         for part in {self.maildir("one"), self.index("one")}:
-            incoming = os.path.join(os.path.dirname(part), ".imapshield-incoming-alice").replace(
+            incoming = os.path.join(os.path.dirname(part), ".imapshield-incoming-m-alice").replace(
                 "/one/", "/two/"
             )
-            self.copier.copy(part, incoming, lambda: None, True)
-        self.assertEqual(target.verify("m", digest, [0.0, 0.0], 60.0), "")
-        self.assertIn("the disk", target.verify("m", digest, [0.0, 0.0], -1.0))
+            self.copier.copy(part, incoming, is_last=True)
+        self.assertEqual(target.verify(digest, [0.0, 0.0], 60.0), "")
+        self.assertIn("the disk", target.verify(digest, [0.0, 0.0], -1.0))
 
     def test_time_that_was_set_back(self) -> None:
         """What was written after the clock was set back counts as written later."""

@@ -221,12 +221,12 @@ class MoverTests(MoveCase):
             name = next(iter(os.listdir(folder)))
             copy = self.copier.copy
 
-            def copy_less(source: str, target: str, *rest: object) -> None:
-                copy(source, target, *rest)  # type: ignore[arg-type]
+            def copy_less(source: str, target: str, **rest: Any) -> None:
+                copy(source, target, **rest)
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{target}/cur/{name}")
 
-            self.copier.copy = copy_less  # type: ignore[assignment]
+            self.copier.copy = copy_less  # type: ignore[method-assign]
 
         self.copier.before_last = lose
         with contextlib.suppress(AttributeError):
@@ -239,13 +239,13 @@ class MoverTests(MoveCase):
         """A file whose content differs and whose size does not, such as the subscriptions, is noticed."""
         copy = self.copier.copy
 
-        def copy_wrong(source: str, target: str, *rest: object) -> None:
-            copy(source, target, *rest)  # type: ignore[arg-type]
+        def copy_wrong(source: str, target: str, **rest: Any) -> None:
+            copy(source, target, **rest)
             if os.path.exists(f"{target}/subscriptions"):
                 with open(f"{target}/subscriptions", "r+b") as file:
                     file.write(b"~")
 
-        self.copier.copy = copy_wrong  # type: ignore[method-assign, assignment]
+        self.copier.copy = copy_wrong  # type: ignore[method-assign]
         self.assertIn("differs", str(self.assertRaises(MoveError, self.mover().run)))
         self.assertEqual((self.dump("one"), self.shields.held), (self.before, 0))
 
@@ -258,6 +258,7 @@ class MoverTests(MoveCase):
         self.assertEqual(self.dump("one"), self.before)
         self.assertEqual(os.listdir(f"{self.base}/two/mail"), [])
         self.assertIsNone(self.journal.read("alice"))
+        self.assertEqual([entry.phase for entry in self.journal.moves("alice")], ["aborted"])
 
     def test_abort_is_refused_after_the_account_was_given_up(self) -> None:
         self.mover().run()
