@@ -87,7 +87,7 @@ class RemoteAgent:
     """
 
     def __init__(self, node: Node, user: str, command: list[str]) -> None:
-        self._request, self._name = _request(node, user), node.name
+        self._request, self._node = _request(node, user), node
         self._process = subprocess.Popen(  # noqa: S603  the operator has named the machine and the program
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -104,10 +104,12 @@ class RemoteAgent:
             line = process.stdout.readline()
             answer = json.loads(line)
         except (OSError, ValueError):
-            text = "does not answer over ssh; try `ssh HOST imapshield --version`, and name the program with `command`"
-            raise MoveError(f"the node {self._name} {text}") from None
+            text = f"does not answer over ssh; try `ssh {self._node.ssh} {self._node.command} --version`"
+            raise MoveError(
+                f"the node {self._node.name} {text}, and name the program with `command`"
+            ) from None
         if "error" in answer:
-            raise MoveError(f"{self._name}: {answer['error']}")
+            raise MoveError(f"{self._node.name}: {answer['error']}")
         return answer["result"]
 
     def close(self) -> None:

@@ -31,6 +31,9 @@ _LEFT_OUT = (
 _HAS_VANISHED = 24
 """The exit status of rsync when files were renamed while it ran."""
 
+_ALIVE = ("ConnectTimeout=10", "ServerAliveInterval=3", "ServerAliveCountMax=3")
+"""A connection that is cut ends after 12 s, as the hold of the user does, and not after the minutes of TCP."""
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -42,9 +45,9 @@ class Ssh:
         self._hosts: set[str] = set()
 
     def options(self) -> list[str]:
-        """Return ``ssh`` with its options."""
+        """Return ``ssh`` with its options. A machine that does not answer for some seconds ends the connection."""
         shared = f"ControlPath={self._folder}/%C"
-        options = ("BatchMode=yes", "ControlMaster=auto", "ControlPersist=60", shared)
+        options = ("BatchMode=yes", "ControlMaster=auto", "ControlPersist=60", shared, *_ALIVE)
         return ["ssh", *(word for option in options for word in ("-o", option))]
 
     def command(self, node: Node | Shield, *words: str) -> list[str]:
