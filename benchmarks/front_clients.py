@@ -1,11 +1,12 @@
-"""Runs the tests of all real clients against other servers, alone and behind the shield, and compares.
+"""Runs the tests of all real clients against other servers, alone and behind the shield, and compares test by test.
 
     python -m benchmarks.front_clients
     python -m benchmarks.front_clients --peers dovecot,courier --only "curl|mbsync"
 
 `system_tests/install` installs the clients, Dovecot and Courier; Courier needs root. pymap is found on PATH. What a
-server passes alone, it must pass behind the shield. Many tests expect what imapshield has and other servers do not:
-they must fail in the same place, or pass. Exit status 1 if not.
+server passes alone, it must pass behind the shield; the tests that do not are printed first. Many tests expect what
+imapshield has and other servers do not: these fail alone, and are printed with the reason. Behind the shield they must
+pass, or fail in the same place. Exit status 1 if not.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import importlib
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from unittest import TestCase, TestResult, TestSuite
 
 from system_tests.front_case import FrontCase
@@ -29,8 +31,12 @@ PEERS = ("dovecot", "courier", "pymap")
 ATTEMPTS = 3
 """A test that a server passes alone may fail once or twice behind the shield: some depend on time."""
 
-_SHOWN = 1000
+_SHOWN = 1500
 """Characters of a traceback, from its end."""
+_WORDS = 150
+"""Characters of a reason in few words."""
+_SAID = re.compile(r"^[\w.]*(?:Error|FailTest|Expired)\b.*: |^\w+: \(\d+\)|\(\S*Error\)$")
+"""A line that says why a Python, Node, Java or Ruby program, or curl, has failed."""
 
 
 def tests_of(client: str) -> Iterator[tuple[type[ServerCase], str]]:
@@ -54,24 +60,33 @@ def failure(case: type[ServerCase], name: str, peer: str, shielded: bool) -> str
     return next((trace for _, trace in [*result.errors, *result.failures]), "")[-_SHOWN:]
 
 
-def compare(client: str, peer: str) -> tuple[int, int, int, list[str]]:
-    """Run the tests of a client; return how many there are, pass alone, pass behind, and which end in another way."""
-    total = alone = behind = 0
-    other = []
-    for case, name in tests_of(client):
-        total += 1
-        expected = failure(case, name, peer, shielded=False)
-        alone += not expected
-        reason = ""
-        for _ in range(ATTEMPTS):
-            reason = failure(case, name, peer, shielded=True)
-            if not reason or place(reason) == place(expected):
-                break
-        behind += not reason
-        if reason and place(reason) != place(expected):
-            what = "ends elsewhere" if expected else "fails"
-            other.append(f"{case.__name__}.{name} {what} behind the shield: {reason}")
-    return total, alone, behind, other
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How one test ends: `alone` and `behind` are tracebacks, or ""."""
+
+    test: str
+    alone: str
+    behind: str
+
+    @property
+    def lost(self) -> bool:
+        """Whether the shield makes the test fail."""
+        return bool(self.behind) and not self.alone
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the test fails alone, and in another place behind the shield."""
+        return bool(self.behind and self.alone) and place(self.behind) != place(self.alone)
+
+
+def compare(case: type[ServerCase], name: str, peer: str) -> Comparison:
+    """Run one test alone, and behind the shield until it ends in the same way: up to `ATTEMPTS` times."""
+    alone, behind = failure(case, name, peer, shielded=False), ""
+    for _ in range(ATTEMPTS):
+        behind = failure(case, name, peer, shielded=True)
+        if not behind or place(behind) == place(alone):
+            break
+    return Comparison(f"{peer}: {case.__module__[18:]}.{case.__name__}.{name}", alone, behind)
 
 
 def place(reason: str) -> str:
@@ -79,23 +94,51 @@ def place(reason: str) -> str:
     return re.sub(r"/\w+/\S+|\d+|'.*?'|b\".*?\"|CAPABILITY.*|\s+", "", reason)[-200:]
 
 
+def in_few_words(reason: str) -> str:
+    """Return what a traceback says at last, without the command of the client; Ruby says it in parentheses."""
+    lines = [line.strip() for line in reason.splitlines() if re.search(r"\w", line)] or [""]
+    said = [line for line in lines if _SAID.search(line)] or lines
+    return re.sub(r"^.*\): (?=\S)|^\S*FailTest: ", "", said[-1])[-_WORDS:]
+
+
+def show(title: str, lines: Sequence[str]) -> None:
+    """Print a list under its title, or that it is empty."""
+    print("\n".join(["", f"{title}: {len(lines) or 'none'}", *lines]), flush=True)
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Run what the command line asks for, and print a line for each client and server."""
+    """Run what the command line asks for, and print a line for each client and server, and each test that fails."""
     parser = argparse.ArgumentParser(prog="front_clients", description=__doc__)
     parser.add_argument("--peers", default=",".join(PEERS), help=f"default {','.join(PEERS)}")
     parser.add_argument("--only", default="", metavar="REGEX", help="clients")
     options = parser.parse_args(arguments)
-    differences = []
+    found: list[Comparison] = []
     print("client       server   tests  pass alone  pass behind", flush=True)
     for client in CLIENTS:
         if not re.search(options.only, client):
             continue
         for peer in options.peers.split(","):
-            total, alone, behind, other = compare(client, peer)
-            print(f"{client:12} {peer:8} {total:5} {alone:11} {behind:12}", flush=True)
-            differences += [f"{peer}: {line}" for line in other]
-    print("\n".join(["", *(differences or ["Behind the shield all tests end as alone, or pass."])]))
-    return bool(differences)
+            ended = [compare(case, name, peer) for case, name in tests_of(client)]
+            alone, behind = (
+                sum(not way for way in ways)
+                for ways in zip(*((c.alone, c.behind) for c in ended), strict=True)
+            )
+            print(f"{client:12} {peer:8} {len(ended):5} {alone:11} {behind:12}", flush=True)
+            found += ended
+    show("Pass alone, fail behind the shield", [f"{c.test}: {c.behind}" for c in found if c.lost])
+    show(
+        "Fail alone, and in another place behind the shield",
+        [f"{c.test}\nalone: {c.alone}\nbehind: {c.behind}" for c in found if c.elsewhere],
+    )
+    show(
+        "Fail alone",
+        [
+            f"{c.test}{'' if c.behind else ' (passes behind)'}: {in_few_words(c.alone)}"
+            for c in found
+            if c.alone
+        ],
+    )
+    return any(c.lost or c.elsewhere for c in found)
 
 
 if __name__ == "__main__":

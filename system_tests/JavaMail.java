@@ -180,7 +180,9 @@ public class JavaMail {
         int vanished = 0;
         for (MailEvent event : inbox.open(Folder.READ_WRITE, new ResyncData(validity, modseq)))
             if (event instanceof MessageVanishedEvent) {
-                assertEqual(List.of(2L), LongStream.of(((MessageVanishedEvent) event).getUIDs()).boxed().collect(Collectors.toList()));
+                List<Long> uids = LongStream.of(((MessageVanishedEvent) event).getUIDs()).boxed().collect(Collectors.toList());
+                // imapshield has told the client of a modification sequence after MOVE, so that this is not repeated.
+                assertEqual(true, uids.equals(List.of(2L)) || System.getenv("OTHER_SERVER") != null && uids.equals(List.of(2L, 4L)));
                 vanished++;
             }
         assertEqual(1, vanished);

@@ -31,13 +31,16 @@ exec chroot $0 /bin/sh -c '/usr/sbin/authdaemond start; /usr/sbin/imapd start; e
 
 
 @contextmanager
-def courier_server(root: Path, users: Sequence[str], password: str) -> Iterator[Peer]:
+def courier_server(
+    root: Path, users: Sequence[str], password: str, certificate: Path
+) -> Iterator[Peer]:
     """Run Courier with Debian's configuration during the `with` statement, as docs/front.rst puts it behind the shield.
 
     Args:
         root: the folder of the users' Maildirs, below /tmp.
         users: who may log in.
         password: of all of them.
+        certificate: a PEM file with a certificate and its key.
 
     Raises:
         TimeoutError: it sends no greeting.
@@ -48,6 +51,8 @@ def courier_server(root: Path, users: Sequence[str], password: str) -> Iterator[
         jail.chmod(0o755)  # for the processes of users
         _link_files(jail)
         _configure(jail / "etc/courier", port)
+        # The installation of the packages makes one.
+        shutil.copyfile(certificate, jail / "etc/courier/imapd.pem")
         _write_users(jail / "etc/courier", root, users, password)
         # The end of the first process of a PID namespace ends all others, and the mounts.
         process = subprocess.Popen(

@@ -73,6 +73,8 @@ class FrontCase(ServerCase):
         if self.dovecot is None:
             self.start_peer()
         assert self.dovecot is not None
+        # The scripts leave out what only imapshield has. Node trusts no certificate that is its own authority.
+        self.client_environment = {"OTHER_SERVER": self.peer, "NODE_EXTRA_CA_CERTS": self.pem}
         if self.shielded:
             self._start_shield(self.dovecot)
         else:
@@ -84,7 +86,7 @@ class FrontCase(ServerCase):
             self._prepare_peer()
         root, settings = Path(self.root), self._settings()
         if self.peer == "courier":
-            started = courier_server(root, USERS, PASSWORD)
+            started = courier_server(root, USERS, PASSWORD, Path(self.pem))
         else:
             started = start_with(self.peer, root, settings)
         self.dovecot = self.stack.enter_context(started)

@@ -44,7 +44,8 @@ def assert_refused(code)
   yield
   raise "not refused: #{code}"
 rescue Net::IMAP::NoResponseError => e
-  assert_equal(code, e.response.data.code.name)
+  # Other servers need not name the reason.
+  assert_equal(code, e.response.data.code.name) unless ENV['OTHER_SERVER'] && !e.response.data.code
 end
 
 def connect
@@ -80,7 +81,7 @@ assert_equal(NAMES.sort, decoded.(imap.lsub('', '*')))
 imap.rename(Net::IMAP.encode_utf7('Köln'), 'Kept')
 imap.delete(Net::IMAP.encode_utf7('x&y'))
 assert_refused('NONEXISTENT') { imap.select(Net::IMAP.encode_utf7('x&y')) }
-assert_equal('', imap.getquotaroot('INBOX').last.mailbox)
+assert_equal('', imap.getquotaroot('INBOX').last.mailbox) if imap.capability.include?('QUOTA')
 
 [NESTED, EIGHT_BIT, message('c'), message('d')].each { |text| imap.append('INBOX', text) }
 imap.select('INBOX')
@@ -97,10 +98,12 @@ assert_equal(['höllo'.b, 'AAEC', "Subject: inner\r\n\r\n", 'deep'],
 
 { ['ALL'] => [1, 2, 3, 4], ['NOT', 'SUBJECT', 'c'] => [1, 2, 4], ['OR', 'SEEN', 'BODY', 'deep'] => [1], ['UID', 2..-1, 'LARGER', 10] => [2, 3, 4],
   ['FROM', '"B"'] => [1], ['KEYWORD', '$none'] => [] }.each do |keys, expected|
+  next if keys[0] == 'FROM' && ENV['OTHER_SERVER'] # Dovecot searches addresses without the quotation marks
   assert_equal(expected, imap.search(keys).to_a)
   assert_equal(expected, imap.uid_search(keys).to_a)
 end
-assert_equal([2], imap.search(['SUBJECT', 'größe'.b], 'UTF-8').to_a)
+# Only imapshield takes octets that are not UTF-8 for Latin-1.
+assert_equal([2], imap.search(['SUBJECT', 'größe'.b], 'UTF-8').to_a) unless ENV['OTHER_SERVER']
 assert_equal([1, 2, 4, 3], imap.sort(%w[REVERSE SUBJECT], ['ALL'], 'UTF-8'))
 assert_equal(4, imap.uid_thread('REFERENCES', ['ALL'], 'UTF-8').size)
 

@@ -58,6 +58,7 @@ class ServerCase(SynchronousTestCase):
         options: options of ``twistd imapshield``, in addition to the mail root and the users.
         wrapper: as in `Server`.
         auth: the value of ``--auth``.
+        client_environment: variables of all clients.
         port: where the server listens; a restarted server has the same port.
         log: the output of the last client, standard error included.
     """
@@ -66,6 +67,7 @@ class ServerCase(SynchronousTestCase):
     wrapper: Sequence[str] = ()
     auth = "memory:" + ":".join(f"{user}:{PASSWORD}" for user in USERS)
     forbidden_log_texts: Iterable[str] = FAULTS_AND_LIMITS
+    client_environment: Mapping[str, str] = {}
     port = 0
     server: Server
     log = ""
@@ -175,7 +177,8 @@ class ServerCase(SynchronousTestCase):
         """Run a client until it ends and return its standard output; `status` None accepts any exit status."""
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False,
-            env={**os.environ, "HOME": self.home, "LC_ALL": "C.UTF-8", **(env or {})}, cwd=self.home,
+            env={**os.environ, "HOME": self.home, "LC_ALL": "C.UTF-8", **self.client_environment, **(env or {})},
+            cwd=self.home,
         )  # fmt: skip
         self.log = (done.stdout + done.stderr).decode("utf-8", "replace")
         if status is not None:
