@@ -64,12 +64,18 @@ def run_imaptest(arguments: Sequence[str], timeout: float) -> str:
 
 
 def run_scripts(peer: Peer, scripts: str) -> tuple[list[str], list[str]]:
-    """Run the scripts of a folder; return the names of those that fail, and the lines of the summary."""
+    """Run the scripts of a folder; return the names of those that fail, and the lines of the summary.
+
+    Raises:
+        RuntimeError: the program has not run them.
+    """
     address = [f"host={peer.host}", f"port={peer.port}", "user=alice", f"pass={peer.password}"]
     printed = run_imaptest([*address, f"test={scripts}"], 600)
     failed = sorted(set(_FAILED_SCRIPT.findall(printed)))
     summary = [match[0] for match in _SUMMARY.finditer(printed)]
-    return failed, summary or [printed[-500:]]
+    if not summary:
+        raise RuntimeError(f"{PROGRAM} has not run the scripts: {printed[-500:]}")
+    return failed, summary
 
 
 def faults(printed: str) -> Counter[str]:
