@@ -1,7 +1,9 @@
 """Moves a user between two mail nodes behind a shield while five clients work, and measures the pause that they notice.
 
     python -m benchmarks.moving_user --moves 6 --messages 2000
+    python -m benchmarks.moving_user --ssh
 
+With ``--ssh``, the node ``two`` is reached over ssh, as if it were another machine; that needs openssh-server.
 The clients append, flag, move and fetch messages, and wait in IDLE. ``system_tests/test_move.py`` uses the same ones,
 and compares what each was told with what is there at the end.
 """
@@ -24,6 +26,8 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from benchmarks.loopback_ssh import HOST, LoopbackSsh
+
 PASSWORD = "secret"  # noqa: S105
 MAILBOXES = ("INBOX", "Work", "Done")
 _FAILURES = (OSError, imaplib.IMAP4.error, AssertionError, ValueError)
@@ -42,10 +46,12 @@ class Site:
 
     Args:
         base: a directory for everything.
+        over_ssh: whether ``two`` is reached over ssh.
     """
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, over_ssh: bool = False) -> None:
         self.base = base
+        self._ssh = LoopbackSsh(Path(base, "ssh"), free_port()) if over_ssh else None
         self._processes: list[subprocess.Popen[bytes]] = []
         self._log = open(f"{base}/log", "wb")  # noqa: SIM115
         ports = {name: free_port() for name in ("one", "two")}
@@ -62,6 +68,9 @@ class Site:
             f'[nodes.{name}]\nmail-root = "{base}/{name}"\ncontrol = "{base}/{name}.control"\n'
             for name in ports
         ]
+        if over_ssh:
+            program = os.path.join(os.path.dirname(sys.executable), "imapshield")
+            nodes[1] += f'ssh = "{HOST}"\ncommand = "{program}"\n'
         shield = f'[shields]\nedge = {{ control = "{base}/shield.control" }}\n'
         Path(f"{base}/nodes.toml").write_text(
             "\n".join([f'map = "{base}/users.map"', shield, *nodes])
@@ -100,18 +109,24 @@ class Site:
         client.login("alice", PASSWORD)
         return client
 
-    def move_command(self, node: str, *options: str) -> list[str]:
-        """Return the command that moves the user to a node."""
+    def start_move(self, node: str, *options: str) -> subprocess.Popen[str]:
+        """Start the command that moves the user to a node."""
         files = ("--nodes", f"{self.base}/nodes.toml", "--journal", f"{self.base}/journal")
-        return [sys.executable, "-m", "imapshield", "move", "alice", node, *files, *options]
+        return subprocess.Popen(
+            [sys.executable, "-m", "imapshield", "move", "alice", node, *files, *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self._ssh.environment if self._ssh else None,
+        )
 
     def move(self, node: str, *options: str) -> str:
         """Move the user, and return what the command prints."""
-        command = self.move_command(node, *options)
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
-        if done.returncode:
-            raise AssertionError(done.stdout + done.stderr + self.log())
-        return done.stderr + done.stdout
+        process = self.start_move(node, *options)
+        printed = process.communicate(timeout=120)[0]
+        if process.returncode:
+            raise AssertionError(printed + self.log())
+        return printed
 
     def close(self) -> None:
         """Stop all processes."""
@@ -119,14 +134,16 @@ class Site:
             process.terminate()
         for process in self._processes:
             process.wait(30)
+        if self._ssh:
+            self._ssh.close()
         self._log.close()
 
 
 @contextlib.contextmanager
-def running_site() -> Iterator[Site]:
+def running_site(over_ssh: bool = False) -> Iterator[Site]:
     """Yield a `Site` in a temporary directory."""
     with tempfile.TemporaryDirectory(prefix="imapshield-") as base:
-        site = Site(base)
+        site = Site(base, over_ssh)
         try:
             yield site
         finally:
@@ -314,8 +331,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--moves", type=int, default=6)
     parser.add_argument("--messages", type=int, default=2000)
+    parser.add_argument("--ssh", action="store_true", help="reach one node over ssh")
     options = parser.parse_args()
-    with running_site() as site:
+    with running_site(options.ssh) as site:
         fill(site, options.messages)
         gaps: list[float] = []
         for number in range(options.moves):

@@ -96,7 +96,7 @@ def run(
         command = ["unshare", "--mount", sys.executable, "-m", "benchmarks.powercut_lane"]
         command += ["--server", server, "--first", str(first), "--cuts", str(cuts)]
         command += ["--lane", str(lane), "--lanes", str(lanes), "--seed", seed, "--kinds", kinds]
-        command += ["--directory", str(directory or _memory())]
+        command += ["--directory", str(directory or memory_directory())]
         command += ["--keep", str(keep.absolute())] if keep else []
         processes.append(
             subprocess.Popen(
@@ -134,7 +134,7 @@ def run(
     return tally
 
 
-def _memory() -> Path:
+def memory_directory() -> Path:
     """Return a directory in memory, so that the machine's disk does not limit the number of cuts."""
     shm = Path("/dev/shm")  # noqa: S108
     return shm if os.access(shm, os.W_OK) else Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108

@@ -42,9 +42,9 @@ class Volume:
     def __init__(self, directory: Path, kind: str, owner: tuple[int, int] | None = None) -> None:
         self.kind = kind
         self.image = directory / f"{kind}.img"
-        self._mount_point = directory / "volume"
-        self._mount_point.mkdir(exist_ok=True)
-        self.root = self._mount_point / "mail"
+        self.mount_point = directory / "volume"
+        self.mount_point.mkdir(exist_ok=True)
+        self.root = self.mount_point / "mail"
         self.image.unlink(missing_ok=True)
         with self.image.open("wb") as file:
             file.truncate(_SIZES[kind])
@@ -57,11 +57,11 @@ class Volume:
 
     def _mount(self) -> None:
         # A loop device of its own for each mount: nothing of the image stays in the page cache of the last one.
-        _run("mount", "-t", self.kind, "-o", "loop", str(self.image), str(self._mount_point))
+        _run("mount", "-t", self.kind, "-o", "loop", str(self.image), str(self.mount_point))
 
     def sync(self) -> None:
         """Write everything to the disk."""
-        descriptor = os.open(self._mount_point, os.O_RDONLY)
+        descriptor = os.open(self.mount_point, os.O_RDONLY)
         try:
             ctypes.CDLL(None).syncfs(descriptor)
         finally:
@@ -69,15 +69,11 @@ class Volume:
 
     def cut(self) -> None:
         """Drop everything that has not reached the disk; all further access fails."""
-        descriptor = os.open(self._mount_point, os.O_RDONLY)
-        try:
-            fcntl.ioctl(descriptor, _SHUTDOWN, _NO_LOG_FLUSH)
-        finally:
-            os.close(descriptor)
+        cut_power(self.mount_point)
 
     def unmount(self) -> None:
         """Unmount; no process may have a file open."""
-        _run("umount", str(self._mount_point))
+        _run("umount", str(self.mount_point))
 
     def copy_image(self, target: Path) -> None:
         """Copy the image, which must not be mounted."""
@@ -91,6 +87,15 @@ class Volume:
         """Return the used share of the space or of the inodes, whichever is larger."""
         found = os.statvfs(self.root)
         return 1 - min(found.f_bavail / found.f_blocks, found.f_favail / max(found.f_files, 1))
+
+
+def cut_power(mount_point: Path) -> None:
+    """Drop everything that has not reached the disk of a file system; all further access fails."""
+    descriptor = os.open(mount_point, os.O_RDONLY)
+    try:
+        fcntl.ioctl(descriptor, _SHUTDOWN, _NO_LOG_FLUSH)
+    finally:
+        os.close(descriptor)
 
 
 class BootId:

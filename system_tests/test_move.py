@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import subprocess
+import sys
 import time
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -55,10 +56,7 @@ class MoveTests(SynchronousTestCase):
                 for number in range(4):
                     node = ("two", "one")[number % 2]
                     time.sleep(0.3)
-                    process = subprocess.Popen(
-                        site.move_command(node),
-                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                    )  # fmt: skip
+                    process = site.start_move(node)
                     try:
                         process.wait(dice.uniform(0.5, 2.5))
                     except subprocess.TimeoutExpired:
@@ -71,6 +69,27 @@ class MoveTests(SynchronousTestCase):
                 self.assertGreater(len(client.done), 10, client._work)
             self.check_messages(site, clients[0])
             self.check_log(site)
+
+    def test_move_over_ssh(self) -> None:
+        """Nothing changes on the way to another machine and back, also if the command is killed while it copies."""
+        with running_site(over_ssh=True) as site:
+            fill(site, 10)
+            before = dump(site)
+            for node in ("two", "one"):
+                if node == "two":
+                    process = site.start_move(node)
+                    time.sleep(0.8)
+                    process.kill()
+                    process.communicate()
+                self.assertIn(node, site.move(node, "--max-pause", "10"))
+                self.assertEqual(dump(site), before)
+            self.check_log(site)
+
+    def test_power_cuts(self) -> None:
+        """While the new node accepts the copy, the power of a node is cut: one has the user, with everything."""
+        command = [sys.executable, "-m", "benchmarks.move_cuts", "--first", "820", "--moves", "6"]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+        self.assertIn("6 moves, 0 problems", done.stdout, done.stderr)
 
     def check_messages(self, site: Site, appender: WorkingClient) -> None:
         """Check that each message that was appended is there once; with its UID, unless MOVE gave it another one."""

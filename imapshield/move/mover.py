@@ -16,6 +16,7 @@ So one of the two nodes has the whole account at any time, and never both. While
 ended, it opens again by itself, after `CLOSED_SECONDS`.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -231,9 +232,9 @@ class Mover:
                 return
             self._report(f"copied in {seconds:.1f} s; copying what has changed meanwhile")
         text = f"a copy of what has changed takes {seconds:.1f} s, so the user would have to wait for longer than"
-        longer = seconds / SHORT_COPY
+        longer = math.ceil(seconds / SHORT_COPY)
         raise TooSlow(
-            f"{text} {self._max_pause:g} s; nothing has changed, try at another time, or --max-pause {longer:.0f}"
+            f"{text} {self._max_pause:g} s; nothing has changed, try at another time, or --max-pause {longer}"
         )
 
     def _pause(self) -> None:

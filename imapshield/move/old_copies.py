@@ -92,9 +92,7 @@ class OldCopies:
             raise MoveError(f"{os.fsdecode(copy.maildir)} {text}; nothing is deleted")
 
     def _mark(self, copy: Places) -> index_handover.Mark | None:
-        if not os.path.isdir(copy.index_directory):
-            return None
-        with self._acting(copy.index_directory):
+        with self._acting(copy.maildir):
             return index_handover.mark_of(copy.index_directory)
 
 

@@ -4,46 +4,27 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
-from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import AccountMoved
-from imapshield.mailbox.values import NewMessage
-from imapshield.maildir import index_handover
-from imapshield.maildir.filename import base
+from benchmarks.moved_account import (
+    dump_account,
+    fill_account,
+    is_refused,
+    opened_store,
+    steps_counted,
+)
 from imapshield.maildir.index_check import accept_moved
 from imapshield.maildir.store import MaildirStore
-from imapshield.move import agent as agent_module
-from imapshield.move import manifest, places
 from imapshield.move.agent import LocalAgent
 from imapshield.move.journal import Entry, Journal, new_entry
 from imapshield.move.mover import Mover
 from imapshield.move.nodes_file import Node
-from imapshield.testing.store_contract import DELETED, FLAGGED, MAIL
-from imapshield.wire.commands.base import MemoryLiteral
 from tests.maildir.disk import Clock
-
-KEPT = (
-    (
-        "SELECT id, name, uidvalidity, uidnext, highestmodseq, recentuid, mailbox_id, special_use, keywords, floor,"
-        " logged FROM mailbox ORDER BY id"
-    ),
-    (
-        "SELECT mailbox, uid, name, place, flags, modseq, size, physical, internaldate, saved, email_id FROM message"
-        " ORDER BY mailbox, uid"
-    ),
-    "SELECT * FROM expunged ORDER BY mailbox, modseq, uid",
-    "SELECT * FROM metadata ORDER BY mailbox, entry",
-    "SELECT * FROM retired ORDER BY uidvalidity",
-    "SELECT uidvalidity, octets, messages FROM account",
-)
-"""Everything of an index that clients can see."""
 
 
 class Died(BaseException):
@@ -68,29 +49,9 @@ class Mortal:
             raise Died
         self.steps += 1
 
-    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function with a step before it."""
-
-        def mortal(*args: Any, **kwargs: Any) -> Any:
-            self.step()
-            return function(*args, **kwargs)
-
-        return mortal
-
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Run a block in which each system call that changes a directory, and each commit of a mark, is a step."""
-        with ExitStack() as stack:
-            for name in ("rename", "unlink", "mkdir", "rmdir"):
-                stack.enter_context(mock.patch.object(os, name, self.wrap(getattr(os, name))))
-            for name in ("_change", "_empty_log"):
-                function = self.wrap(getattr(index_handover, name))
-                stack.enter_context(mock.patch.object(index_handover, name, function))
-            exchange = "imapshield.move.source_side.exchange"
-            stack.enter_context(mock.patch(exchange, self.wrap(places.exchange)))
-            perform = self.wrap(agent_module.perform)
-            stack.enter_context(mock.patch.object(agent_module, "perform", perform))
-            yield
+    def at_work(self) -> AbstractContextManager[None]:
+        """Return a context in which each system call that changes a directory, and each commit of a mark, is a step."""
+        return steps_counted(self.step)
 
 
 class TreeCopier:
@@ -219,62 +180,19 @@ class MoveCase(SynchronousTestCase):
     def index(self, node: str) -> str:
         return f"{self.base}/{node}/index/alice" if self.index_root else self.maildir(node)
 
-    @contextmanager
-    def store(self, node: str) -> Iterator[MaildirStore]:
+    def store(self, node: str) -> AbstractContextManager[MaildirStore]:
         """Open the account on a node, as its server does."""
-        store = MaildirStore(
-            self.maildir(node),
-            now=self.clock,
-            log_warning=self.warnings.append,
-            index_directory=self.index(node),
-            has_text_index=False,
-        )
-        try:
-            yield store
-        finally:
-            store.close()
+        return opened_store(self.maildir(node), self.index(node), self.clock, self.warnings.append)
 
     def fill_by_commands(self, node: str) -> None:
         """Give the user mail of all kinds."""
         with self.store(node) as store:
-            store.mailboxes()
-            for name in ("Sent", "Lists/Café", "Gone"):
-                store.create(name, [b"\\Sent"] if name == "Sent" else [])
-            store.delete("Gone")
-            for name, flags in (
-                ("INBOX", [b"\\Seen"]),
-                ("INBOX", [b"$Work", b"Urgent"]),
-                ("INBOX", []),
-                ("Sent", [b"\\Seen", b"\\Answered"]),
-                ("Lists/Café", [b"\\Draft"]),
-            ):
-                content = MemoryLiteral(MAIL + name.encode())
-                store.append(name, [NewMessage(tuple(flags), None, content)])
-            inbox = store.open("INBOX", True).key
-            store.store_flags(inbox, [1], b"+", [DELETED], None, 0)
-            store.store_flags(inbox, [2], b"+", [FLAGGED], None, 0)
-            store.expunge(inbox, None, 0)
-            store.set_subscribed("Sent", True)
-            store.set_metadata("", {b"/private/comment": b"mine"})
-            store.set_metadata("Sent", {b"/shared/comment": b"ours"})
-        name = "1700000000.P1.mx"
-        with open(self.maildir(node, "new", name), "wb") as file:
-            file.write(MAIL)
+            fill_account(store, self.maildir(node))
 
     def dump(self, node: str) -> dict[str, Any]:
         """Return everything that clients can see of the account on a node."""
         with self.store(node) as store:
-            names = sorted(mailbox.name for mailbox in store.mailboxes())
-            for name in names:
-                store.open(name, False)
-            subscriptions = sorted(store.subscriptions())
-        with closing(sqlite3.connect(f"{self.index(node)}/imapshield.sqlite")) as db:
-            rows = [db.execute(query).fetchall() for query in KEPT]
-        content = {}
-        for path in manifest.delivered_mail(os.fsencode(self.maildir(node))):
-            with open(os.path.join(os.fsencode(self.maildir(node)), path), "rb") as file:
-                content[base(os.path.basename(path))] = file.read()
-        return {"names": names, "subscriptions": subscriptions, "rows": rows, "content": content}
+            return dump_account(store, self.maildir(node), self.index(node))
 
     def mover(self, entry: Entry | None = None, **options: Any) -> Mover:
         """Return a move of the user from one to two, or what the journal has of one."""
@@ -298,8 +216,4 @@ class MoveCase(SynchronousTestCase):
     def refuses(self, node: str) -> bool:
         """Whether the account cannot be opened on a node, because it is or was moved away."""
         with self.store(node) as store:
-            try:
-                store.mailboxes()
-            except AccountMoved:
-                return True
-            return False
+            return is_refused(store)

@@ -210,7 +210,7 @@ class MoverTests(MoveCase):
     def test_slow_copy_does_not_begin_a_pause(self) -> None:
         times = iter(range(10000))
         mover = self.mover(clock=lambda: float(next(times)), max_pause=2)
-        self.assertIn("--max-pause", str(self.assertRaises(TooSlow, mover.run)))
+        self.assertIn("--max-pause 3", str(self.assertRaises(TooSlow, mover.run)))
         self.assertEqual(self.shields.calls, [])
 
     def test_incomplete_copy_is_not_accepted(self) -> None:
