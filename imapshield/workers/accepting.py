@@ -1,63 +1,137 @@
 """Which worker accepts the next connection.
 
-All workers listen on the same sockets, and the kernel wakes all of them: whoever runs first accepts. On a busy machine
-that is the same one for long, and IMAP connections stay for hours. So a worker that has more than the others leaves new
-connections to them. It still looks every `LOOK_SECONDS`: they may be too busy, or hang.
+All workers listen on the same sockets, and the kernel wakes one of those that wait: the first in its list. IMAP
+connections stay for hours, so a worker that has more than the others leaves new connections to them. It still looks
+every `LOOK_SECONDS`: they may be too busy, or hang. All look every `HUNG_SECONDS`, and when a worker has ended: one
+that was woken may not have run since.
+
+Each worker writes how many connections it has into memory that all processes of the server share. A message would come
+too late: a client opens its 20 connections in less time than two processes need to tell each other.
 """
 
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, TypeVar
+import mmap
+import os
+import select
+from collections.abc import Callable, Sized
+from typing import Any
 
 from twisted.internet.task import LoopingCall
 
-W = TypeVar("W", bound=Hashable)
+from imapshield import events
 
 LOOK_SECONDS = 0.05
 """Seconds that a connection waits if those workers do not accept it that have fewer."""
 
-MORE_CONNECTIONS, MORE_SHARE = 8, 1.1
-"""A worker is ahead if it has so many connections more, and so many times as many, as the one that has fewest."""
+HUNG_SECONDS = 1.0
+"""Seconds that a connection waits for a worker that hangs since it was woken for it."""
+
+MORE_CONNECTIONS, MORE_SHARE = 1, 1.1
+"""A worker is ahead if it has more than so many connections more, and so many times as many, as the one that has
+fewest."""
+
+_SIZE = 4
+_NOT_SERVING = -1
 
 
-def ahead(connections: Mapping[W, int]) -> set[W]:
-    """Return the workers that have more connections than others."""
-    least = min(connections.values(), default=0)
-    most = least * MORE_SHARE + MORE_CONNECTIONS
-    return {worker for worker, number in connections.items() if number > most}
+class ConnectionCounts:
+    """How many connections each worker has. Each writes its own number, in one store; the workers count from 1.
+
+    Args:
+        descriptor: that of the memory, as `make` returns it.
+        count: how many workers there are.
+    """
+
+    def __init__(self, descriptor: int, count: int) -> None:
+        self._numbers = memoryview(mmap.mmap(descriptor, count * _SIZE)).cast("i")
+
+    @staticmethod
+    def make(count: int) -> int:
+        """Return the descriptor of new memory, in which no worker serves yet."""
+        descriptor = os.memfd_create("imapshield-connections")
+        os.write(descriptor, b"\xff" * count * _SIZE)
+        return descriptor
+
+    def set(self, worker: int, connections: int = _NOT_SERVING) -> None:
+        """Note how many connections a worker has; by default that it does not serve."""
+        self._numbers[worker - 1] = connections
+
+    def is_ahead(self, worker: int) -> bool:
+        """Whether a worker has more connections than another one that serves."""
+        serving = [number for number in self._numbers if number != _NOT_SERVING]
+        most = min(serving, default=0) * MORE_SHARE + MORE_CONNECTIONS
+        return self._numbers[worker - 1] > most
 
 
 class Accepting:
-    """The listening ports of a worker.
+    """The listening ports of a worker. It is an observer of events, too.
 
     Args:
         clock: an `IReactorTime`.
+        counts: those of all workers.
+        worker: the number of this one.
+
+    Attributes:
+        connections: those of this worker.
+        is_ahead: whether it leaves connections to other workers.
     """
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: Any, counts: ConnectionCounts, worker: int) -> None:
+        self._counts, self._worker = counts, worker
+        self.connections: Sized = ()
+        self.is_ahead = False
         self._ports: list[Any] = []
-        self._loop = LoopingCall(self._look)
-        self._loop.clock = clock
+        self._loop, self._slow_loop = LoopingCall(self._look), LoopingCall(self.look)
+        self._loop.clock = self._slow_loop.clock = clock
 
     def add(self, port: Any) -> None:
         """Accept the connections of a port."""
         self._ports.append(port)
+        _wake_one(port)
 
-    def set_ahead(self, *, is_ahead: bool) -> None:
-        """Leave connections to other workers from now on, or no more."""
+    def begin(self) -> None:
+        """Accept connections from now on."""
+        self.update()
+        self._slow_loop.start(HUNG_SECONDS, now=False)
+
+    def __call__(self, event: events.Event) -> None:
+        """Count a connection that begins or ends."""
+        if isinstance(event, events.ConnectionOpened):
+            self.update()
+        elif isinstance(event, events.ConnectionClosed):
+            self.update(ended=1)
+
+    def update(self, *, ended: int = 0) -> None:
+        """Say how many connections there are, without those that have `ended`, and compare that with others."""
+        self._counts.set(self._worker, max(0, len(self.connections) - ended))
+        is_ahead = self._counts.is_ahead(self._worker)
+        if is_ahead == self.is_ahead:
+            return
+        self.is_ahead = is_ahead
         change: Callable[[Any], None] = _stop if is_ahead else _start
         for port in self._ports:
             change(port)
-        if is_ahead and not self._loop.running:
+        if is_ahead:
             self._loop.start(LOOK_SECONDS, now=False)
-        elif not is_ahead:
-            self.stop()
+        elif self._loop.running:
+            self._loop.stop()
 
     def stop(self) -> None:
         """Look no more."""
-        if self._loop.running:
-            self._loop.stop()
+        for loop in (self._loop, self._slow_loop):
+            if loop.running:
+                loop.stop()
+
+    def look(self) -> None:
+        """Accept what waits, unless other workers have fewer connections."""
+        self.update()
+        if not self.is_ahead:
+            self._accept()
 
     def _look(self) -> None:
+        self.update()
+        self._accept()
+
+    def _accept(self) -> None:
         for port in self._ports:
             if port.connected:
                 port.doRead()
@@ -70,3 +144,13 @@ def _stop(port: Any) -> None:
 def _start(port: Any) -> None:
     if port.connected:
         port.startReading()
+        _wake_one(port)
+
+
+def _wake_one(port: Any) -> None:
+    """Have the kernel wake one worker for a connection, and not all. The others would find that it is gone."""
+    # That of Twisted's epoll reactor, which has no option for it.
+    poller = getattr(port.reactor, "_poller", None)
+    if isinstance(poller, select.epoll):
+        poller.unregister(port.fileno())
+        poller.register(port.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)

@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred, succeed
 
 _NOT_INHERITED = ("LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_")
 
-FIRST_SOCKET = 4
-"""The file descriptor of the first listening socket of a worker; 3 is that of the `Link`."""
+FIRST_SOCKET = 5
+"""The file descriptor of the first listening socket of a worker, after those of `link_messages`."""
 
 
 class InheritedUNIXPort(unix.Port):

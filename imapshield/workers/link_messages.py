@@ -23,6 +23,9 @@ from imapshield.limits import Limits
 LINK = 3
 """The file descriptor of the socket to the supervising process, in a worker."""
 
+COUNTS = 4
+"""The file descriptor of the `ConnectionCounts`, in a worker."""
+
 MAX_MESSAGE = 256 << 20
 """Bytes of messages that are sent together. The largest is `Start`, with all bans and known users: 10 MB if the tables
 are full."""
@@ -147,13 +150,6 @@ class NewKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
-    """Whether the worker has more connections than others, so that these accept the next ones."""
-
-    is_ahead: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Ask:
     """A request to a worker: a command of the control socket, or one that only workers have."""
 
@@ -200,13 +196,13 @@ class Stop:
 
 
 Message = (
-    Start | Ready | Beat | Happened | Worked | Logged | Shared | Forget | TellAll | NewKeys | Ahead | Ask
+    Start | Ready | Beat | Happened | Worked | Logged | Shared | Forget | TellAll | NewKeys | Ask
     | Cancel | Item | Answer | Reload | Stop
 )  # fmt: skip
 
 _ROWS: Sequence[type[Any]] = (
     *(Start, Ready, Beat, Happened, Worked, Logged, Shared, Forget, TellAll, NewKeys),
-    *(Ahead, Ask, Cancel, Item, Answer, Reload, Stop),
+    *(Ask, Cancel, Item, Answer, Reload, Stop),
     *(each for each in vars(events).values() if isinstance(each, type) and is_dataclass(each)),
 )
 """What is sent as a row: the number of its class here, and the values of its fields."""

@@ -202,7 +202,9 @@ class SupervisorLife(ServerLife):
             self._started(worker)
         elif isinstance(message, Happened):
             for event in message.events:
-                self._count(worker, event)
+                if isinstance(event, events.ConnectionOpened):
+                    last = self._last_numbers[worker]
+                    self._last_numbers[worker] = max(last, event.connection)
                 publish(event, operator.event_observers)
         elif isinstance(message, Worked):
             for source, work in message.rows:
@@ -240,17 +242,6 @@ class SupervisorLife(ServerLife):
         if worker in self._behind and worker.link is not None and worker.link.is_drained:
             self._behind.remove(worker)
             self._started(worker)
-
-    def _count(self, worker: WorkerProcess, event: events.Event) -> None:
-        """Count the connections of a worker. It also tells how many they are once per second."""
-        if isinstance(event, events.ConnectionOpened):
-            self._last_numbers[worker] = max(self._last_numbers[worker], event.connection)
-            worker.connections += 1
-        elif isinstance(event, events.ConnectionClosed):
-            worker.connections -= 1
-        else:
-            return
-        self._supervisor.balance()
 
     def _started(self, worker: WorkerProcess) -> None:
         """Have all others tell a worker what they count."""

@@ -27,12 +27,12 @@ from twisted.python.failure import Failure
 
 from imapshield.control.request_lines import ControlError
 from imapshield.limits import Limits
-from imapshield.workers.accepting import ahead
+from imapshield.workers.accepting import ConnectionCounts
 from imapshield.workers.inherited_ports import FIRST_SOCKET, environment
 from imapshield.workers.link import Link, LinkFactory
 from imapshield.workers.link_messages import (
+    COUNTS,
     LINK,
-    Ahead,
     Answer,
     Ask,
     Beat,
@@ -83,8 +83,6 @@ class WorkerProcess(ProcessProtocol):
         starts: how often a process was started.
         failures: how many have died one after another.
         last: what it has measured.
-        connections: how many it has, about.
-        is_ahead: whether it leaves connections to others.
     """
 
     number: int
@@ -98,8 +96,6 @@ class WorkerProcess(ProcessProtocol):
     starts: int = 0
     failures: int = 0
     last: Beat | None = None
-    connections: int = 0
-    is_ahead: bool = False
     output: bytes = b""
     requests: dict[int, tuple[Deferred[Any], Callable[[Any], object]]] = field(default_factory=dict)
     ended: Deferred[None] | None = None
@@ -152,6 +148,7 @@ class Supervisor:
         first_message: returns the first message to a worker.
         received: called with a worker and each message that is not an answer.
         sockets: the listening sockets that they inherit.
+        counts: how many connections each has.
         lost: called with a worker whose process has ended.
     """
 
@@ -163,6 +160,8 @@ class Supervisor:
         self.received: Callable[[WorkerProcess, Message], object] = lambda _worker, _message: None
         self.workers = [WorkerProcess(number, self) for number in range(1, count + 1)]
         self.sockets: Sequence[Any] = ()
+        self._counts_file = open(ConnectionCounts.make(count), "r+b")  # noqa: SIM115
+        self.counts = ConnectionCounts(self._counts_file.fileno(), count)
         self.lost: Callable[[WorkerProcess], object] = lambda _: None
         self._is_stopping = False
         self._delayed: dict[WorkerProcess, Any] = {}
@@ -190,8 +189,7 @@ class Supervisor:
         self._delayed.pop(worker, None)
         worker.begun = worker.heard = self._reactor.seconds()
         worker.starts += 1
-        worker.is_ready = worker.is_killed = worker.is_ahead = False
-        worker.connections = 0
+        worker.is_ready = worker.is_killed = False
         worker.last, worker.output, worker.ended = None, b"", Deferred()
         worker.pid, worker.transport = 0, None
         worker.link = Link(self._reactor)
@@ -211,6 +209,7 @@ class Supervisor:
         with ours, theirs, open(os.devnull, "rb") as null:
             ours.setblocking(False)
             descriptors: dict[int, Any] = {0: null.fileno(), 1: "r", 2: "r", LINK: theirs.fileno()}
+            descriptors[COUNTS] = self._counts_file.fileno()
             descriptors |= {n: s.fileno() for n, s in enumerate(self.sockets, FIRST_SOCKET)}
             command = [sys.executable, "-P", "-m", MODULE, str(worker.number)]
             environ = environment(os.environ, sys.path)
@@ -234,19 +233,10 @@ class Supervisor:
                 for call in calls:
                     call()
         elif isinstance(message, Beat):
-            worker.last, worker.connections = message, message.connections
+            worker.last = message
             self.received(worker, message)
-            self.balance()
         else:
             self.received(worker, message)
-
-    def balance(self) -> None:
-        """Have workers that have more connections than others leave new ones to these."""
-        found = ahead({worker: worker.connections for worker in self.running})
-        for worker in self.running:
-            if worker.is_ahead != (worker in found):
-                worker.is_ahead = worker in found
-                worker.send(Ahead(worker.is_ahead))
 
     def _check(self) -> None:
         """Kill the workers that do not answer."""
@@ -274,7 +264,7 @@ class Supervisor:
             link.on_message = lambda _: None
             link.close()
         worker.is_ready = False
-        self.balance()
+        self.counts.set(worker.number)
         requests, worker.requests = worker.requests, {}
         for answer, _ in requests.values():
             answer.errback(ControlError(f"worker {worker.number} has ended; try again"))

@@ -7,7 +7,15 @@ import sys
 import traceback
 from typing import Any
 
-from imapshield.workers.link_messages import HEADER, LINK, BadMessage, Start, decode, length_of
+from imapshield.workers.link_messages import (
+    COUNTS,
+    HEADER,
+    LINK,
+    BadMessage,
+    Start,
+    decode,
+    length_of,
+)
 
 
 def main() -> None:
@@ -76,6 +84,7 @@ def _run(start: Start) -> None:
     from imapshield.config import ConfigError
     from imapshield.process.signals import stop_once
     from imapshield.tap import use_monotonic_clock
+    from imapshield.workers.accepting import ConnectionCounts
     from imapshield.workers.link import Link, LinkFactory
     from imapshield.workers.worker_log import WorkerLog
     from imapshield.workers.worker_server import Worker
@@ -84,12 +93,13 @@ def _run(start: Start) -> None:
     use_monotonic_clock(reactor)
     link = Link(reactor)
     try:
-        worker = Worker(start, link, reactor)
+        worker = Worker(start, link, reactor, ConnectionCounts(COUNTS, start.count))
     except ConfigError as error:
         raise SystemExit(str(error)) from None
     os.set_blocking(LINK, False)
     reactor.adoptStreamConnection(LINK, socket.AF_UNIX, LinkFactory(link))
     os.close(LINK)
+    os.close(COUNTS)
     globalLogBeginner.beginLoggingTo(
         [WorkerLog(link)], discardBuffer=True, redirectStandardIO=False
     )

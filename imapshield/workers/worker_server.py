@@ -20,12 +20,11 @@ from imapshield.process.server_user import ServerUser
 from imapshield.server import ServerLife, make_parts
 from imapshield.server_parts import ServerParts
 from imapshield.service import ShieldService
-from imapshield.workers.accepting import Accepting
+from imapshield.workers.accepting import Accepting, ConnectionCounts
 from imapshield.workers.guard_exchange import GuardExchange
 from imapshield.workers.inherited_ports import FIRST_SOCKET, InheritedEndpoint
 from imapshield.workers.link import Link
 from imapshield.workers.link_messages import (
-    Ahead,
     Answer,
     Ask,
     Cancel,
@@ -59,6 +58,7 @@ class Worker:
         start: what this worker is.
         link: that to the supervising process.
         reactor: the reactor.
+        counts: how many connections all workers have.
 
     Attributes:
         accepting: its ports.
@@ -69,7 +69,7 @@ class Worker:
         ConfigError: the settings cannot be used.
     """
 
-    def __init__(self, start: Start, link: Link, reactor: Any) -> None:
+    def __init__(self, start: Start, link: Link, reactor: Any, counts: ConnectionCounts) -> None:
         # The connections of several processes have different numbers.
         EventReporter.numbers = count(start.first_connection, start.count)
         self._start, self._link, self._reactor = start, link, reactor
@@ -83,7 +83,8 @@ class Worker:
             inherited = InheritedEndpoint(reactor, next(descriptors), next(families))
             return server_endpoint(reactor, text, certificates, lambda *_: inherited)
 
-        self.accepting = Accepting(reactor)
+        self.accepting = Accepting(reactor, counts, start.number)
+        self._operator.observers.append(self.accepting)
         self.parts, endpoints = make_parts(
             *(start.settings, reactor, process),
             listen=listen,
@@ -96,6 +97,7 @@ class Worker:
         self._requests: dict[int, Deferred[None]] = {}
         self._is_ending = False
         link.on_message, link.on_end = self.received, self.end
+        self.accepting.connections = self.parts.factory.connections
         admission = self.parts.factory.shared.admission
         self._exchange = GuardExchange(
             *(admission, start.member, link.send, reactor),
@@ -116,6 +118,7 @@ class Worker:
                 lambda failure: _log.failure("a hold or drain is not taken over", failure)
             )
         self._exchange.start()
+        self.accepting.begin()
         self._link.send(Ready())
 
     def _use_keys(self, message: Start | NewKeys) -> None:
@@ -138,13 +141,12 @@ class Worker:
             self._exchange.merge(message)
         elif isinstance(message, Forget):
             self._exchange.forget(message.member)
+            self.accepting.look()
         elif isinstance(message, TellAll):
             self._exchange.shared.tell_all()
         elif isinstance(message, NewKeys):
             self._use_keys(message)
             self._exchange.shared.tell_all()
-        elif isinstance(message, Ahead):
-            self.accepting.set_ahead(is_ahead=message.is_ahead)
         elif isinstance(message, (Ask, Reload)):
             self._begin_answer(message)
         elif isinstance(message, Cancel):

@@ -1,18 +1,21 @@
 """Workers that have more connections than others leave new ones to these."""
 
+import os
+import select
+import socket
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield import events
-from imapshield.edge.event_reporter import publish
-from imapshield.workers.accepting import LOOK_SECONDS, Accepting, ahead
+from imapshield.workers.accepting import HUNG_SECONDS, LOOK_SECONDS, Accepting, ConnectionCounts
 from tests.workers.cluster import ClusterTestCase
 
 
 class FakePort:
     connected = True
+    reactor = None
 
     def __init__(self) -> None:
         self.is_reading, self.looks = True, 0
@@ -27,61 +30,119 @@ class FakePort:
         self.looks += 1
 
 
-class AcceptingTests(SynchronousTestCase):
+class AcceptingTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        descriptor = ConnectionCounts.make(3)
+        self.addCleanup(os.close, descriptor)
+        # Two processes, each with its own view of the same memory.
+        self.counts, self.others = (ConnectionCounts(descriptor, 3) for _ in range(2))
+
+
+class CountsTests(AcceptingTestCase):
     def test_who_is_ahead(self) -> None:
-        """A worker is ahead with more than eight connections, and more than a tenth, above the one with fewest."""
-        self.assertEqual(ahead({1: 8, 2: 0}), set())
-        self.assertEqual(ahead({1: 9, 2: 0, 3: 20}), {1, 3})
-        self.assertEqual(ahead({1: 1109, 2: 1000}), {1})
-        self.assertEqual(ahead({1: 1108, 2: 1000}), set())
-        self.assertEqual(ahead({}), set())
+        """A worker is ahead with more than one connection, and more than a tenth, above the one with fewest."""
+        for connections, ahead in (
+            ((1, 0, 1), []),
+            ((2, 0, 20), [1, 3]),
+            ((1102, 1000, 1101), [1]),
+        ):
+            for worker, number in enumerate(connections, 1):
+                self.others.set(worker, number)
+            self.assertEqual([each for each in (1, 2, 3) if self.counts.is_ahead(each)], ahead)
+
+    def test_workers_that_do_not_serve(self) -> None:
+        """A worker leaves no connections to one that starts or has ended."""
+        self.others.set(1, 100)
+        self.assertFalse(self.counts.is_ahead(1))
+        self.others.set(2, 0)
+        self.assertTrue(self.counts.is_ahead(1))
+        self.others.set(2)
+        self.assertFalse(self.counts.is_ahead(1))
+
+
+class AcceptingTests(AcceptingTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock, self.port, self.connections = Clock(), FakePort(), list[object]()
+        self.accepting = Accepting(self.clock, self.counts, 1)
+        self.accepting.add(self.port)
+        self.accepting.connections = self.connections
+        self.others.set(2, 0)
+
+    def become_ahead(self) -> None:
+        self.connections += [object(), object()]
+        self.accepting.update()
 
     def test_worker_that_is_ahead(self) -> None:
-        """It does not wait for connections, but looks now and then, until it is no longer ahead."""
-        clock, port = Clock(), FakePort()
-        accepting = Accepting(clock)
-        accepting.add(port)
-        for _ in range(2):
-            accepting.set_ahead(is_ahead=True)
-        clock.pump([LOOK_SECONDS] * 3)
-        self.assertEqual((port.is_reading, port.looks), (False, 3))
-        accepting.set_ahead(is_ahead=False)
-        clock.pump([LOOK_SECONDS] * 3)
-        self.assertEqual((port.is_reading, port.looks), (True, 3))
+        """It does not wait for connections, but looks now and then, until others have as many."""
+        self.become_ahead()
+        self.assertFalse(self.port.is_reading)
+        self.clock.pump([LOOK_SECONDS] * 3)
+        self.assertEqual((self.port.is_reading, self.port.looks), (False, 3))
+        self.others.set(2, 1)
+        self.clock.pump([LOOK_SECONDS] * 3)
+        self.assertEqual((self.port.is_reading, self.port.looks), (True, 4))
+
+    def test_worker_that_hangs(self) -> None:
+        """All look at times, because the kernel wakes one worker, which may hang; who is ahead waits for the others."""
+        self.accepting.begin()
+        self.clock.advance(HUNG_SECONDS)
+        self.assertEqual(self.port.looks, 1)
+        self.accepting.look()
+        self.assertEqual(self.port.looks, 2)
+        self.become_ahead()
+        self.accepting.look()
+        self.assertEqual(self.port.looks, 2)
+        self.accepting.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_one_is_woken(self) -> None:
+        """A connection wakes one of the processes that wait for it."""
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listening.close)
+        pollers = [select.epoll() for _ in range(3)]
+        for poller in pollers:
+            self.addCleanup(poller.close)
+            poller.register(listening.fileno(), select.EPOLLIN)
+            port: Any = FakePort()
+            port.reactor, port.fileno = SimpleNamespace(_poller=poller), listening.fileno
+            Accepting(self.clock, self.counts, 1).add(port)
+        with socket.create_connection(listening.getsockname()):
+            listening.accept()[0].close()
+            self.assertEqual([poller.poll(0) for poller in pollers], [[]] * 3)
+        with self.assertRaises(OSError):  # the kernel does not change an exclusive entry
+            pollers[0].modify(listening.fileno(), select.EPOLLIN)
 
     def test_port_that_is_closed(self) -> None:
         """A port that is closed when the server stops is not looked at again."""
-        clock, port = Clock(), FakePort()
-        accepting = Accepting(clock)
-        accepting.add(port)
-        accepting.set_ahead(is_ahead=True)
-        port.connected = False
-        clock.advance(LOOK_SECONDS)
-        accepting.set_ahead(is_ahead=False)
-        self.assertEqual((port.is_reading, port.looks), (False, 0))
-        accepting.stop()
+        self.become_ahead()
+        self.port.connected = False
+        self.clock.advance(LOOK_SECONDS)
+        self.connections.clear()
+        self.accepting.update()
+        self.assertEqual((self.port.is_reading, self.port.looks), (False, 0))
+        self.accepting.stop()
 
 
 class BalanceTests(ClusterTestCase):
     def test_connections_are_balanced(self) -> None:
-        """The supervising process counts the connections of each worker, and tells the one that is ahead."""
+        """A worker counts its connections, and knows at once that it has more than the other one."""
         port: Any = FakePort()
         self.worker(1).accepting.add(port)
-        observers = self.worker(1).parts.factory.observers
-        for number in range(9):
-            publish(events.ConnectionOpened(2 * number + 1, "192.0.2.1"), observers)
-        self.pump(0.2)
+        servers = [self.connect(1) for _ in range(2)]
         self.assertFalse(port.is_reading)
-        publish(events.ConnectionClosed(1, "192.0.2.1", "logged out"), observers)
-        self.pump(0.2)
+        servers[0].transport.abortConnection()
         self.assertTrue(port.is_reading)
 
     def test_worker_that_ends(self) -> None:
-        """A worker that is ahead of one that ends is no longer ahead; a beat corrects what was counted."""
-        self.supervisor.workers[0].connections = 100
-        self.supervisor.balance()
-        self.assertTrue(self.supervisor.workers[0].is_ahead)
+        """A worker that is ahead of one that ends is ahead no more, and again when the next one serves."""
+        for _ in range(2):
+            self.connect(1)
+        accepting = self.worker(1).accepting
+        self.assertTrue(accepting.is_ahead)
         self.kill(2)
-        self.assertFalse(self.supervisor.workers[0].is_ahead)
+        self.reactor.advance(LOOK_SECONDS)
+        self.assertFalse(accepting.is_ahead)
         self.pump(1.1)
-        self.assertEqual(self.supervisor.workers[0].connections, 0)
+        self.connect(1)
+        self.assertTrue(accepting.is_ahead)
