@@ -5,7 +5,7 @@ An event holds no mail, no password and no Twisted object. `peer` is the client'
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Action = Literal["reset", "bye", "refused", "paused", "none"]
 
@@ -326,6 +326,22 @@ class UserBusy(Event):
 
 
 EventObserver = Callable[[Event], None]
+
+
+class EventHandlers:
+    """An `EventObserver` that has a function for each class of events it wants.
+
+    Attributes:
+        handlers: the functions by the class. They never change.
+    """
+
+    handlers: Mapping[type[Event], Callable[[Any], None]]
+
+    def __call__(self, event: Event) -> None:
+        """Call the function for `event`, if there is one."""
+        handler = self.handlers.get(type(event))
+        if handler is not None:
+            handler(event)
 
 
 def setting_of(limit: str) -> str:

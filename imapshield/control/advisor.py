@@ -11,6 +11,7 @@ Rules
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -40,7 +41,18 @@ _BEFORE_LOGIN = frozenset({"preauth_commands", "preauth_bytes"})
 _NAMES = frozenset(Limits.__dataclass_fields__)
 
 
-class Advisor:
+@dataclass(slots=True)
+class _Opened:
+    """The highest values when connections of one address were opened, and their number."""
+
+    number: int = 0
+    strangers: int = 0
+    rate: float = 0.0
+    guests: int = 0
+    connections: int = 0
+
+
+class Advisor(events.EventHandlers):
     """Observes the clients of one server. It is an observer of events, too.
 
     Args:
@@ -63,6 +75,15 @@ class Advisor:
         self._next_save = self._now() + SAVE_SECONDS
         self._loop = LoopingCall(self._sample)
         self._loop.clock = reactor
+        self.handlers = {
+            events.PeaksMeasured: self._measured,
+            events.LimitTriggered: self._limit,
+            events.LoggedIn: self._logged_in,
+            events.ConnectionOpened: self._opened,
+            events.ConnectionClosed: self._closed,
+            events.LoginFailed: self._login_failed,
+            events.AddressBanned: self._banned,
+        }
 
     def _forget(self) -> None:
         self._since = self._now()
@@ -71,6 +92,8 @@ class Advisor:
         self._paused: Counter[str] = Counter()
         # Connections without a login from addresses where users log in.
         self._guests: set[int] = set()
+        # What such connections of the present second have shown, by their address.
+        self._opened_at: dict[str, _Opened] = {}
 
     def _keyed_hash(self, name: str) -> str:
         return blake2b(name.encode("utf-8", "replace"), key=self._key, digest_size=8).hexdigest()
@@ -99,43 +122,37 @@ class Advisor:
         if now < self._next_save and not force:
             return None
         self._next_save = now + SAVE_SECONDS
+        self._note_opened()
         return self._peaks.dump(now - self._since)
 
-    def __call__(self, event: events.Event) -> None:
-        """Note what an event says about limits."""
-        if self._factory is None:
-            return
-        if isinstance(event, events.PeaksMeasured):
-            self._measured(event)
-        elif isinstance(event, events.LimitTriggered):
-            self._limit(event)
-        elif isinstance(event, events.LoggedIn):
-            self._logged_in(event)
-        elif isinstance(event, events.ConnectionOpened):
-            self._opened(event)
-        elif isinstance(event, events.ConnectionClosed):
-            self._guests.discard(event.connection)
-            for reached in self._undecided.pop(event.connection, ()):
-                self._decided(reached, event.user)
-        elif isinstance(event, events.LoginFailed):
-            self._login_failed(event)
-        elif isinstance(event, events.AddressBanned) and event.limit in _NAMES:
+    def _closed(self, event: events.ConnectionClosed) -> None:
+        self._guests.discard(event.connection)
+        for reached in self._undecided.pop(event.connection, ()):
+            self._decided(reached, event.user)
+
+    def _banned(self, event: events.AddressBanned) -> None:
+        if self._factory is not None and event.limit in _NAMES:
             self._reached(event.limit, event.observed, event.peer, "")
 
     def _measured(self, event: events.PeaksMeasured) -> None:
-        detail, now = f"{event.peer} {event.client_id}".rstrip(), self._time()
+        if self._factory is None:
+            return
+        detail = f"{event.peer} {event.client_id}" if event.client_id else event.peer
+        self._peaks.note_all(event.peaks, event.user, detail, self._time())
         reached = self._undecided.pop(event.connection, ())
         for each in reached:
             self._decided(each, event.user)
-        names = {each.limit for each in reached}
-        for limit, value in event.peaks.items():
+        limits = self._factory.limits
+        for limit in _BEFORE_LOGIN:
             # Of two limits that one command reaches, only the first is reported.
-            may_be_new = limit in _BEFORE_LOGIN and limit not in names
-            is_new = may_be_new and value > getattr(self._limits, limit)
-            note = self._peaks.reach if is_new else self._peaks.note
-            note(limit, value, event.user, detail, now)
+            if event.peaks.get(limit, 0) > getattr(limits, limit) and (
+                not any(each.limit == limit for each in reached)
+            ):
+                self._peaks.mark(limit, event.user)
 
     def _limit(self, event: events.LimitTriggered) -> None:
+        if self._factory is None:
+            return
         if event.action == "paused":
             self._paused[event.limit] += 1
             return
@@ -179,48 +196,64 @@ class Advisor:
         return bool(self._guard.failures.has_users(address, self._now()))
 
     def _note_address(self, address: str, **values: float) -> None:
-        for limit, value in values.items():
-            if value:
-                self._peaks.note(limit, value, address, "", self._time())
+        found = {limit: value for limit, value in values.items() if value}
+        if found:
+            self._peaks.note_all(found, address, "", self._time())
 
     def _opened(self, event: events.ConnectionOpened) -> None:
-        address, guard, now = event.peer, self._guard, self._now()
-        if not self._has_users(address):
+        if self._factory is None:
             return
+        address, guard, now = event.peer, self._factory.shared.admission.guard, self._now()
+        opened = self._opened_at.get(address)
+        if opened is None:
+            if not guard.failures.has_users(address, now):
+                return
+            opened = self._opened_at[address] = _Opened()
         self._guests.add(event.connection)
-        self._note_address(
-            address,
-            max_preauth_per_address=guard.shares.strangers_at(address),
-            connections_per_minute=round(guard.rate_taken(address, now)),
-        )
-        logins = guard.shares.connections - guard.shares.strangers
-        for limit, value in (
-            ("max_preauth_connections", len(self._guests)),
-            ("max_connections", logins + len(self._guests)),
-        ):
-            self._peaks.note(limit, value, "", "", self._time())
+        guests = len(self._guests)
+        opened.number += 1
+        opened.strangers = max(opened.strangers, guard.shares.strangers_at(address))
+        opened.rate = max(opened.rate, guard.rate_taken(address, now))
+        opened.guests = max(opened.guests, guests)
+        opened.connections = max(opened.connections, guard.shares.logins + guests)
+
+    def _note_opened(self) -> None:
+        """Note what connections that were opened lately have shown."""
+        opened_at, self._opened_at = self._opened_at, {}
+        for address, opened in opened_at.items():
+            of_all = {
+                "max_preauth_connections": opened.guests,
+                "max_connections": opened.connections,
+            }
+            own = {
+                "max_preauth_per_address": opened.strangers,
+                "connections_per_minute": round(opened.rate),
+            }
+            for values, name in ((of_all, ""), (own, address)):
+                noted = {limit: value for limit, value in values.items() if value}
+                self._peaks.note_all(noted, name, "", self._time(), opened.number)
 
     def _logged_in(self, event: events.LoggedIn) -> None:
+        if self._factory is None:
+            return
         self._peaks.logins += 1
         self._guests.discard(event.connection)
-        guard = self._guard
-        held = guard.shares.held_by(event.user)
-        self._peaks.note("max_connections_per_user", held, event.user, event.peer, self._time())
-        self._note_address(
-            event.peer,
-            max_failed_pairs=guard.failures.pairs_of(event.peer, self._now()),
-            max_limit_violations=guard.bans.violations(event.peer, self._now()),
-        )
+        guard, now = self._factory.shared.admission.guard, self._now()
+        pairs = guard.failures.pairs_of(event.peer, now)
+        violations = guard.bans.violations(event.peer, now)
+        if pairs or violations:
+            self._note_address(event.peer, max_failed_pairs=pairs, max_limit_violations=violations)
 
     def _login_failed(self, event: events.LoginFailed) -> None:
-        if self._has_users(event.peer):
+        if self._factory is not None and self._has_users(event.peer):
             pairs = self._guard.failures.pairs_of(event.peer, self._now())
             self._note_address(
                 event.peer, max_failed_pairs=pairs, max_login_delay_seconds=event.delay
             )
 
     def _sample(self) -> None:
-        """Look at the memory that connections hold."""
+        """Note what was opened in the last second, and look at the memory that connections hold."""
+        self._note_opened()
         memory, user, held = self.memory()
         if memory:
             self._peaks.note("max_memory_bytes", memory, "", "", self._time())
@@ -234,6 +267,7 @@ class Advisor:
 
     async def advise(self, request: Request) -> dict[str, Any]:
         """Return what is advised about each limit. With the argument `forget`, begin to observe again."""
+        self._note_opened()
         seconds = self._peaks.seconds + self._now() - self._since
         answer = {
             "begun": self._peaks.begun,

@@ -51,7 +51,7 @@ MAX_ANSWERS = 200
 """Ends in one answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class End:
     """Why a connection ended, or why something was refused.
 
@@ -93,7 +93,7 @@ def _last(end: End) -> float:
     return end.last
 
 
-class EndHistory:
+class EndHistory(events.EventHandlers):
     """An `events.EventObserver` that keeps why connections ended.
 
     Args:
@@ -114,37 +114,42 @@ class EndHistory:
         self._references: dict[str, End] = {}
         self._of_network: Counter[Network] = Counter()
         self._explained: dict[int, End] = {}  # by the number of a connection that has not ended yet
+        self.handlers = {
+            events.ConnectionClosed: self._closed,
+            events.LoggedIn: self._logged_in,
+            events.LimitTriggered: self._limit,
+            events.AddressBanned: self._ban,
+            events.ConnectionsRefused: self._refused,
+            events.LoginFailed: self._login_failed,
+            events.LoginRefused: self._login_refused,
+            events.ProxyHeaderRejected: self._rejected,
+            events.TLSFailed: self._rejected,
+            events.CommandFailed: self._command_failed,
+        }
 
-    def __call__(self, event: events.Event) -> None:
-        """Note an event if it ends a connection, or says why one will end."""
-        if isinstance(event, events.LimitTriggered):
-            if event.action in ("reset", "bye", "refused"):
-                self._limit(event)
-        elif isinstance(event, events.ConnectionClosed):
-            explained = self._explained.pop(event.connection, None)
-            if explained is not None:
-                end = replace(explained, user=event.user, commands=event.last_commands)
-            else:
-                action = _ACTIONS.get(event.reason, "") if event.cause else ""
-                end = End(
-                    event.cause or event.reason,
-                    action,
-                    event.peer,
-                    event.user,
-                    connection=event.connection,
-                    commands=event.last_commands,
-                )
-            self.add(end)
-        elif isinstance(event, events.LoggedIn):
-            self._logged_in(event)
+    def _closed(self, event: events.ConnectionClosed) -> None:
+        explained = self._explained.pop(event.connection, None)
+        if explained is not None:
+            end = replace(explained, user=event.user, commands=event.last_commands)
         else:
-            self._other(event)
+            action = _ACTIONS.get(event.reason, "") if event.cause else ""
+            end = End(
+                event.cause or event.reason,
+                action,
+                event.peer,
+                event.user,
+                connection=event.connection,
+                commands=event.last_commands,
+            )
+        self.add(end)
 
     def _logged_in(self, event: events.LoggedIn) -> None:
         name, networks = event.user.lower(), networks_of(event.peer)[2:3]
         _, before = self._places.get(name) or (0.0, ())
-        others = tuple(network for network in before if network not in networks)
-        self._places.put(name, (self._time(), (*networks, *others)[:PLACES]))
+        if before[:1] != networks:
+            others = tuple(network for network in before if network not in networks)
+            before = (*networks, *others)[:PLACES]
+        self._places.put(name, (self._time(), before))
 
     def _login_failed(self, event: events.LoginFailed) -> None:
         self.add(End("login failed", "refused", event.peer, detail=f"last as {event.user}"))
@@ -178,6 +183,8 @@ class EndHistory:
         _count(table, (name, f"{cause}, {where}{node}"), end, self._time())
 
     def _limit(self, event: events.LimitTriggered) -> None:
+        if event.action not in ("reset", "bye", "refused"):
+            return
         values = event.value, event.observed, event.setting, event.connection
         detail = event.client_id or (f"most of it has {event.holder}" if event.holder else "")
         end = End(event.limit, event.action, event.peer, event.user, *values, detail=detail)
@@ -186,42 +193,35 @@ class EndHistory:
         else:
             self._explained[event.connection] = end
 
-    def _other(self, event: events.Event) -> None:
-        if isinstance(event, events.AddressBanned):
-            self._ban(event)
-        elif isinstance(event, events.ConnectionsRefused):
-            address = event.peer.partition("/")[0]
-            self.add(End("banned", "refused", address, count=event.connections))
-        elif isinstance(event, events.LoginFailed):
-            self._login_failed(event)
-        elif isinstance(event, events.LoginRefused):
-            self._login_refused(event)
-        elif isinstance(event, (events.ProxyHeaderRejected, events.TLSFailed)):
-            end = End(event.reason, "reset", event.peer, connection=event.connection)
-            if event.connection:
-                self._explained[event.connection] = end
-            else:
-                self.add(end)
-        elif isinstance(event, events.CommandFailed):
-            cause = f"internal error in {event.command}"
-            end = End(
-                cause, "reset", event.peer, connection=event.connection, detail=event.reference
-            )
-            now = self._time()
-            self._references[event.reference] = replace(end, first=now, last=now)
-            if len(self._references) > MAX_REFERENCES:
-                del self._references[next(iter(self._references))]
-            if event.connection:
-                self._explained[event.connection] = end
+    def _refused(self, event: events.ConnectionsRefused) -> None:
+        address = event.peer.partition("/")[0]
+        self.add(End("banned", "refused", address, count=event.connections))
+
+    def _rejected(self, event: events.ProxyHeaderRejected | events.TLSFailed) -> None:
+        end = End(event.reason, "reset", event.peer, connection=event.connection)
+        if event.connection:
+            self._explained[event.connection] = end
+        else:
+            self.add(end)
+
+    def _command_failed(self, event: events.CommandFailed) -> None:
+        cause = f"internal error in {event.command}"
+        end = End(cause, "reset", event.peer, connection=event.connection, detail=event.reference)
+        now = self._time()
+        self._references[event.reference] = replace(end, first=now, last=now)
+        if len(self._references) > MAX_REFERENCES:
+            del self._references[next(iter(self._references))]
+        if event.connection:
+            self._explained[event.connection] = end
 
     def _ban(self, event: events.AddressBanned) -> None:
         values = event.value, event.observed, event.setting
         detail = f"{event.network} for {event.seconds:.0f} s"
         ban = End(f"banned: {event.limit}", "ban", event.peer, "", *values, detail=detail)
-        self.add(ban)
         if event.connection:
             end = replace(ban, cause=event.limit, action="bye", connection=event.connection)
             self._explained[event.connection] = end
+        self.add(ban)
 
     def add(self, end: End) -> None:
         """Add an end that happens now."""
@@ -234,7 +234,7 @@ class EndHistory:
             _count(self._addresses, (end.peer, end.cause), end, now)
             return
         network = networks[2]
-        _count(self._networks, (describe(network), end.cause), end, now)
+        _count(self._networks, (describe(network), end.cause), replace(end), now)
         key = end.peer, end.cause
         is_new = self._addresses.get(key) is None
         if is_new and self._of_network[network] >= MAX_OF_NETWORK:
@@ -338,10 +338,15 @@ def as_network(text: str) -> Network | None:
 def _count(
     table: BoundedTable[Any, End], key: tuple[str, str], end: End, now: float
 ) -> tuple[str, str] | None:
-    """Add an end to the entry of `key`. Returns the key of the entry that was dropped for it, or None."""
+    """Add an end to the entry of `key`. Returns the key of the entry that was dropped for it, or None.
+
+    The entry is `end` itself, which the caller must not use again.
+    """
     before = table.get(key)
-    first, count = (now, 0) if before is None else (before.first, before.count)
-    end = replace(end, first=first, last=now, count=count + end.count)
+    end.first, end.last = now, now
+    if before is not None:
+        end.first = before.first
+        end.count += before.count
     dropped: tuple[str, str] | None = table.put(key, end)
     return dropped
 

@@ -33,7 +33,7 @@ CONNECTIONS_PER_TURN = 200
 """Connections that are looked at in one turn of the reactor, which takes about 2 ms."""
 
 
-class WorkMeter:
+class WorkMeter(events.EventHandlers):
     """Counts the work of the connections of one server. It is an observer of events, too.
 
     Args:
@@ -56,6 +56,10 @@ class WorkMeter:
         self._working: set[Any] = set()
         self._loop = LoopingCall(self._collect)
         self._loop.clock = reactor
+        self.handlers = {
+            events.ConnectionClosed: self._closed,
+            events.LimitTriggered: self._limit,
+        }
 
     def start(self, factory: ShieldedIMAP4Factory) -> None:
         """Look at the connections of `factory` once per second."""
@@ -67,13 +71,13 @@ class WorkMeter:
         if self._loop.running:
             self._loop.stop()
 
-    def __call__(self, event: events.Event) -> None:
-        """Count the end of a connection, and resets."""
-        if isinstance(event, events.ConnectionClosed):
-            octets = event.octets_in + event.octets_out
-            work = Work(event.commands, octets, event.busy)
-            self._add(event, event.user, work.since(self._counted.pop(event.connection, Work())))
-        elif isinstance(event, events.LimitTriggered) and event.action == "reset":
+    def _closed(self, event: events.ConnectionClosed) -> None:
+        work = Work(event.commands, event.octets_in + event.octets_out, event.busy)
+        before = self._counted.pop(event.connection, None)
+        self._add(event, event.user, work if before is None else work.since(before))
+
+    def _limit(self, event: events.LimitTriggered) -> None:
+        if event.action == "reset":
             self._add(event, event.user, Work(resets=1))
 
     def _add(self, event: events.Event, user: str, work: Work) -> None:

@@ -1,6 +1,6 @@
 """`CheckerChain`: tries several checkers, and several ways to write a user name, in a fixed order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from inspect import isawaitable
 from itertools import chain
 from typing import Any
@@ -67,10 +67,17 @@ class CheckerChain:
         asked = [checker for checker in self.checkers if hasattr(checker, "is_disabled")]
         return any(checker.is_disabled(resolved) for checker in asked)
 
-    def _attempts(self, name: bytes) -> Iterator[list[tuple[Any, bytes]]]:
-        """Yield, for each candidate that is tried, the checkers that are asked and the name for each."""
+    def _attempts(self, name: bytes) -> Iterable[list[tuple[Any, bytes]]]:
+        """Return, for each candidate that is tried, the checkers that are asked and the name for each."""
         names = self.names.candidates(name)
         checkers = [c for c in self.checkers if IUsernamePassword in c.credentialInterfaces]
+        if len(names) == 1:
+            return [[(checker, name) for checker in checkers]] if checkers else []
+        return self._attempts_of(name, names, checkers)
+
+    def _attempts_of(
+        self, name: bytes, names: tuple[bytes, ...], checkers: list[Any]
+    ) -> Iterator[list[tuple[Any, bytes]]]:
         resolved = self.resolve(name)
         last = names.index(resolved)
         for number, candidate in enumerate(names[: last + 1]):
@@ -137,7 +144,8 @@ async def check_refreshed(checker: Any, credentials: Any) -> Any:
     """Return the avatar id of credentials; fails as ``requestAvatarId``. The users of the checker were just read."""
     check = getattr(checker, "check_refreshed", checker.requestAvatarId)
     result = check(credentials)
-    return await result if isawaitable(result) else result
+    # Deferreds first, because `isawaitable` takes longer than many a check.
+    return await result if isinstance(result, Deferred) or isawaitable(result) else result
 
 
 def _renamed(credentials: Any, name: bytes) -> Any:

@@ -54,8 +54,10 @@ class UserNames:
 
         So all ways to write a name are one name for what counts logins, also if no user has it.
         """
-        known = [checker.has_user for checker in checkers if hasattr(checker, "has_user")]
         names = self.candidates(name)
+        if len(names) == 1:
+            return name
+        known = [checker.has_user for checker in checkers if hasattr(checker, "has_user")]
         return next((each for each in names if any(has(each) for has in known)), names[-1])
 
 

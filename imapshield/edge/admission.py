@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from imapshield import events
-from imapshield.edge.event_reporter import publish
+from imapshield.edge.event_reporter import Observers, publish
 from imapshield.guard.bans import Ban, ban_target
 from imapshield.guard.busy_users import BusyUser
 from imapshield.guard.guard_report import GuardReport
@@ -57,7 +57,7 @@ class Admission:
         self.guard = guard
         self.on_ban: Callable[[Ban], object] = lambda _: None
         self.on_unban: Callable[[str], object] = lambda _: None
-        self._observers = tuple(observers)
+        self._observers = Observers.of(observers)
         self._now = now
         self._holder, self._next_holder = "", 0.0
 

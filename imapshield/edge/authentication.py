@@ -104,7 +104,6 @@ class Authentication:
         """
         check = check or partial(self._owner.authenticateLogin, user, password or b"")
         counted = self._resolve(user)
-        digest = password and self._owner.shared.admission.guard.failures.digest(password)
         if password is None:
             self._begin_guess(counted)
             login: Awaitable[Any] | None = check()
@@ -117,7 +116,7 @@ class Authentication:
             self._refuse_banned(counted)
             login = self._check_in_turn(counted, check, queue)
         try:
-            return await self._finish_login(login, user, mechanism, digest, counted)
+            return await self._finish_login(login, user, mechanism, password, counted)
         finally:
             self._give_guess_back()
 
@@ -152,10 +151,9 @@ class Authentication:
             CheckerUnavailable: the password was not checked in time.
         """
         owner = self._owner
-        address = owner.reporter.peer
         attempt = self._attempt = LoginAttempt(
-            address,
-            owner.shared.login_checks.is_known(address, user),
+            owner.reporter.peer,
+            owner.shared.login_checks.is_known(owner.reporter.peer, user),
             has_left=lambda: peer.has_left(owner.transport),
             abandon=partial(owner.reset, LEFT),
             note=owner.reporter.note_peak,
@@ -227,10 +225,9 @@ class Authentication:
         login = self._check_sasl(credentials, counted)
         try:
             secret = getattr(credentials, "token", None)
-            digest = secret and self._owner.shared.admission.guard.failures.digest(secret)
             # With a token, the name that the client gave proves nothing.
             is_proved = not sasl.IBearerToken.providedBy(credentials)
-            values = login, user, mechanism.decode(), digest, counted, is_proved
+            values = login, user, mechanism.decode(), secret, counted, is_proved
             return await self._finish_login(*values)
         except CommandRefused:
             if hasattr(credentials, "failure"):  # RFC 7628 section 3.2.3: sent before the NO
@@ -294,7 +291,7 @@ class Authentication:
             login: the result; None for an empty password or token, which fails without a checker.
             user: the name that the client gave.
             mechanism: the name of the SASL mechanism, or LOGIN.
-            secret: a digest of the password or token; None if the client has not sent it.
+            secret: the password or token; None if the client has not sent it.
             counted: the name that counts (`_resolve`).
             is_proved: whether a correct password proves that name.
         """
@@ -341,12 +338,17 @@ class Authentication:
             owner.reporter.master_logged_in(master)
         return cast("IAccount", account)
 
+    def _digest(self, secret: bytes | None) -> bytes | None:
+        """Return what failed logins are compared by; only they need it."""
+        return secret and self._owner.shared.admission.guard.failures.digest(secret)
+
     async def _login_undecided(
         self, user: bytes, counted: bytes, mechanism: str, secret: bytes | None
     ) -> None:
         """Count a password about which the checker has not decided; many different ones count as wrong."""
         owner = self._owner
-        passwords = owner.shared.admission.login_undecided(owner.counted, counted, secret)
+        digest = self._digest(secret)
+        passwords = owner.shared.admission.login_undecided(owner.counted, counted, digest)
         if passwords:
             self._guess = None
         if passwords > FREE_PAIRS:
@@ -361,7 +363,8 @@ class Authentication:
             Disconnected: the address is banned now, or the client has left.
         """
         owner, number = self._owner, self._owner.reporter.open_number
-        failed, ban = owner.shared.admission.login_failed(owner.counted, counted, secret, number)
+        digest = self._digest(secret)
+        failed, ban = owner.shared.admission.login_failed(owner.counted, counted, digest, number)
         if failed.is_guess:
             self._guess = None
         delay = 0.0 if ban is not None else failed.delay

@@ -4,8 +4,10 @@ from imapshield.edge.connection_owner import ConnectionOwner
 
 
 def peaks_before_login(owner: ConnectionOwner) -> dict[str, float]:
-    """Return the peaks before a login. Call it when the login has succeeded, and before the guard knows of it."""
+    """Return the peaks before a login. Call it when the login has been counted, and before the guard knows of it."""
+    shares, user = owner.shared.admission.guard.shares, owner.counted.user
     return owner.guard.preauth_counts() | {
+        "max_connections_per_user": shares.held_by(user),
         "preauth_seconds": owner.now() - owner.active_at,
         "backlog": owner.reporter.most_pending,
     }

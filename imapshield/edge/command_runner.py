@@ -188,7 +188,7 @@ class CommandRunner:
             "commands": self.started + self._owner.guard.not_started,
             "executed": self.started,
             "busy": self.busy_seconds,
-            "last_commands": tuple(log_name(name) for name in self._last_names if name),
+            "last_commands": tuple([log_name(name) for name in self._last_names if name]),
         }
 
     def _report(self) -> None:

@@ -20,12 +20,45 @@ from imapshield.wire.traits import log_sample
 _log = Logger(namespace="imapshield")
 
 
+class Observers:
+    """The observers of one server. It knows which of them want a class of events, so that the others cost nothing.
+
+    Args:
+        observers: called with each event, in order. Of one with the attribute `handlers`, only the function for the
+            class of the event is called (`events.EventHandlers`).
+
+    Attributes:
+        by_class: what `wanting` has returned.
+    """
+
+    def __init__(self, observers: Iterable[events.EventObserver] = ()) -> None:
+        self._observers = tuple(observers)
+        self.by_class: dict[type[events.Event], tuple[events.EventObserver, ...]] = {}
+
+    @classmethod
+    def of(cls, observers: "Iterable[events.EventObserver] | Observers") -> "Observers":
+        """Return `observers` as one object, which connections share."""
+        return observers if isinstance(observers, Observers) else cls(observers)
+
+    def __iter__(self) -> Iterator[events.EventObserver]:
+        return iter(self._observers)
+
+    def wanting(self, kind: type[events.Event]) -> tuple[events.EventObserver, ...]:
+        """Return what is called with events of a class, and remember it."""
+        functions = [getattr(each, "handlers", {kind: each}).get(kind) for each in self]
+        found = self.by_class[kind] = tuple(each for each in functions if each is not None)
+        return found
+
+
 def publish(event: events.Event, observers: Iterable[events.EventObserver]) -> None:
     """Call each of `observers` with `event`, in order.
 
     An exception of an observer is logged. It reaches neither the other observers nor the connection.
     """
-    for observer in observers:
+    wanting = observers
+    if isinstance(observers, Observers):
+        wanting = observers.by_class.get(type(event)) or observers.wanting(type(event))
+    for observer in wanting:
         try:
             observer(event)
         except Exception:
@@ -81,7 +114,7 @@ class EventReporter:
         self.peaks: dict[str, float] | None = None  # an empty dict takes memory
         self.most_pending = 0
         self.longest_idle = 0.0
-        self._observers = tuple(observers)
+        self._observers = Observers.of(observers)
         self._reported_limits: tuple[str, ...] = ()
 
     @property
@@ -94,17 +127,17 @@ class EventReporter:
 
     def connection_opened(self) -> None:
         """Report that the client has connected."""
-        self._publish(events.ConnectionOpened(self.number, self.peer))
+        publish(events.ConnectionOpened(self.number, self.peer), self._observers)
 
     def logged_in(self, user: str, mechanism: str, tls: bool) -> None:
         """Report that `user` has logged in. Later `LimitTriggered` and `ConnectionClosed` events name this user."""
         self.user, self.master = user, ""
-        self._publish(events.LoggedIn(self.number, self.peer, user, mechanism, tls))
+        publish(events.LoggedIn(self.number, self.peer, user, mechanism, tls), self._observers)
 
     def master_logged_in(self, master: str) -> None:
         """Report that the user who has just logged in is in truth the master user `master`."""
         self.master = master
-        self._publish(events.MasterLoggedIn(self.number, self.peer, self.user, master))
+        publish(events.MasterLoggedIn(self.number, self.peer, self.user, master), self._observers)
 
     def note_peak(self, limit: str, value: float) -> None:
         """Note a value that is compared with `limit`. This is too slow for every command."""
@@ -113,29 +146,33 @@ class EventReporter:
 
     def report_peaks(self, values: Mapping[str, float]) -> None:
         """Report the peaks of the connection of a user, and `values`, and begin with new ones."""
-        peaks = {name: value for name, value in {**(self.peaks or {}), **values}.items() if value}
+        found = {**self.peaks, **values} if self.peaks else values
+        peaks = {name: value for name, value in found.items() if value}
         self.peaks, self.most_pending, self.longest_idle = None, 0, 0.0
         values_of = self.user, peaks, self.client_id
-        self._publish(events.PeaksMeasured(self.number, self.peer, *values_of))
+        publish(events.PeaksMeasured(self.number, self.peer, *values_of), self._observers)
 
     def login_failed(
         self, user: bytes, mechanism: str, repeated: bool, delay: float, is_disabled: bool
     ) -> None:
         """Report a failed login. `user` is the name that the client gave; see `events.LoginFailed` for the rest."""
         fields = events.printable(user, 64), mechanism, repeated, delay, is_disabled
-        self._publish(events.LoginFailed(self.number, self.peer, *fields))
+        publish(events.LoginFailed(self.number, self.peer, *fields), self._observers)
 
     def login_refused(
         self, user: bytes, mechanism: str, reason: Literal["no-tls", "unavailable"], node: str = ""
     ) -> None:
         """Report a login that was refused without a check; see `events.LoginRefused`."""
         name = events.printable(user, 64)
-        self._publish(events.LoginRefused(self.number, self.peer, name, mechanism, reason, node))
+        publish(
+            events.LoginRefused(self.number, self.peer, name, mechanism, reason, node),
+            self._observers,
+        )
 
     def bad_command(self, sample: bytes, text: str) -> None:
         """Report an invalid command, of which `sample` is the beginning, and the answer `text`."""
         printable = events.printable(sample)
-        self._publish(events.BadCommandReceived(self.number, self.peer, printable, text))
+        publish(events.BadCommandReceived(self.number, self.peer, printable, text), self._observers)
 
     def command_failed(self, command: str, traceback: str) -> str:
         """Report an internal error, and return the reference by which the log entry is found.
@@ -143,9 +180,8 @@ class EventReporter:
         The reference is random, because numbers begin again when the server restarts and the log does not.
         """
         reference = secrets.token_hex(4)
-        self._publish(
-            events.CommandFailed(self.open_number, self.peer, reference, command, traceback)
-        )
+        failed = events.CommandFailed(self.open_number, self.peer, reference, command, traceback)
+        publish(failed, self._observers)
         return reference
 
     def limit_triggered(
@@ -177,7 +213,10 @@ class EventReporter:
         networks = networks_of(self.peer)
         network = describe(networks[1]) if networks else ""
         fields = *values, self.user, printable, holder, network, self.client_id, reached.binding
-        self._publish(events.LimitTriggered(self.open_number, self.peer, *fields, **self.measure()))
+        publish(
+            events.LimitTriggered(self.open_number, self.peer, *fields, **self.measure()),
+            self._observers,
+        )
         return is_first
 
     def input_begun(self, data: bytes) -> None:
@@ -186,15 +225,15 @@ class EventReporter:
             reason = (
                 f"--proxy does not name this address; if it is a proxy, add --proxy {self.peer}"
             )
-            self._publish(events.ProxyHeaderRejected(self.number, self.peer, reason))
+            publish(events.ProxyHeaderRejected(self.number, self.peer, reason), self._observers)
         elif data.startswith(TLS_HANDSHAKE):
-            self._publish(events.TLSFailed(self.number, self.peer, TLS_UNEXPECTED))
+            publish(events.TLSFailed(self.number, self.peer, TLS_UNEXPECTED), self._observers)
 
     def connection_closed(self, reason: Failure, *, by_server: bool) -> None:
         """Report that the connection has ended, for the `reason` of the transport; `by_server`: whether it began."""
         tls_reason = describe_tls_failure(reason.value)
         if tls_reason is not None:
-            self._publish(events.TLSFailed(self.number, self.peer, tls_reason))
+            publish(events.TLSFailed(self.number, self.peer, tls_reason), self._observers)
         if self.was_reset:
             end = "reset by the server"
         elif by_server:
@@ -204,7 +243,4 @@ class EventReporter:
         why = end, self.user, self.cause
         closed = events.ConnectionClosed(self.number, self.peer, *why, **self.measure())
         self._has_ended = True
-        self._publish(closed)
-
-    def _publish(self, event: events.Event) -> None:
-        publish(event, self._observers)
+        publish(closed, self._observers)

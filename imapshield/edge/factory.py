@@ -13,6 +13,7 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.protocols.policies import TimeoutMixin
 
 from imapshield import events
+from imapshield.edge.event_reporter import Observers
 from imapshield.edge.peer import AdmittedAddress, address_text
 from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.edge.session_io import SessionFactory
@@ -79,7 +80,7 @@ class ShieldedIMAP4Factory(ServerFactory):
     connections: set[ShieldedIMAP4Server] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        self.observers = tuple(self.observers)
+        self.observers = Observers.of(self.observers)
         self.challengers = dict(self.challengers or {})
         clock = self.reactor
         call_later = TimeoutMixin().callLater if clock is None else clock.callLater

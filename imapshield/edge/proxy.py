@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from imapshield import events
 from imapshield.edge.admission import Admission
-from imapshield.edge.event_reporter import publish
+from imapshield.edge.event_reporter import Observers, publish
 from imapshield.edge.peer import UNKNOWN, ViaProxy, address_text
 from imapshield.guard.networks import NetworkSet
 from imapshield.guard.verdicts import LimitReached
@@ -184,7 +184,7 @@ class Proxies:
         self._networks: NetworkSet | None = networks
         self.limits = limits
         self._clock = clock
-        self._observers = tuple(observers)
+        self._observers = Observers.of(observers)
 
     def everyone(self) -> Self:
         """Return a copy for a port to which only proxies connect, as with ``--listen haproxy:tcp:1143``."""

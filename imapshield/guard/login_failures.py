@@ -14,12 +14,14 @@ Rules
   strangers only: it refuses no connection, but the logins that `may_try` does not permit, whatever the password.
 * The password of a SCRAM login is unknown. All such failures of a user and an address are one pair, as long as they are
   not more frequent than `SCRAM_SECONDS` and `SCRAM_BURST` permit. Each failure beyond that is another pair.
-* Only keyed hashes are kept, of users, addresses and passwords. A full table forgets what is worth least. All tables
-  together take at most 32 MB, of which strangers can fill a half.
+* Only keyed hashes are kept, of users, addresses and passwords; the last `MAX_HASHES` also with the name or the
+  address. A full table forgets what is worth least. All tables together take at most 32 MB, of which strangers can fill
+  a half.
 """
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 
 from imapshield.guard.guess_rates import LIMITS_OF_GUESSES, Guess, GuessRates
@@ -53,6 +55,9 @@ SCRAM_BURST = 10
 
 SCRAM_KNOWN_COST = 0.25
 """What a failed SCRAM login of a known user costs: a device may poll every minute."""
+
+MAX_HASHES = 256
+"""Hashes that are remembered, because a login needs those of its user and of its address several times."""
 
 SHARED_USERS = 5
 """Users who must have logged in from an address to make it a shared one."""
@@ -127,6 +132,8 @@ class LoginFailures:
     def restart(self, key: bytes) -> None:
         """Forget everything, and use another key, with which known users can be restored."""
         limits, self._key = self._limits, key
+        # A login needs the hashes of its user and of its address several times.
+        self._hash = lru_cache(MAX_HASHES)(self._new_hash)
         self._addresses = RecentItems(PAIR_SECONDS, MAX_ADDRESSES, limits.max_failed_pairs)
         self._free = RecentItems(PAIR_SECONDS, MAX_ADDRESSES, FREE_PAIRS)
         self._networks = RecentItems(PAIR_SECONDS, MAX_NETWORKS, MAX_NETWORK_PAIRS)
@@ -363,7 +370,7 @@ class LoginFailures:
         longer: float = 2 ** min(pairs - FREE_OF_DELAY - 1, 64)
         return min(longer, self._limits.max_login_delay_seconds)
 
-    def _hash(self, kind: bytes, data: bytes) -> bytes:
+    def _new_hash(self, kind: bytes, data: bytes) -> bytes:
         return blake2b(data, digest_size=_HASH_SIZE, key=self._key, person=kind).digest()
 
     def _pair(self, user_hash: bytes, secret: bytes) -> bytes:

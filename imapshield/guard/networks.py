@@ -151,6 +151,8 @@ class NetworkSet:
     def __init__(self, networks: Iterable[Network] = ()) -> None:
         self._networks = frozenset(networks)
         self._prefixes = sorted({network[:2] for network in self._networks})
+        # A login asks about its address several times.
+        self._has = lru_cache(maxsize=1024)(self._has_address)
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> "NetworkSet":
@@ -162,6 +164,9 @@ class NetworkSet:
         return cls(map(parse_network, texts))
 
     def __contains__(self, address: str) -> bool:
+        return self._has(address)
+
+    def _has_address(self, address: str) -> bool:
         return any(network in self._networks for network in enclosing(address, self._prefixes))
 
     def holds(self, network: Network) -> bool:

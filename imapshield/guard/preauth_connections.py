@@ -1,6 +1,5 @@
 """`PreauthConnections`: the connections without a login, the oldest of all, and that of the address that has most."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -57,7 +56,7 @@ class PreauthConnections(Generic[T]):
         self.news: CountNews[Network] | None = None
         self._by_age: dict[T, None] = {}  # the oldest first
         self._by_address: dict[Network, dict[T, None]] = {}
-        self._totals: Counter[Network] = Counter()  # of all networks
+        self._totals: dict[Network, int] = {}  # of all networks
         self._all = _ByCount()
         self._in_network: dict[
             Network, _ByCount
@@ -65,7 +64,7 @@ class PreauthConnections(Generic[T]):
 
     def count(self, network: Network) -> int:
         """Return how many connections `network` has."""
-        return self._totals[network]
+        return self._totals.get(network, 0)
 
     def addresses(self) -> Iterator[tuple[Network, int]]:
         """Yield the addresses with their numbers of connections."""
@@ -122,11 +121,13 @@ class PreauthConnections(Generic[T]):
             self.news.changed(address, now)
         self._all.move(address, before, now)
         for network in wider:
-            counts = self._in_network.setdefault(network, _ByCount())
+            counts = self._in_network.get(network)
+            if counts is None:
+                counts = self._in_network[network] = _ByCount()
             counts.move(address, before, now)
             if not counts.most:
                 del self._in_network[network]
         for network in connection.networks:
-            self._totals[network] += now - before
-            if not self._totals[network]:
-                del self._totals[network]
+            total = self._totals.pop(network, 0) + now - before
+            if total:
+                self._totals[network] = total

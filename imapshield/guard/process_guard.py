@@ -211,12 +211,13 @@ class ProcessGuard:
     def rate_of(self, network: Network) -> RateTable:
         """Return the rates of all networks that are as wide as `network`."""
         factor = level_factor(network)
-        if factor not in self._rates:
+        found = self._rates.get(factor)
+        if found is None:
             per_minute = self.limits.connections_per_minute * factor
-            self._rates[factor] = RateTable(
+            found = self._rates[factor] = RateTable(
                 per_minute / 60, per_minute, MAX_RATE_KEYS, self.rate_news
             )
-        return self._rates[factor]
+        return found
 
     def _over_rate(
         self, address: str, networks: Sequence[Network], reached: LimitReached, now: float

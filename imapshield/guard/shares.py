@@ -10,7 +10,6 @@ Rules
 * A connection with a login is never reset to make room.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,6 +88,7 @@ class ConnectionShares:
         open_files: how many files the system permits the process to open; None means no limit.
 
     Attributes:
+        logins: the number of connections with a login.
         remote: the connections of other processes, which count for the shares of networks and users; None if there are
             none. A process evicts only its own, so the newest of an address stays: there may be as many more
             as there are other processes.
@@ -99,10 +99,11 @@ class ConnectionShares:
     def __init__(self, limits: Limits, open_files: int | None = None) -> None:
         self._limits = limits
         self._strangers: PreauthConnections[Connection] = PreauthConnections()
-        self._users: Counter[str] = Counter()
-        self._addresses: Counter[str] = Counter()  # of connections with a login
+        # Dicts, because a Counter calls a Python function for each new key and for each that is deleted.
+        self._users: dict[str, int] = {}
+        self._addresses: dict[str, int] = {}  # of connections with a login
         self._open = 0
-        self._logins = 0
+        self.logins = 0
         self._per_login, self._per_account = FILES_PER_LOGIN, FILES_PER_ACCOUNT
         self.remote: RemoteCounts | None = None
         self.user_news: CountNews[str] | None = None
@@ -157,7 +158,7 @@ class ConnectionShares:
     @property
     def connections(self) -> int:
         """The number of open connections, without those that are evicted."""
-        return self._strangers.total + self._logins
+        return self._strangers.total + self.logins
 
     @property
     def strangers(self) -> int:
@@ -166,7 +167,8 @@ class ConnectionShares:
 
     def held_by(self, user: str) -> int:
         """Return how many connections a user has, here and in other processes."""
-        return self._users[user] + (self.remote.users[self.hash_user(user)] if self.remote else 0)
+        held = self._users.get(user, 0)
+        return held + (self.remote.users[self.hash_user(user)] if self.remote else 0)
 
     def strangers_at(self, address: str) -> int:
         """Return how many connections without a login an address has (IPv6: its /64), here and in other processes."""
@@ -200,8 +202,8 @@ class ConnectionShares:
             held = strangers.count(network)
             if self.remote is not None:
                 held += self.remote.networks[network]
-            victim = strangers.oldest_of_largest(network)
-            if held > share and victim is not None and victim is not newest:
+            victim = strangers.oldest_of_largest(network) if held > share else None
+            if victim is not None and victim is not newest:
                 reached = self._reached("max_preauth_per_address", share, held)
                 yield self._evict(victim, reached)
         if strangers.total > self.max_strangers:
@@ -285,7 +287,7 @@ class ConnectionShares:
 
     def _used_files(self) -> int:
         of_accounts = len(self._users) * self._per_account
-        return self.connections + self._logins * self._per_login + of_accounts
+        return self.connections + self.logins * self._per_login + of_accounts
 
     def _missing_files(self) -> int:
         return 0 if self._available is None else self._used_files() - self._available
@@ -316,18 +318,19 @@ class ConnectionShares:
         """
         if connection.evicted:
             return (), LimitReached("max_preauth_per_address", self._max_per_address, 0)
-        held = self._users[user]
+        held = self._users.get(user, 0)
         reached = self._refuse_user(held)
         if reached is None and self.remote is not None:
             reached = self._refuse_for_others(user)
         if reached is not None:
             return (), reached
         self._strangers.remove(connection)
-        self._users[user] += 1
+        self._users[user] = held + 1
         if self.user_news is not None:
             self.user_news.changed(user, held + 1)
-        self._addresses[connection.address] += 1
-        self._logins += 1
+        address = connection.address
+        self._addresses[address] = self._addresses.get(address, 0) + 1
+        self.logins += 1
         connection.logged_in, connection.user = True, user
         evictions = list(self._free_files(None))
         if self._missing_files() > 0:
@@ -338,11 +341,11 @@ class ConnectionShares:
     def _refuse_user(self, held: int) -> LimitReached | None:
         """Return why a user with `held` connections may not have one more, or None."""
         configured = self._limits.max_connections_per_user
-        limit, most = "max_connections_per_user", held + self.max_connections - self._logins
+        limit, most = "max_connections_per_user", held + self.max_connections - self.logins
         shares = [(configured, ""), (most // 2, "max_connections")]
         if self._available is not None:
             per_login, of_accounts = 1 + self._per_login, len(self._users) * self._per_account
-            files = self._available - self._logins * per_login - of_accounts
+            files = self._available - self.logins * per_login - of_accounts
             shares.append(((held * per_login + files) // 2 // per_login, "open_files"))
         value, binding = min(shares)
         return (
@@ -369,15 +372,14 @@ class ConnectionShares:
         return list(self._make_room(connection))
 
     def _forget_user(self, connection: Connection) -> None:
-        self._addresses[connection.address] -= 1
-        if not self._addresses[connection.address]:
-            del self._addresses[connection.address]
-        self._users[connection.user] -= 1
+        address, user = connection.address, connection.user
+        for counts, key in ((self._addresses, address), (self._users, user)):
+            left = counts.pop(key) - 1
+            if left:
+                counts[key] = left
         if self.user_news is not None:
-            self.user_news.changed(connection.user, self._users[connection.user])
-        if not self._users[connection.user]:
-            del self._users[connection.user]
-        self._logins -= 1
+            self.user_news.changed(user, left)
+        self.logins -= 1
         connection.logged_in = False
 
     def close(self, connection: Connection) -> None:

@@ -14,7 +14,7 @@ MAX_LABELS = 20
 OTHER = "other"
 
 
-class Counters:
+class Counters(events.EventHandlers):
     """An `events.EventObserver` that counts.
 
     Attributes:
@@ -35,28 +35,41 @@ class Counters:
         self.limits: Counter[tuple[str, str]] = Counter()
         self.bans: Counter[str] = Counter()
         self.problems = Counter(bad_command=0, internal_error=0, tls=0, proxy_header=0)
+        self.handlers = {
+            events.ConnectionOpened: self._opened,
+            events.ConnectionClosed: self._closed,
+            events.LimitTriggered: self._limit,
+            events.AddressBanned: self._banned,
+            events.ConnectionsRefused: self._refused,
+            events.AddressUnbanned: self._unbanned,
+            **dict.fromkeys(_LOGINS, self._login),
+            **dict.fromkeys(_PROBLEMS, self._problem),
+        }
 
-    def __call__(self, event: events.Event) -> None:
-        """Count an event."""
-        if isinstance(event, events.ConnectionOpened):
-            self.opened += 1
-        elif isinstance(event, events.ConnectionClosed):
-            self.closed[event.reason if _fits(self.closed, event.reason) else OTHER] += 1
-        elif isinstance(event, events.LimitTriggered):
-            limit = event.limit, event.action
-            self.limits[
-                limit if _fits(self.limits, limit, MAX_LIMITS) else (OTHER, event.action)
-            ] += 1
-        elif isinstance(event, events.AddressBanned):
-            self.bans[event.limit if _fits(self.bans, event.limit) else OTHER] += 1
-        elif isinstance(event, events.ConnectionsRefused):
-            self.refused += event.connections
-        elif isinstance(event, events.AddressUnbanned):
-            self.unbans += 1
-        elif (login := _LOGINS.get(type(event))) is not None:
-            self.logins[login] += 1
-        elif (problem := _PROBLEMS.get(type(event))) is not None:
-            self.problems[problem] += 1
+    def _opened(self, _: events.ConnectionOpened) -> None:
+        self.opened += 1
+
+    def _closed(self, event: events.ConnectionClosed) -> None:
+        self.closed[event.reason if _fits(self.closed, event.reason) else OTHER] += 1
+
+    def _limit(self, event: events.LimitTriggered) -> None:
+        limit = event.limit, event.action
+        self.limits[limit if _fits(self.limits, limit, MAX_LIMITS) else (OTHER, event.action)] += 1
+
+    def _banned(self, event: events.AddressBanned) -> None:
+        self.bans[event.limit if _fits(self.bans, event.limit) else OTHER] += 1
+
+    def _refused(self, event: events.ConnectionsRefused) -> None:
+        self.refused += event.connections
+
+    def _unbanned(self, _: events.AddressUnbanned) -> None:
+        self.unbans += 1
+
+    def _login(self, event: events.Event) -> None:
+        self.logins[_LOGINS[type(event)]] += 1
+
+    def _problem(self, event: events.Event) -> None:
+        self.problems[_PROBLEMS[type(event)]] += 1
 
     def limits_by_action(self, action: str) -> int:
         """Return how often the limits were reached that had this action."""

@@ -12,7 +12,7 @@ Rules
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -100,21 +100,38 @@ class LimitPeaks:
 
     def note(self, limit: str, value: float, name: str, detail: str, now: float) -> None:
         """Note a value of an honest client. `now` is in seconds since 1970."""
-        peaks = self.limits[limit]
-        peaks.measured += 1
-        peaks.value = max(peaks.value, value)
-        client = peaks.clients.get(self._hash_of(name))
-        if client is None:
-            client = self._add(peaks, name, value)
-        else:
-            client.name = name
-        if client is not None and (value > client.value or not client.detail):
-            client.value = max(client.value, value)
-            client.detail, client.last = detail[:MAX_DETAIL], now
+        self.note_all({limit: value}, name, detail, now)
+
+    def note_all(
+        self, values: Mapping[str, float], name: str, detail: str, now: float, times: int = 1
+    ) -> None:
+        """Note the values of an honest client by their limits; they are the highest of `times` values each.
+
+        The rest is as for `note`.
+        """
+        key = self._hash_of(name)
+        for limit, value in values.items():
+            peaks = self.limits[limit]
+            peaks.measured += times
+            peaks.value = max(peaks.value, value)
+            client = peaks.clients.get(key)
+            if client is None:
+                client = self._add(peaks, key, name, value)
+                if client is None:
+                    continue
+            else:
+                client.name = name
+            if value > client.value or not client.detail:
+                client.value = max(client.value, value)
+                client.detail, client.last = detail[:MAX_DETAIL], now
 
     def reach(self, limit: str, value: float, name: str, detail: str, now: float) -> None:
         """Note that a connection of an honest client has reached a limit, with a value that is at least `value`."""
         self.note(limit, value, name, detail, now)
+        self.mark(limit, name)
+
+    def mark(self, limit: str, name: str) -> None:
+        """Note that the last value of a client for a limit has reached it."""
         peaks = self.limits[limit]
         peaks.reached += 1
         client = peaks.clients.get(self._hash_of(name))
@@ -127,7 +144,7 @@ class LimitPeaks:
         peaks.strangers += 1
         peaks.addresses.add({address: 1})
 
-    def _add(self, peaks: Peaks, name: str, value: float) -> Client | None:
+    def _add(self, peaks: Peaks, key: str, name: str, value: float) -> Client | None:
         """Add a client if its value is one of the highest; return it, or None."""
         if len(peaks.clients) >= MAX_CLIENTS:
             if value <= peaks.floor:
@@ -137,7 +154,7 @@ class LimitPeaks:
             if value <= peaks.floor:
                 return None
             del peaks.clients[lowest]
-        client = peaks.clients[self._hash_of(name)] = Client(name)
+        client = peaks.clients[key] = Client(name)
         return client
 
     def dump(self, seconds: float) -> str:

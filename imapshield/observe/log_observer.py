@@ -9,11 +9,11 @@ Rules
 * The line of a limit names the setting that changes the limit.
 """
 
-import json
 import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 
 from twisted.logger import Logger, LogLevel
@@ -137,6 +137,11 @@ class LogObserver:
     verbose: bool = False
     _budget: LineBudget = field(default_factory=LineBudget)
 
+    @property
+    def handlers(self) -> dict[type[events.Event], events.EventObserver]:
+        """The observer, for each class of events that has a line (see `events.EventHandlers`)."""
+        return dict.fromkeys(_FORMATS, self)
+
     def __call__(self, event: events.Event) -> None:
         """Log `event`, unless there were too many lines."""
         without_login = isinstance(event, events.ConnectionOpened) or (
@@ -153,15 +158,15 @@ class LogObserver:
             isinstance(event, (events.LoggedIn, events.ConnectionClosed, events.UserBusy))
             and event.user
         ):
-            origin, weight = json.dumps(event.user), Weight.USER
+            origin, weight = _quoted(event.user), Weight.USER
         elif isinstance(event, _IMPORTANT):
             weight = Weight.IMPORTANT
         self.summarize()
         if not self._budget.take(kind, origin, weight, self.now()):
             return
         level, text = _FORMATS[type(event)]
-        fields = asdict(event)
-        quoted = {f"{key}_json": json.dumps(v) for key, v in fields.items() if isinstance(v, str)}
+        fields = {name: getattr(event, name) for name in event.__dataclass_fields__}
+        quoted = {f"{key}_json": _quoted(v) for key, v in fields.items() if isinstance(v, str)}
         if isinstance(event, events.LimitTriggered):
             quoted |= _limit_fields(event)
             if event.action == "paused":
@@ -196,7 +201,7 @@ def _limit_fields(event: events.LimitTriggered) -> dict[str, str]:
 
 def _values(event: events.LimitTriggered | events.AddressBanned) -> dict[str, str]:
     return {
-        "setting": json.dumps(event.setting) if " " in event.setting else event.setting,
+        "setting": _quoted(event.setting) if " " in event.setting else event.setting,
         "value_text": f"{event.value:.12g}",
         "observed_text": f"{round(event.observed, 3):.12g}",
     }

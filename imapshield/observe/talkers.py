@@ -30,7 +30,7 @@ MAX_KEY = 300
 """Characters of a key that other servers are told."""
 
 MAX_WAITING = 2000
-"""Keys of a subject that wait for the end of the second. A flood from more addresses is added earlier."""
+"""Sources that wait for the end of the second. A flood from more addresses is added earlier."""
 
 
 class Work(NamedTuple):
@@ -43,11 +43,21 @@ class Work(NamedTuple):
 
     def since(self, before: "Work") -> "Work":
         """Return the difference to an earlier value."""
-        return Work._make([now - then for now, then in zip(self, before, strict=True)])
+        return Work(
+            self.commands - before.commands,
+            self.octets - before.octets,
+            self.busy - before.busy,
+            self.resets - before.resets,
+        )
 
     def plus(self, other: "Work") -> "Work":
         """Return the sum with another value."""
-        return Work._make(map(sum, zip(self, other, strict=True)))
+        return Work(
+            self.commands + other.commands,
+            self.octets + other.octets,
+            self.busy + other.busy,
+            self.resets + other.resets,
+        )
 
 
 class Source(NamedTuple):
@@ -97,9 +107,9 @@ class Talkers:
     def __init__(self, now: float) -> None:
         self.history = TalkerHistory(now)
         self._halves = {name: (_Half(now), _Half(now)) for name in PERIODS}
-        self._waiting: dict[tuple[str, str], dict[str, float]] = {}
+        # Of the present second, by (address, network, user) and by connection.
+        self._waiting: dict[tuple[str, ...], Work] = {}
         self._news: dict[tuple[str, str], Summary[str]] = {}
-        self._forget_waiting()
 
     def collect_news(self) -> None:
         """Keep for `take_news` what is added from now on."""
@@ -132,33 +142,41 @@ class Talkers:
                 current.summaries[kind].add(batch)
                 current.summaries[kind].total += max(0.0, total - told)
 
-    def _forget_waiting(self) -> None:
-        self._waiting = {(s, m): {} for s in SUBJECTS for m in MEASURES}
-
     def add(self, source: Source, work: Work, now: float) -> None:
         """Add the work of a connection. It is in reports after the next `end_second`."""
-        longest = 0
-        for measure, amount in zip(MEASURES, work, strict=True):
-            if amount > 0:
-                for subject, key in zip(SUBJECTS, source, strict=True):
-                    if key:
-                        batch = self._waiting[subject, measure]
-                        batch[key] = batch.get(key, 0.0) + amount
-                        longest = max(longest, len(batch))
-        if longest >= MAX_WAITING:
+        waiting = self._waiting
+        for key in (source[1:], source[:1]):
+            before = waiting.get(key)
+            waiting[key] = work if before is None else before.plus(work)
+        if len(waiting) >= 2 * MAX_WAITING:
             self.end_second(now)
+
+    def _batches(self) -> dict[tuple[str, str], dict[str, float]]:
+        """Return the work of the present second: for each subject and measure, how much each key has."""
+        batches: dict[tuple[str, str], dict[str, float]] = {
+            (subject, measure): {} for subject in SUBJECTS for measure in MEASURES
+        }
+        for keys, work in self._waiting.items():
+            subjects = SUBJECTS[1:] if len(keys) > 1 else SUBJECTS[:1]
+            for measure, amount in zip(MEASURES, work, strict=True):
+                if amount > 0:
+                    for subject, key in zip(subjects, keys, strict=True):
+                        if key:
+                            batch = batches[subject, measure]
+                            batch[key] = batch.get(key, 0.0) + amount
+        return batches
 
     def end_second(self, now: float) -> None:
         """Put the work of the last second into the summaries. Call this once per second."""
         first = next(iter(PERIODS))
         current = self._halves[first][1]
-        for key, batch in self._waiting.items():
+        batches, self._waiting = self._batches(), {}
+        for key, batch in batches.items():
             if batch:
                 current.summaries[key].add(batch)
                 if key in self._news:
                     self._news[key].add(batch)
-        self.history.add(self._waiting, now)
-        self._forget_waiting()
+        self.history.add(batches, now)
         ended: _Half | None = None
         for name, seconds in PERIODS.items():
             current = self._halves[name][1]

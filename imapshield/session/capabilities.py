@@ -29,22 +29,48 @@ BEFORE_LOGIN = (b"ID", b"SASL-IR", b"ENABLE", b"IDLE")
 """The capabilities of commands that are listed before login; the others would only lengthen every greeting."""
 
 
-def capability_names(session: SessionState, specs: Iterable[CommandSpec[Any]]) -> list[bytes]:
+class CommandCapabilities:
+    """The capabilities of the commands of a server, in the order of the commands.
+
+    They depend on the interfaces of the account alone, so they are computed once for each set of these.
+
+    Args:
+        specs: the commands.
+    """
+
+    def __init__(self, specs: Iterable[CommandSpec[Any]]) -> None:
+        self._specs = [spec for spec in specs if spec.capability]
+        self._required = tuple(
+            dict.fromkeys(spec.requires for spec in self._specs if spec.requires is not None)
+        )
+        # For each part of `_required`: what comes first, and all names.
+        self._known: dict[tuple[bool, ...], tuple[list[bytes], list[bytes]]] = {}
+
+    def names(self, session: SessionState) -> tuple[list[bytes], list[bytes]]:
+        """Return what the list of a session begins with, and the capabilities of its commands. Do not change them."""
+        supported = tuple([session.supports(each) for each in self._required])
+        found = self._known.get(supported)
+        if found is None:
+            found = self._known[supported] = self._new_names(session)
+        return found
+
+    def _new_names(self, session: SessionState) -> tuple[list[bytes], list[bytes]]:
+        supported = (spec for spec in self._specs if session.supports(spec.requires))
+        names = [name for spec in supported for name in spec.capability.split()]
+        base = list(BASE)
+        if IMAP4REV2.issubset([*names, *EXTENSIONS, *ENABLE_CAPABILITIES]):
+            base.insert(1, b"IMAP4rev2")
+        return base, names
+
+
+def capability_names(session: SessionState, commands: CommandCapabilities) -> list[bytes]:
     """Return the capabilities of a session, in a fixed order.
 
     Args:
         session: the session.
-        specs: the commands of the server.
+        commands: those of the commands of the server.
     """
-    of_commands = [
-        name
-        for spec in specs
-        if spec.capability and session.supports(spec.requires)
-        for name in spec.capability.split()
-    ]
-    base = list(BASE)
-    if IMAP4REV2.issubset([*of_commands, *EXTENSIONS, *ENABLE_CAPABILITIES]):
-        base.insert(1, b"IMAP4rev2")
+    base, of_commands = commands.names(session)
     if session.state is State.NOT_AUTHENTICATED:
         return base + _before_login(session, of_commands)
     return base + _after_login(session, of_commands)

@@ -20,6 +20,7 @@ from functools import lru_cache
 from imapshield.errors import BadCommand, CommandRefused, StoreError
 from imapshield.limits import Limits
 from imapshield.mailbox.request import current_request
+from imapshield.session.capabilities import CommandCapabilities
 from imapshield.session.command_spec import AfterResponse, CommandSpec, Response, Result
 from imapshield.session.connection import Connection
 from imapshield.session.handlers.search import saves_result, uses_sequence_numbers
@@ -49,6 +50,8 @@ OTHER_PROTOCOLS = frozenset(
 )
 """The first words of other protocols. An attacker has redirected a browser or a mail client here (ALPACA)."""
 
+_CAPABILITIES = CommandCapabilities(TABLE.values())
+
 
 @lru_cache(1)  # all connections share it
 def _grammar_limits(limits: Limits) -> GrammarLimits:
@@ -67,7 +70,7 @@ class Dispatcher:
     def __init__(
         self, io: Connection, limits: Limits, now: Callable[[], float] = time.time
     ) -> None:
-        self.session = Session(io, limits, TABLE.values(), now)
+        self.session = Session(io, limits, _CAPABILITIES, now)
         self._grammar_limits = _grammar_limits(limits)
 
     def greeting(self) -> bytes:

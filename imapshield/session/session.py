@@ -11,7 +11,6 @@ Rules
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Any
 
 from imapshield.errors import CommandRefused
 from imapshield.limits import Limits
@@ -19,8 +18,7 @@ from imapshield.mailbox.account_api import IAccount, IMailbox
 from imapshield.mailbox.deltas import Change
 from imapshield.mailbox.view import PendingUpdates, View
 from imapshield.session.background import BackgroundSender
-from imapshield.session.capabilities import capability_names
-from imapshield.session.command_spec import CommandSpec
+from imapshield.session.capabilities import CommandCapabilities, capability_names
 from imapshield.session.connection import Connection
 from imapshield.session.fetch_responses import flag_updates
 from imapshield.session.new_messages import NewMessages
@@ -40,7 +38,7 @@ class Session(SessionState):
     Args:
         io: the connection.
         limits: the limits of the server.
-        specs: the commands of the server, which determine the capabilities.
+        commands: the capabilities of the commands of the server.
         now: returns the seconds since the epoch.
 
     Attributes:
@@ -51,14 +49,14 @@ class Session(SessionState):
         self,
         io: Connection,
         limits: Limits,
-        specs: Iterable[CommandSpec[Any]],
+        commands: CommandCapabilities,
         now: Callable[[], float],
     ) -> None:
         super().__init__(io, limits, now)
         self.notify_subscription: NotifySubscription | None = None
         self._own_uids = _NO_UIDS
         self._search_contexts: SearchContexts | None = None
-        self._specs = specs
+        self._commands = commands
         self._background = BackgroundSender(self, self._send_in_background)
 
     @property
@@ -73,7 +71,7 @@ class Session(SessionState):
 
     def capabilities(self) -> list[bytes]:
         """Return the capabilities of the session in its present state."""
-        return capability_names(self, self._specs)
+        return capability_names(self, self._commands)
 
     @property
     def selected_group(self) -> EventGroup | None:

@@ -2,10 +2,10 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.edge.event_reporter import EventReporter
+from imapshield.edge.event_reporter import EventReporter, Observers
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.protocol import ShieldedIMAP4Server
-from imapshield.events import Event, LimitTriggered, LoggedIn
+from imapshield.events import Event, EventHandlers, LimitTriggered, LoggedIn
 from imapshield.guard.verdicts import Reset
 from imapshield.limits import Limits
 from imapshield.testing.in_process import Server
@@ -38,6 +38,29 @@ class EventReporterTests(SynchronousTestCase):
     def test_events_are_dropped_without_observers(self) -> None:
         """A reporter without observers drops events."""
         EventReporter([]).connection_opened()
+
+    def test_observers_get_what_they_want(self) -> None:
+        """An observer with handlers gets only the classes of events that it has some for, also if it is called."""
+
+        class Logins(EventHandlers):
+            def __init__(self, found: list[Event]) -> None:
+                self.handlers = {LoggedIn: found.append}
+
+        reporter = EventReporter([Logins(self.first), self.second.append])
+        for _ in range(2):
+            reporter.connection_opened()
+            reporter.logged_in("alice", "PLAIN", tls=True)
+        self.assertEqual([type(event) for event in self.first], [LoggedIn, LoggedIn])
+        self.assertEqual(len(self.second), 4)
+        for event in self.second:
+            Logins(self.first)(event)
+        self.assertEqual(len(self.first), 4)
+
+    def test_connections_share_the_observers(self) -> None:
+        """The connections of a server share one object for its observers, which can be iterated over."""
+        observers = Observers([self.first.append])
+        self.assertIs(Observers.of(observers), observers)
+        self.assertEqual([*observers], [self.first.append])
 
     def test_failing_observer_does_not_affect_others(self) -> None:
         """An exception of an observer is logged, and other observers get the event."""
