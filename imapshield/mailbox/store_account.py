@@ -171,7 +171,7 @@ class StoreAccount:
     async def run(
         self,
         job: Callable[[IStore], T],
-        short_kind: Hashable = None,
+        short_kind: tuple[str, Hashable] | None = None,
         *,
         writes: bool = False,
         in_background: bool = False,
@@ -207,7 +207,9 @@ class StoreAccount:
             return result
         return await run(run_job)
 
-    async def run_read(self, job: Callable[[IStore], T], short_kind: Hashable = None) -> T:
+    async def run_read(
+        self, job: Callable[[IStore], T], short_kind: tuple[str, Hashable] | None = None
+    ) -> T:
         """Run a job that changes nothing; it may stop when the client of the running command has left (`request`).
 
         The arguments are those of `run`.
@@ -279,7 +281,7 @@ class StoreAccount:
         return await self.run_and_sync(name, lambda store: store.append(name, messages), short_kind)
 
     async def run_and_sync(
-        self, name: str, job: Callable[[IStore], T], short_kind: Hashable = None
+        self, name: str, job: Callable[[IStore], T], short_kind: tuple[str, Hashable] | None = None
     ) -> T:
         """Run a job that adds messages to the mailbox `name`, and return its result.
 

@@ -38,15 +38,21 @@ class MailboxOwner(Protocol):
     change_notifier: ChangeNotifier | None
 
     async def run(
-        self, job: Callable[[IStore], T], short_kind: Hashable = None, *, writes: bool = False
+        self,
+        job: Callable[[IStore], T],
+        short_kind: tuple[str, Hashable] | None = None,
+        *,
+        writes: bool = False,
     ) -> T:
         """Run ``job(store)`` in the worker; in place if calls of `short_kind` are short, and it writes nothing."""
 
-    async def run_read(self, job: Callable[[IStore], T], short_kind: Hashable = None) -> T:
+    async def run_read(
+        self, job: Callable[[IStore], T], short_kind: tuple[str, Hashable] | None = None
+    ) -> T:
         """Run a job that changes nothing, and may stop when the client has left."""
 
     async def run_and_sync(
-        self, name: str, job: Callable[[IStore], T], short_kind: Hashable = None
+        self, name: str, job: Callable[[IStore], T], short_kind: tuple[str, Hashable] | None = None
     ) -> T:
         """Run a job that adds messages to the mailbox `name`, and sync that mailbox if a session has it selected."""
 
@@ -235,7 +241,7 @@ class StoreMailbox:
         copied = await self._run_with_target(
             target,
             lambda store: store.copy(self.key, uids, target, move, since),
-            (target, "copy", self.key) if len(uids) <= MESSAGES_IN_PLACE else None,
+            ("copy", (target, self.key)) if len(uids) <= MESSAGES_IN_PLACE else None,
         )
         self.apply_delta(copied.delta)
         return copied
@@ -264,7 +270,7 @@ class StoreMailbox:
 
     async def _with(
         self,
-        run: Callable[[Callable[[IStore], T], Hashable], Awaitable[T]],
+        run: Callable[[Callable[[IStore], T], tuple[str, Hashable] | None], Awaitable[T]],
         job: Callable[[IStore], T],
         short_kind: str,
     ) -> T:
@@ -278,7 +284,10 @@ class StoreMailbox:
         return self._with(partial(self._account.run, writes=True), job, short_kind)
 
     async def _run_with_target(
-        self, target: str, job: Callable[[IStore], T], short_kind: Hashable = None
+        self,
+        target: str,
+        job: Callable[[IStore], T],
+        short_kind: tuple[str, Hashable] | None = None,
     ) -> T:
         """Run a job that adds messages to the mailbox `target`. It fails if either mailbox does not exist."""
         try:

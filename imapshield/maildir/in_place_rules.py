@@ -2,8 +2,10 @@
 
 Rules
 -----
-* A call runs in place if one of its kind was short a short time ago, so that what it reads is in memory. The first call
-  of a kind therefore runs in a thread.
+* A call runs in place if one of its kind was short a short time ago, so that what it reads is in memory.
+* The first call of a kind runs in place, too, if the account is in use, so that its index is open, and the last call of
+  this operation was short in whatever account of the file system. Otherwise it runs in a thread. Without this rule, a
+  server with a thousand clients that send few commands each runs most of them in threads, which costs twice as much.
 * An account whose call in place has waited for a disk uses threads for a while: its disk is slow, or its mail is not in
   memory.
 * So do all accounts of a file system on which some calls took long, or one took very long. A sick disk stops the
@@ -15,7 +17,7 @@ Rules
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Collection, Hashable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -57,9 +59,21 @@ MAX_PREEMPTED = 0.02
 """For how long a thread that has the interpreter waits for the processor: a few turns of other processes."""
 
 
+class CallKind(NamedTuple):
+    """What a call does, and with what.
+
+    Attributes:
+        operation: such as ``fetch``. There are few.
+        mailbox: the hash of the mailbox. Its name would take memory that no budget counts.
+    """
+
+    operation: str
+    mailbox: int = 0
+
+
 @dataclass(slots=True)
 class _Kind:
-    """What is known of one kind of call.
+    """What is known of one kind of call, or of the first calls of an operation in all accounts of some file systems.
 
     Attributes:
         warm_until: until when a call is expected to be short.
@@ -67,7 +81,7 @@ class _Kind:
         skips: how many more calls are not tried in place.
     """
 
-    warm_until: float = 0.0
+    warm_until: float = float("-inf")
     failures: int = 0
     skips: int = 0
 
@@ -86,10 +100,17 @@ class _Kind:
 
 @dataclass(slots=True, eq=False)
 class CallHistory:
-    """What is known of the calls of one account."""
+    """What is known of the calls of one account.
+
+    Attributes:
+        threads_until: until when all run in threads.
+        warm_until: until when what the last call has read, of whatever kind, is expected to be in memory.
+        kinds: what is known of each kind.
+    """
 
     threads_until: float = float("-inf")
-    kinds: OrderedDict[Hashable, _Kind] = field(default_factory=OrderedDict)
+    warm_until: float = float("-inf")
+    kinds: OrderedDict[CallKind, _Kind] = field(default_factory=OrderedDict)
 
 
 class Waits(NamedTuple):
@@ -133,9 +154,10 @@ class InPlaceRules:
         self._threads_until: dict[int, float] = {}
         self._reported_at: dict[int, float] = {}
         self._awaited: defaultdict[tuple[int, ...], _Kind] = defaultdict(_Kind)
+        self._operations: defaultdict[tuple[str, tuple[int, ...]], _Kind] = defaultdict(_Kind)
 
     def may_run(
-        self, history: CallHistory, kind: Hashable, volumes: Collection[int], now: float
+        self, history: CallHistory, kind: CallKind, volumes: Collection[int], now: float
     ) -> bool:
         """Return whether a call may be tried in place.
 
@@ -146,7 +168,11 @@ class InPlaceRules:
             now: the time in seconds.
         """
         known = history.kinds.get(kind)
-        if known is None or not volumes or now > known.warm_until or now < history.threads_until:
+        if known is None:
+            if now > history.warm_until:
+                return False
+            known = self._operation(kind, volumes)
+        if not volumes or now > known.warm_until or now < history.threads_until:
             return False
         for volume in volumes:
             if now < self._threads_until.get(volume, now):
@@ -154,49 +180,75 @@ class InPlaceRules:
         return not known.is_skipped()
 
     def may_await(
-        self, history: CallHistory, kind: Hashable, volumes: Collection[int], now: float
+        self, history: CallHistory, kind: CallKind, volumes: Collection[int], now: float
     ) -> bool:
         """Return whether the reactor may wait for a call that writes. The arguments are those of `may_run`."""
         is_expected = self.may_run(history, kind, volumes, now)
         return is_expected and not self._awaited[tuple(volumes)].is_skipped()
 
     def was_awaited(
-        self, history: CallHistory, kind: Hashable, volumes: Collection[int], *, in_vain: bool
+        self, history: CallHistory, kind: CallKind, volumes: Collection[int], *, in_vain: bool
     ) -> None:
         """Note whether the reactor has waited in vain for a call that writes.
 
         The accounts of a file system count together, too: their disk is slow for all of them.
         """
-        for known in (history.kinds[kind], self._awaited[tuple(volumes)]):
+        for known in (_record(history, kind), self._awaited[tuple(volumes)]):
             known.tried(in_vain=in_vain)
 
-    def succeeded(self, history: CallHistory, kind: Hashable, seconds: float, now: float) -> None:
+    def succeeded(
+        self,
+        history: CallHistory,
+        kind: CallKind,
+        volumes: Collection[int],
+        seconds: float,
+        now: float,
+    ) -> None:
         """Note that a call in place has ended, which took `seconds`."""
-        known = history.kinds[kind]
-        history.kinds.move_to_end(kind)
-        known.tried(in_vain=False)
-        known.warm_until = now + WARM_SECONDS if seconds <= SHORT_SECONDS else now
+        self._tried(history, kind, volumes, in_vain=False)
+        self._ended(history, kind, volumes, now, is_short=seconds <= SHORT_SECONDS)
 
-    def needed_thread(self, history: CallHistory, kind: Hashable) -> None:
+    def needed_thread(self, history: CallHistory, kind: CallKind, volumes: Collection[int]) -> None:
         """Note that a call in place was given up, and is to be repeated in a thread."""
-        history.kinds[kind].tried(in_vain=True)
+        self._tried(history, kind, volumes, in_vain=True)
 
     def ended_in_thread(
         self,
         history: CallHistory,
-        kind: Hashable,
+        kind: CallKind,
+        volumes: Collection[int],
         seconds: float,
         now: float,
         *,
         writes: bool = False,
     ) -> None:
         """Note that a call has ended in a thread, which took `seconds`."""
-        known = history.kinds.setdefault(kind, _Kind())
-        history.kinds.move_to_end(kind)
         limit = SHORT_WRITE_SECONDS if writes else SHORT_SECONDS
-        known.warm_until = now + WARM_SECONDS if seconds <= limit else now
-        if len(history.kinds) > MAX_KINDS:
-            history.kinds.popitem(last=False)
+        self._ended(history, kind, volumes, now, is_short=seconds <= limit)
+
+    def _operation(self, kind: CallKind, volumes: Collection[int]) -> _Kind:
+        return self._operations[kind.operation, tuple(volumes)]
+
+    def _tried(
+        self, history: CallHistory, kind: CallKind, volumes: Collection[int], *, in_vain: bool
+    ) -> None:
+        if kind not in history.kinds:
+            # A client with many cold mailboxes makes a first call in each.
+            self._operation(kind, volumes).tried(in_vain=in_vain)
+        _record(history, kind).tried(in_vain=in_vain)
+
+    def _ended(
+        self,
+        history: CallHistory,
+        kind: CallKind,
+        volumes: Collection[int],
+        now: float,
+        *,
+        is_short: bool,
+    ) -> None:
+        history.warm_until = now + WARM_SECONDS
+        for known in (_record(history, kind), self._operation(kind, volumes)):
+            known.warm_until = history.warm_until if is_short else now
 
     def was_slow(
         self, history: CallHistory, volumes: Collection[int], seconds: float, now: float
@@ -219,3 +271,12 @@ class InPlaceRules:
                     self._reported_at[volume] = now
                     reported.append(volume)
         return reported
+
+
+def _record(history: CallHistory, kind: CallKind) -> _Kind:
+    """Return what is known of a kind, which is now the one that is forgotten last."""
+    known = history.kinds.setdefault(kind, _Kind())
+    history.kinds.move_to_end(kind)
+    if len(history.kinds) > MAX_KINDS:
+        history.kinds.popitem(last=False)
+    return known

@@ -18,7 +18,7 @@ from imapshield.mailbox.in_place import WouldBlock, call_in_place
 from imapshield.mailbox.request import Request, current_request
 from imapshield.maildir import in_place_rules
 from imapshield.maildir.handover import Handover
-from imapshield.maildir.in_place_rules import CallHistory, InPlaceRules, Waits
+from imapshield.maildir.in_place_rules import CallHistory, CallKind, InPlaceRules, Waits
 from imapshield.maildir.job_queue import SLOW_SECONDS, JobQueue, Share
 from imapshield.maildir.local_disk import waits_of_thread
 from imapshield.message.pauses import call_with_pauses
@@ -97,6 +97,7 @@ class SharedThreads:
             if not is_awaited:
                 continue
             has_ended = handover.wait(in_place_rules.AWAITED_SECONDS)
+            assert call.kind is not None  # `run_short` allows it
             self._rules.was_awaited(
                 call.worker.history, call.kind, call.volumes, in_vain=not has_ended
             )
@@ -120,7 +121,7 @@ class SharedThreads:
         self,
         history: CallHistory,
         function: Callable[[], T],
-        kind: Hashable,
+        kind: CallKind,
         volumes: Collection[int],
     ) -> Deferred[T] | None:
         """Run a call at once. Return its result, or None if it is to run in a thread, perhaps again."""
@@ -147,9 +148,9 @@ class SharedThreads:
         now = clock()
         seconds = now - started_at
         if result is not None:
-            self._rules.succeeded(history, kind, seconds, now)
+            self._rules.succeeded(history, kind, volumes, seconds, now)
         else:
-            self._rules.needed_thread(history, kind)
+            self._rules.needed_thread(history, kind, volumes)
         if seconds > in_place_rules.SLOW_SECONDS_IN_PLACE and in_place_rules.has_waited(
             before, self._waits(), seconds, with_others=self._queue.is_running
         ):
@@ -161,6 +162,7 @@ class SharedThreads:
     def may_await(self, call: "_Call") -> bool:
         """Return whether the reactor may wait for a call that runs in a thread, because it is known to be short."""
         now = self.reactor.seconds()
+        assert call.kind is not None
         return self._rules.may_await(call.worker.history, call.kind, call.volumes, now)
 
     def _finished(self, share: Share, timed: "_Timed", call: "_Call", result: Any) -> None:
@@ -177,8 +179,10 @@ class SharedThreads:
         self._queue.finish(share, timed.seconds, now)
         if call.kind is not None:
             self._rules.ended_in_thread(
-                call.worker.history, call.kind, timed.seconds, now, writes=call.writes
+                call.worker.history, call.kind, call.volumes, timed.seconds, now, writes=call.writes
             )
+        else:
+            call.worker.history.warm_until = now + in_place_rules.WARM_SECONDS
         call.worker.call_ended(call, result)
 
 
@@ -260,7 +264,7 @@ class _Call:
         self.has_ended = False
         self.is_background = False
         self.request: Request | None = None
-        self.kind: Hashable = None
+        self.kind: CallKind | None = None
         self.volumes: Collection[int] = ()
         self.writes = self.may_be_awaited = False
         self.delay = FIRST_DELAY
@@ -299,7 +303,7 @@ class SerialWorker:
     def run_short(
         self,
         function: Callable[[], T],
-        kind: Hashable,
+        kind: tuple[str, Hashable],
         volumes: Collection[int],
         *,
         writes: bool = False,
@@ -311,18 +315,18 @@ class SerialWorker:
 
         Args:
             function: the function. It may raise `WouldBlock` before it has changed anything (`mailbox.in_place`).
-            kind: calls of one kind take about the same time.
+            kind: what it does, and with which mailbox. Calls of one kind take about the same time.
             volumes: the file systems that it uses.
             writes: whether it waits for a disk.
         """
-        kind = hash(kind)  # a name of a mailbox would take memory that no budget counts
+        call_kind = CallKind(kind[0], hash(kind[1]))
         is_idle = not self._is_busy and not self._queue
         if is_idle and not writes:
-            result = self._threads.run_in_place(self.history, function, kind, volumes)
+            result = self._threads.run_in_place(self.history, function, call_kind, volumes)
             if result is not None:
                 return result
         call = _Call(self, function, ())
-        call.kind, call.volumes, call.writes = kind, volumes, writes
+        call.kind, call.volumes, call.writes = call_kind, volumes, writes
         call.may_be_awaited = is_idle and writes and self._threads.may_await(call)
         self._add(call)
         call.may_be_awaited = False  # if it must wait for its turn

@@ -16,12 +16,14 @@ from imapshield.maildir.in_place_rules import (
     THREADS_ONLY_SECONDS,
     WARM_SECONDS,
     CallHistory,
+    CallKind,
     InPlaceRules,
     Waits,
     has_waited,
 )
 
 DISK, OTHER = (1,), (2,)
+KIND, RARE = CallKind("fetch", 1), CallKind("search", 1)
 SLOW = 1.5 * SLOW_SECONDS_IN_PLACE
 LATER = THREADS_ONLY_SECONDS + 1
 
@@ -33,19 +35,42 @@ class InPlaceRulesTests(SynchronousTestCase):
 
     def warm_history(self, now: float = 0.0) -> CallHistory:
         history = CallHistory()
-        self.rules.ended_in_thread(history, "a", 0.0, now)
+        self.rules.ended_in_thread(history, KIND, DISK, 0.0, now)
         return history
 
     def may_run(
         self, now: float = 0.0, history: CallHistory | None = None, volumes: tuple[int, ...] = DISK
     ) -> bool:
-        return self.rules.may_run(history or self.history, "a", volumes, now)
+        return self.rules.may_run(history or self.history, KIND, volumes, now)
 
-    def test_first_call_of_a_kind_runs_in_a_thread(self) -> None:
+    def test_first_call_of_an_operation_runs_in_a_thread(self) -> None:
         """A call runs in place if one of its kind was short before, within the time for which memory is warm."""
         self.assertTrue(self.may_run(WARM_SECONDS))
         self.assertFalse(self.may_run(WARM_SECONDS + 1))
-        self.assertFalse(self.rules.may_run(self.history, "b", DISK, 0.0))
+        self.assertFalse(self.rules.may_run(self.history, RARE, DISK, 0.0))
+
+    def test_first_call_of_an_account(self) -> None:
+        """It runs in place while the operation is short in other accounts of the file system, if its account is in use."""
+        self.rules.ended_in_thread(self.history, RARE, DISK, 0.0, 0.0)
+        history = self.warm_history()
+        self.assertTrue(self.rules.may_run(history, RARE, DISK, 0.0))
+        self.assertTrue(self.rules.may_run(history, CallKind("fetch", 2), DISK, 0.0))
+        self.assertFalse(self.rules.may_run(history, RARE, OTHER, 0.0))
+        self.assertFalse(self.rules.may_run(CallHistory(), RARE, DISK, 0.0))
+        self.rules.ended_in_thread(self.history, RARE, DISK, 0.0, 1.0)
+        self.assertFalse(self.rules.may_run(history, RARE, DISK, WARM_SECONDS + 1))
+        self.rules.ended_in_thread(self.history, RARE, DISK, 2 * SHORT_SECONDS, 0.0)
+        self.assertFalse(self.rules.may_run(history, RARE, DISK, 0.1))
+
+    def test_first_calls_that_need_a_thread_after_all(self) -> None:
+        """The more first calls were tried in vain, the fewer are tried, however many mailboxes a client uses."""
+        tried = 0
+        for number in range(1000):
+            kind = CallKind("fetch", number)
+            if self.rules.may_run(self.history, kind, DISK, 0.0):
+                tried += 1
+                self.rules.needed_thread(self.history, kind, DISK)
+        self.assertLess(tried, 1000 / MAX_SKIPPED + 10)
 
     def test_remote_file_system(self) -> None:
         """Without a local file system, nothing runs in history."""
@@ -53,11 +78,11 @@ class InPlaceRulesTests(SynchronousTestCase):
 
     def test_kind_that_was_long(self) -> None:
         """After a call that was not short, in a thread or in history, the next of its kind runs in a thread."""
-        self.rules.ended_in_thread(self.history, "a", 2 * SHORT_SECONDS, 0.0)
+        self.rules.ended_in_thread(self.history, KIND, DISK, 2 * SHORT_SECONDS, 0.0)
         self.assertFalse(self.may_run(0.1))
-        self.rules.ended_in_thread(self.history, "a", SHORT_SECONDS, 0.1)
+        self.rules.ended_in_thread(self.history, KIND, DISK, SHORT_SECONDS, 0.1)
         self.assertTrue(self.may_run(0.2))
-        self.rules.succeeded(self.history, "a", 2 * SHORT_SECONDS, 0.2)
+        self.rules.succeeded(self.history, KIND, DISK, 2 * SHORT_SECONDS, 0.2)
         self.assertFalse(self.may_run(0.3))
 
     def test_slow_account(self) -> None:
@@ -65,7 +90,7 @@ class InPlaceRulesTests(SynchronousTestCase):
         self.rules.was_slow(self.history, DISK, SLOW, 0.0)
         self.assertFalse(self.may_run(THREADS_ONLY_SECONDS - 1))
         self.assertTrue(self.may_run(0.0, self.warm_history()))
-        self.rules.ended_in_thread(self.history, "a", 0.0, THREADS_ONLY_SECONDS)
+        self.rules.ended_in_thread(self.history, KIND, DISK, 0.0, THREADS_ONLY_SECONDS)
         self.assertTrue(self.may_run(THREADS_ONLY_SECONDS))
 
     def test_sick_disk(self) -> None:
@@ -126,11 +151,11 @@ class InPlaceRulesTests(SynchronousTestCase):
         for _ in range(1000):
             if self.may_run():
                 tried += 1
-                self.rules.needed_thread(self.history, "a")
+                self.rules.needed_thread(self.history, KIND, DISK)
         self.assertLess(tried, 1000 / MAX_SKIPPED + 10)
         while not self.may_run():
             pass
-        self.rules.succeeded(self.history, "a", 0.0, 0.0)
+        self.rules.succeeded(self.history, KIND, DISK, 0.0, 0.0)
         self.assertTrue(self.may_run())
 
     def test_waiting_for_calls_that_write(self) -> None:
@@ -138,26 +163,26 @@ class InPlaceRulesTests(SynchronousTestCase):
         waited = 0
         for _ in range(1000):
             history = CallHistory()
-            self.rules.ended_in_thread(history, "a", SHORT_WRITE_SECONDS, 0.0, writes=True)
-            if self.rules.may_await(history, "a", DISK, 0.0):
+            self.rules.ended_in_thread(history, KIND, DISK, SHORT_WRITE_SECONDS, 0.0, writes=True)
+            if self.rules.may_await(history, KIND, DISK, 0.0):
                 waited += 1
-                self.rules.was_awaited(history, "a", DISK, in_vain=True)
+                self.rules.was_awaited(history, KIND, DISK, in_vain=True)
         self.assertLess(waited, 1000 / MAX_SKIPPED + 10)
-        while not self.rules.may_await(self.history, "a", DISK, 0.0):
+        while not self.rules.may_await(self.history, KIND, DISK, 0.0):
             pass
-        self.rules.was_awaited(self.history, "a", DISK, in_vain=False)
-        self.assertTrue(self.rules.may_await(self.history, "a", DISK, 0.0))
+        self.rules.was_awaited(self.history, KIND, DISK, in_vain=False)
+        self.assertTrue(self.rules.may_await(self.history, KIND, DISK, 0.0))
 
     def test_kind_in_use_is_remembered(self) -> None:
         """A kind that is used in place is not forgotten, however many others there are."""
-        for kind in range(2 * MAX_KINDS):
-            self.rules.succeeded(self.history, "a", 0.0, 0.0)
-            self.rules.ended_in_thread(self.history, kind, 0.0, 0.0)
+        for kind in range(2, 2 * MAX_KINDS):
+            self.rules.succeeded(self.history, KIND, DISK, 0.0, 0.0)
+            self.rules.ended_in_thread(self.history, CallKind("fetch", kind), DISK, 0.0, 0.0)
         self.assertTrue(self.may_run())
 
     def test_number_of_kinds_is_limited(self) -> None:
         """The kind that was used in a thread least recently is forgotten."""
-        for kind in range(MAX_KINDS + 5):
-            self.rules.ended_in_thread(self.history, kind, 0.0, 0.0)
+        for kind in range(2, MAX_KINDS + 7):
+            self.rules.ended_in_thread(self.history, CallKind("fetch", kind), DISK, 0.0, 0.0)
         self.assertEqual(len(self.history.kinds), MAX_KINDS)
-        self.assertFalse(self.may_run())
+        self.assertNotIn(KIND, self.history.kinds)

@@ -14,6 +14,8 @@ from imapshield.maildir.in_place_rules import Waits
 from imapshield.maildir.worker import SerialWorker, SharedThreads
 from imapshield.message.pauses import pause_point
 
+KIND = ("fetch", "INBOX")
+
 
 class Pool:
     """A thread pool that runs a call when the test calls `step`."""
@@ -81,7 +83,7 @@ class WorkerCase(SynchronousTestCase):
         return self.slept
 
     def run_short(self, function: Callable[[], Any] = int) -> Deferred[Any]:
-        return self.worker.run_short(function, "kind", (1,))
+        return self.worker.run_short(function, KIND, (1,))
 
     def warm(self) -> None:
         self.run_short()
