@@ -12,7 +12,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import methodcaller
 from typing import Any, TypeVar, cast
@@ -30,6 +30,7 @@ from imapshield.mailbox.request import check_wanted, current_request
 from imapshield.mailbox.storage import IStore
 from imapshield.mailbox.store_helpers import (
     ChangeNotifier,
+    ShortKind,
     StoredPart,
     Subscription,
     Worker,
@@ -171,7 +172,7 @@ class StoreAccount:
     async def run(
         self,
         job: Callable[[IStore], T],
-        short_kind: tuple[str, Hashable] | None = None,
+        short_kind: ShortKind = None,
         *,
         writes: bool = False,
         in_background: bool = False,
@@ -207,9 +208,7 @@ class StoreAccount:
             return result
         return await run(run_job)
 
-    async def run_read(
-        self, job: Callable[[IStore], T], short_kind: tuple[str, Hashable] | None = None
-    ) -> T:
+    async def run_read(self, job: Callable[[IStore], T], short_kind: ShortKind = None) -> T:
         """Run a job that changes nothing; it may stop when the client of the running command has left (`request`).
 
         The arguments are those of `run`.
@@ -281,12 +280,11 @@ class StoreAccount:
         return await self.run_and_sync(name, lambda store: store.append(name, messages), short_kind)
 
     async def run_and_sync(
-        self, name: str, job: Callable[[IStore], T], short_kind: tuple[str, Hashable] | None = None
+        self, name: str, job: Callable[[IStore], T], short_kind: ShortKind = None
     ) -> T:
         """Run a job that adds messages to the mailbox `name`, and return its result.
 
-        If sessions have that mailbox selected, the same hop also reads the mailbox's changes, and its listeners are
-        notified before this returns.
+        The same hop reads the changes for the sessions of the mailbox. Its listeners are notified before this returns.
         """
         selected = [m for m in self._open.values() if m.name == name and m.is_selected]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from typing import Protocol, TypeVar, cast
 
 from imapshield.mailbox.storage import ICachingStore, IInPlaceStore, IStore
 from imapshield.wire.commands.fetch import FetchItem
 
 T = TypeVar("T")
+
+ShortKind = tuple[str, Hashable] | None
+"""What a short call does, such as ``fetch``, and with which mailbox; None for a call that may be long."""
 
 
 def volumes_of(store: IStore | None) -> Collection[int]:

@@ -9,7 +9,7 @@ Rules
   store later has a mailbox of that name or key.
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -21,7 +21,7 @@ from imapshield.mailbox.account_api import IMailbox, Listener
 from imapshield.mailbox.columns import Columns
 from imapshield.mailbox.deltas import Change, Delta
 from imapshield.mailbox.storage import IStore
-from imapshield.mailbox.store_helpers import ChangeNotifier, Subscription
+from imapshield.mailbox.store_helpers import ChangeNotifier, ShortKind, Subscription
 from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.search import SearchKey, TextKey
 from imapshield.wire.sequence import SequenceSet
@@ -40,19 +40,17 @@ class MailboxOwner(Protocol):
     async def run(
         self,
         job: Callable[[IStore], T],
-        short_kind: tuple[str, Hashable] | None = None,
+        short_kind: ShortKind = None,
         *,
         writes: bool = False,
     ) -> T:
         """Run ``job(store)`` in the worker; in place if calls of `short_kind` are short, and it writes nothing."""
 
-    async def run_read(
-        self, job: Callable[[IStore], T], short_kind: tuple[str, Hashable] | None = None
-    ) -> T:
+    async def run_read(self, job: Callable[[IStore], T], short_kind: ShortKind = None) -> T:
         """Run a job that changes nothing, and may stop when the client has left."""
 
     async def run_and_sync(
-        self, name: str, job: Callable[[IStore], T], short_kind: tuple[str, Hashable] | None = None
+        self, name: str, job: Callable[[IStore], T], short_kind: ShortKind = None
     ) -> T:
         """Run a job that adds messages to the mailbox `name`, and sync that mailbox if a session has it selected."""
 
@@ -270,7 +268,7 @@ class StoreMailbox:
 
     async def _with(
         self,
-        run: Callable[[Callable[[IStore], T], tuple[str, Hashable] | None], Awaitable[T]],
+        run: Callable[[Callable[[IStore], T], ShortKind], Awaitable[T]],
         job: Callable[[IStore], T],
         short_kind: str,
     ) -> T:
@@ -287,7 +285,7 @@ class StoreMailbox:
         self,
         target: str,
         job: Callable[[IStore], T],
-        short_kind: tuple[str, Hashable] | None = None,
+        short_kind: ShortKind = None,
     ) -> T:
         """Run a job that adds messages to the mailbox `target`. It fails if either mailbox does not exist."""
         try:
