@@ -362,9 +362,9 @@ def main() -> int:
     found = sweep(options.moves, kind=options.fs, first=options.first, faults=options.faults)
     print("the mail is, before the move is repeated, on")
     states = ("one", "two", "none")
-    for kind, text in FAULTS.items():
+    for kind in options.faults or FAULTS:
         numbers = "  ".join(f"{state} {found.results[kind, state]:>4}" for state in states)
-        print(f"{numbers}  {text}")
+        print(f"{numbers}  {FAULTS[kind]}")
     print(f"{options.moves} moves, {found.problems} problems")
     return 1 if found.problems else 0
 
