@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Callable
 from typing import Any
 
 from imapshield.maildir import files, index_handover
@@ -25,16 +24,10 @@ class OldCopies:
     Args:
         places: the directories of the user.
         acting: returns a context with the rights of the owner of a directory.
-        now: returns seconds since the epoch.
     """
 
-    def __init__(
-        self,
-        places: Places,
-        acting: Acting = as_this_user,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self._places, self._acting, self._now = places, acting, now
+    def __init__(self, places: Places, acting: Acting = as_this_user) -> None:
+        self._places, self._acting = places, acting
 
     def listed(self) -> list[dict[str, Any]]:
         """Return the kind, the path, the move and the age in seconds of each copy."""
@@ -42,7 +35,7 @@ class OldCopies:
         for kind in KINDS:
             for move in self._places.moves(kind):
                 path = self._places.beside(f"{kind}-{move}").maildir
-                age = self._now() - os.stat(path).st_ctime
+                age = time.time() - os.stat(path).st_ctime
                 found.append({"kind": kind, "path": os.fsdecode(path), "move": move, "age": age})
         return found
 
