@@ -52,7 +52,9 @@ def tests_of(client: str) -> Iterator[tuple[type[ServerCase], str]]:
 
 def failure(case: type[ServerCase], name: str, peer: str, shielded: bool) -> str:
     """Run one test; return why it fails, or ""."""
-    values = {"peer": peer, "shielded": shielded}
+    # The shield logs what the other server answers with BAD. A limit that an honest client reaches is a failure.
+    forbidden = tuple(text for text in case.forbidden_log_texts if text != "bad command")
+    values = {"peer": peer, "shielded": shielded, "forbidden_log_texts": forbidden}
     combined = type(case.__name__, (case, FrontCase), values)
     assert issubclass(combined, TestCase)
     result = TestResult()
@@ -80,8 +82,14 @@ class Comparison:
 
 
 def compare(case: type[ServerCase], name: str, peer: str) -> Comparison:
-    """Run one test alone, and behind the shield until it ends in the same way: up to `ATTEMPTS` times."""
+    """Run one test alone, and behind the shield until it ends in the same way: up to `ATTEMPTS` times.
+
+    Raises:
+        RuntimeError: a program is not installed.
+    """
     alone, behind = failure(case, name, peer, shielded=False), ""
+    if re.search(r" not found: (pip|run|apt-get) ", alone):
+        raise RuntimeError(in_few_words(alone))
     for _ in range(ATTEMPTS):
         behind = failure(case, name, peer, shielded=True)
         if not behind or place(behind) == place(alone):
