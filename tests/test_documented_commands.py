@@ -152,7 +152,8 @@ class CommandTests(SynchronousTestCase):
     def test_options_in_the_text_exist(self) -> None:
         """Each option between double backquotes is one of the server, of a subcommand, or of twistd."""
         make: Any = CheckOptions
-        known = {"--limits", "--user1", "--copy-as"}  # of benchmarks.guard_states, imapsync, rsync
+        # of benchmarks.guard_states, benchmarks.moving_user, imapsync, rsync
+        known = {"--limits", "--ssh", "--user1", "--copy-as"}
         known |= flags(usage_options(make()))
         make = ServerOptions
         known |= flags(usage_options(make()))
