@@ -4,11 +4,13 @@ import argparse
 import errno
 import json
 import os
+import re
 import shlex
 import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from imapshield import (
@@ -42,17 +44,29 @@ CHECK = "check-config"
 _INTERRUPTED = "interrupted; nothing was changed"
 
 
+_WRONG_CHOICE = re.compile(
+    r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL
+)
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, as all errors of the commands."""
 
     def error(self, message: str) -> NoReturn:
         usage = " ".join(self.format_usage().split())
+        # argparse lists all choices; a few letters further on they would hide the one that was meant.
+        if wrong := _WRONG_CHOICE.fullmatch(message):
+            meant = get_close_matches(wrong[2], re.findall(r"[\w-]+", wrong[3]), 1)
+            if meant:
+                what = "command" if wrong[1] == "COMMAND" else f"value of {wrong[1]}:"
+                text = f"unknown {what} {wrong[2]!r}; did you mean {meant[0]!r}?"
+                self.exit(2, f"{self.prog}: {text} see {self.prog} --help\n")
         self.exit(2, f"{self.prog}: {message}; {usage}; see {self.prog} --help\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, and return its exit status. An error is one line on standard error."""
-    arguments = sys.argv[1:] if argv is None else argv
+    arguments = _control_last(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == [CHECK]:  # its options are those of twistd, which argparse does not know
         from imapshield import check_command
 
@@ -76,6 +90,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _control_last(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with ``--control PATH`` after the subcommand, whose option it is, if it is before it."""
+    length = 2 if arguments[:1] == ["--control"] else 1
+    is_before = "".join(arguments[:1]).partition("=")[0] == "--control"
+    if not is_before:
+        return [*arguments]
+    if len(arguments) <= length:
+        return []  # no command
+    return [arguments[length], *arguments[:length], *arguments[length + 1 :]]
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the console script, with all subcommands."""
     description = (
@@ -84,6 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
     epilog = (
         "Exit status: 0 if the command has succeeded; 1 if it has failed, with one line that says why; 2 if the command"
         " line is wrong. check-config and check-mail: 1 for warnings or damage, 2 for errors."
+        " --control PATH may be before or after the command."
     )
     parser = _Parser(prog="imapshield", description=description, epilog=epilog)
     parser.add_argument("--version", action="version", version=__version__)

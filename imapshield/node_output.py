@@ -12,10 +12,17 @@ def node_lines(nodes: Sequence[dict[str, Any]]) -> Iterable[str]:
     """Yield a line for each node of an answer to ``status``."""
     for node in nodes:
         yield (
-            f"node {node['node']:<7} {node['state']}, {counted(node['users'], 'user')},"
+            f"node {node['node']:<7} {_state(node)}, {counted(node['users'], 'user')},"
             f" {node['connections']} of {node['max_connections']} connections,"
-            f" {counted(node['failures'], 'failure')}"
+            f" {counted(node['failures'], 'failure')}{': ' * bool(node['reason'])}{node['reason']}"
         )
+
+
+def _state(node: dict[str, Any]) -> str:
+    """Return the state of a node, and how many failures more make it ``down``."""
+    if node["state"] != "failing":
+        return str(node["state"])
+    return f"failing ({node['consecutive_failures']} of {node['max_consecutive_failures']})"
 
 
 def _show_nodes(answer: list[dict[str, Any]]) -> Iterable[str]:
@@ -25,7 +32,7 @@ def _show_nodes(answer: list[dict[str, Any]]) -> Iterable[str]:
         latency = "-" if node["latency"] is None else f"{1000 * node['latency']:.1f} ms"
         connections = f"{node['connections']} of {node['max_connections']}"
         numbers = node["users"], node["sessions"], connections, node["failures"]
-        rows.append((node["node"], node["state"], *numbers, checked, latency))
+        rows.append((node["node"], _state(node), *numbers, checked, latency))
     yield from table(_HEADS, rows)
     for node in answer:
         if node["reason"]:
@@ -45,6 +52,8 @@ def _show_hold(answer: dict[str, Any]) -> Iterable[str]:
     ended = counted(answer["ended"], "connection")
     cut = f", {answer['cut']} of them within a command" if answer["cut"] else ""
     yield f"{answer['user']}: logins wait for {age(answer['seconds'])}; {ended} ended{cut}"
+    if answer["node"] == "":
+        yield "the user map does not know this user; if you mistyped the name, `imapshield release` ends this hold"
 
 
 def _show_release(answer: dict[str, Any]) -> Iterable[str]:

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.logger import Logger
 
@@ -30,6 +30,10 @@ from imapshield.observe.reactor_delay import ReactorDelay
 from imapshield.service import CannotServe
 
 _log = Logger(namespace="imapshield")
+
+
+NODE_COMMANDS = ("nodes", "drain", "undrain", "hold", "release")
+"""The commands of front mode. Who asks a mail node for them gets an answer that says so."""
 
 
 class OperatorPorts:
@@ -99,6 +103,7 @@ class OperatorPorts:
         self.make_commands(factory)
         self.status = self.handlers["status"]
         self.handlers |= {
+            **dict.fromkeys(NODE_COMMANDS, _no_nodes),
             "options": self._options,
             "talkers": self.meter.talkers,
             "why": self._history.why,
@@ -187,3 +192,10 @@ class OperatorPorts:
         self.advisor.stop()
         await self._web.close()
         await self._control.close()
+
+
+async def _no_nodes(request: Request) -> NoReturn:
+    raise ControlError(
+        f"{request.command}: this server has no mail nodes, because it has the mail itself; ask the server in front,"
+        " which has --backend, by its own control socket: --control PATH"
+    )

@@ -66,7 +66,13 @@ class CommandTests(CommandCase):
         """A wrong command, or a missing or superfluous argument, is one line, with the arguments that are expected."""
         for arguments, message in (
             ((), "imapshield: the following arguments are required: COMMAND; usage: imapshield"),
-            (("pass", "x"), "imapshield: argument COMMAND: invalid choice: 'pass' (choose from "),
+            (("pass", "x"), "imapshield: unknown command 'pass'; did you mean 'passwd'? see "),
+            (("zzz", "x"), "imapshield: argument COMMAND: invalid choice: 'zzz' (choose from "),
+            (
+                ("completion", "bsh"),
+                "imapshield completion: unknown value of shell: 'bsh'; did you mean 'bash'?",
+            ),
+            (("--control", "/x"), "imapshield: the following arguments are required: COMMAND; "),
             (
                 ("passwd", "x"),
                 "imapshield passwd: the following arguments are required: USER; usage: imapshield passwd [-h]",

@@ -10,7 +10,8 @@ from imapshield.node_output import NODE_COMMANDS, node_lines
 
 NODE: dict[str, Any] = {
     "node": "mail1", "address": "mail1=tls:mail1.example:993", "state": "up", "users": 2, "sessions": 3,
-    "connections": 4, "max_connections": 500, "failures": 1, "checked": 3.0, "latency": 0.0123, "reason": "",
+    "connections": 4, "max_connections": 500, "failures": 1,
+    "consecutive_failures": 0, "max_consecutive_failures": 3, "checked": 3.0, "latency": 0.0123, "reason": "",
 }  # fmt: skip
 NEW = {**NODE, "node": "m2", "state": "down", "checked": None, "latency": None, "reason": "refused"}
 
@@ -33,6 +34,14 @@ class NodeOutputTests(SynchronousTestCase):
             ["node mail1   up, 2 users, 4 of 500 connections, 1 failure"],
         )
 
+    def test_node_that_fails(self) -> None:
+        """A node that has failed says so before it is down, and how many failures make it that."""
+        node = {**NEW, "state": "failing", "consecutive_failures": 1}
+        self.assertEqual(shown("nodes", [node])[1], "m2 failing (1 of 3) 2 3 4 of 500 1 never -")
+        (line,) = node_lines([node])
+        self.assertTrue(line.startswith("node m2      failing (1 of 3), 2 users"), line)
+        self.assertTrue(line.endswith("1 failure: refused"), line)
+
     def test_changes(self) -> None:
         """The other commands say what they have done."""
         self.assertEqual(
@@ -40,8 +49,10 @@ class NodeOutputTests(SynchronousTestCase):
         )
         self.assertEqual(shown("undrain", NODE), ["mail1: logins are possible; it is up"])
         held = {"user": "alice", "seconds": 10, "ended": 5, "cut": 0, "extended": False}
+        held["node"] = "mail1"
         self.assertEqual(shown("hold", held), ["alice: logins wait for 10s; 5 connections ended"])
         self.assertIn("1 of them within a command", shown("hold", {**held, "cut": 1})[0])
+        self.assertIn("does not know this user", shown("hold", {**held, "node": ""})[1])
         released = {"user": "alice", "held": True, "node": "mail2"}
         self.assertEqual(shown("release", released), ["alice: logins go on, on mail2"])
         self.assertIn("with the password", shown("release", {**released, "node": None})[0])

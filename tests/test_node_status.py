@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.admin.metrics import _nodes
 from imapshield.config import Settings
 from imapshield.control.request_lines import ControlError, Request
-from imapshield.operator_ports import OperatorPorts
+from imapshield.operator_ports import OperatorPorts, _no_nodes
 from tests.test_node_output import NEW, NODE
 
 
@@ -35,6 +35,12 @@ class NodeStatusTests(SynchronousTestCase):
             found: Any = operator.status(Request("status"))
             answer = self.successResultOf(Deferred.fromCoroutine(found))
             self.assertEqual(answer, {"version": "1", "nodes": expected})
+
+    def test_server_without_nodes(self) -> None:
+        """A mail node that is asked about nodes says where to ask."""
+        asked = Deferred.fromCoroutine(_no_nodes(Request("drain", {"node": "mail1"})))
+        error = self.failureResultOf(asked, ControlError).value
+        self.assertIn("drain: this server has no mail nodes", str(error))
 
     def test_figures(self) -> None:
         """Each node has figures with its name as the label."""

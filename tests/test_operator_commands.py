@@ -98,6 +98,19 @@ class OperatorCommandTests(SynchronousTestCase):
             self.assertIn(part, text)
         self.assertEqual(json.loads(self.run_command("status", "--json")[1]), STATUS)
 
+    def test_control_before_the_command(self) -> None:
+        """``--control`` means the same before and after the command."""
+        paths = []
+        self.patch(operator_commands, "ask", lambda path, _: paths.append(path) or STATUS)
+        for arguments in (
+            ("--control", "/x", "status"),
+            ("--control=/x", "status", "--json"),
+            ("status", "--control", "/x"),
+        ):
+            with redirect_stdout(StringIO()):
+                self.assertEqual(cli.main(arguments), 0)
+        self.assertEqual(paths, ["/x"] * 3)
+
     def test_who(self) -> None:
         """`who` is a table; a star says that reading pauses."""
         self.answers["who"] = [CONNECTION, CONNECTION | {"user": "", "paused": False}]

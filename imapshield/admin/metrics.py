@@ -35,6 +35,10 @@ _GAUGES = (
 )
 
 
+_TRIED = ("up", "failing", "draining")
+"""The states of a node that is not known to be down."""
+
+
 class Metrics:
     """Makes the figures of one server.
 
@@ -101,8 +105,8 @@ def _nodes(nodes: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
     rows = {(node["node"],): node for node in nodes}
     if not rows:
         return
-    states = {key: float(node["state"] in ("up", "draining")) for key, node in rows.items()}
-    text = "Whether the node answers its checks."
+    states = {key: float(node["state"] in _TRIED) for key, node in rows.items()}
+    text = "Whether the node answers its checks; 0 after backend_failures failures in a row."
     yield _family(core.GaugeMetricFamily, "node_up", text, ["node"], states)
     for name, key, text in (
         ("node_users", "users", "Users with a session on the node."),

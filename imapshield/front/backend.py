@@ -1,5 +1,6 @@
 """`Backend`: the other IMAP server: connects to it, and knows whether it works."""
 
+import os
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
@@ -100,11 +102,16 @@ class Backend:
 
     @property
     def state(self) -> str:
-        """``new`` before the first check, otherwise ``up`` or ``down``; ``draining`` if the operator wants that."""
+        """``new`` before the first check, otherwise ``up`` or ``down``; ``draining`` if the operator wants that.
+
+        ``failing`` is one that has failed, and is still tried.
+        """
         if self.breaker.is_open:
             return "down"
         if self.is_draining:
             return "draining"
+        if self.breaker.failures:
+            return "failing"
         return "up" if self.has_answered else "new"
 
     @property
@@ -301,4 +308,10 @@ def _reason(error: Exception, seconds: float) -> str:
     """Return why a connection could not be made, in one line."""
     if isinstance(error, (TimeoutError, ConnectTimeout, CancelledError)):
         return f"no connection in {seconds:g} seconds"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused (does the server run, and listen there?)"
+    if isinstance(error, DNSLookupError):
+        return "no name service knows its host"
+    if isinstance(error, ConnectError) and error.osError:
+        return os.strerror(error.osError)
     return (str(error) or type(error).__name__).rstrip(".").splitlines()[0]

@@ -58,9 +58,11 @@ class NodeCommands:
     async def hold(self, request: Request) -> dict[str, Any]:
         """Let the logins of the argument `user` wait for `seconds`, and return when no session of the user is left.
 
-        Repeated, it lasts for `seconds` from then on.
+        Repeated, it lasts for `seconds` from then on. The node of the answer is "" if the map does not know the user,
+        and None if nobody can say that.
         """
         holds, user = self._nodes.holds, _user(request)
+        node = await self._node(user)
         if len(holds) >= MAX_HOLDS and not holds.is_held(user):
             raise ControlError(f"{MAX_HOLDS} users are held already; release one of them first")
         seconds = request.get("seconds", HOLD_SECONDS)
@@ -74,7 +76,23 @@ class NodeCommands:
             "ended": held.ended,
             "cut": held.cut,
             "extended": held.extended,
+            "node": node,
         }
+
+    async def _node(self, user: str) -> str | None:
+        """Return the node of a user before a hold; "" if the map does not know the user, and None if nobody can say."""
+        source = self._nodes.source
+        if source is not None and source.asks_password:
+            return None
+        # A user with a session exists, and neither that hold nor one that is extended may wait for a service.
+        if self._nodes.holds.is_held(user) or any(self._nodes.sessions.of(user)):
+            known = self._nodes.known(user)
+            return None if known is None else known.node
+        try:
+            answer = await self._nodes.look_up(Query(user))
+        except LookUpFailed:
+            return None
+        return None if answer.problem else answer.node
 
     async def release(self, request: Request) -> dict[str, Any]:
         """Look the argument `user` up again, and let the logins of the user go on.

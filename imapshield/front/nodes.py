@@ -145,6 +145,8 @@ class Nodes:
                     "connections": backend.connections,
                     "max_connections": backend.max_connections,
                     "failures": backend.failures,
+                    "consecutive_failures": backend.breaker.failures,
+                    "max_consecutive_failures": backend.breaker.max_failures,
                     "checked": None if checked is None else round(now - checked, 1),
                     "latency": None if backend.latency is None else round(backend.latency, 4),
                     "reason": backend.breaker.reason,

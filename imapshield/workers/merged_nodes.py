@@ -130,5 +130,7 @@ def _merged_rows(answers: list[list[Any]]) -> list[Any]:
     return [merged(each) for each in rows.values()]
 
 
-_SAME = frozenset({"seconds", "checked", "latency"})
+_SAME = frozenset(
+    {"seconds", "checked", "latency", "consecutive_failures", "max_consecutive_failures"}
+)
 """Numbers that are not added: the first worker stands for all."""

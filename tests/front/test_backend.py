@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError
 
+from imapshield.front.backend import _reason
 from imapshield.wire.proxy_header import ProxyHeader, ProxyHeaderReader
 from tests.front.front_case import FrontCase
 from tests.front.test_login import SCRAM, UNAVAILABLE
@@ -23,14 +25,30 @@ class FailureTests(FrontCase):
     def test_dead_backend(self) -> None:
         """A backend that refuses connections is unavailable at once, and after some failures not even tried."""
         self.reachable = False
+        states = []
         for _ in range(2):
             client = self.server.connect()
             self.assertEqual(client(b"a LOGIN alice secret"), b"a " + UNAVAILABLE)
+            states.append(self.backend.state)
         self.assertTrue(self.backend.breaker.is_open)
+        self.assertEqual(states, ["failing", "down"])
         self.reachable = True
         client = self.server.connect()
         self.assertEqual(client(b"a LOGIN alice secret"), b"a " + UNAVAILABLE)
         self.assertEqual(self.links, [])
+
+    def test_reasons_are_our_own_words(self) -> None:
+        """The errors of connections are in words of ours, which say what to look at."""
+        for error, words in (
+            (
+                ConnectionRefusedError(osError=111),
+                "connection refused (does the server run, and listen there?)",
+            ),
+            (DNSLookupError("no such host"), "no name service knows its host"),
+            (ConnectError(2, "x"), "No such file or directory"),
+            (OSError("some. thing."), "some. thing"),
+        ):
+            self.assertEqual(_reason(error, 3), words)
 
     def test_check_closes_the_circuit_breaker(self) -> None:
         """A check that succeeds lets logins pass again, and learns the capabilities."""

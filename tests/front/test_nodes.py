@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from imapshield import events
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.front.sasl_user import replace_secret, wrong_proof, wrong_secret
-from imapshield.front.user_map import LookUpFailed
+from imapshield.front.user_map import Answer, LookUpFailed
 from tests.front.node_case import NodeCase
 from tests.front.test_login import UNAVAILABLE
 
@@ -256,6 +257,35 @@ class MoveTests(NodeCase):
         for link in self.links["mail2"]:
             link.send(b"s1 OK done\r\n")
         self.assertEqual((slow.read(), waiting.read()), (b"s OK done\r\n", b"w OK done\r\n"))
+
+    def test_user_whom_the_map_does_not_know(self) -> None:
+        """A hold says which node the user has, that the map has no such user, or that nobody can say."""
+
+        def hold(user: str) -> Deferred[Any]:
+            result: Any = self.commands.hold(Request("hold", {"user": user}))
+            return Deferred.fromCoroutine(result)
+
+        found = []
+        for user, answer in (
+            ("alicf", Answer("")),
+            ("bob", Answer("mail2")),
+            ("carol", LookUpFailed("no")),
+        ):
+            held = hold(user)
+            self.assertNoResult(held)
+            if isinstance(answer, Answer):
+                self.service.answer(answer.node)
+            else:
+                self.service.fail(answer)
+            found.append(self.successResultOf(held)["node"])
+        self.assertEqual(found, ["", "mail2", None])
+        # Repeated, it asks nobody.
+        self.assertEqual(self.successResultOf(hold("bob"))["node"], "mail2")
+        self.map._users.clear()
+        self.assertIsNone(self.successResultOf(hold("bob"))["node"])
+        self.service.caches = False
+        self.assertIsNone(self.successResultOf(hold("dave"))["node"])
+        self.nodes.stop()
 
     def test_map_that_needs_the_password(self) -> None:
         """Only a login says which node the user has; a release does not ask with a wrong password."""
