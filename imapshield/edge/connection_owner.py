@@ -96,8 +96,8 @@ class ConnectionOwner(Protocol):
     def session_failed(self, failure: Failure, work: str) -> None:
         """Handle an exception that the session did not handle, and that ended `work`."""
 
-    def bye(self, text: str, code: bytes | None = None) -> None:
-        """Send BYE and close."""
+    def bye(self, text: str, code: bytes | None = None, cause: str = "") -> None:
+        """Send BYE and close; `cause` is for the operator, and by default the same text."""
 
     def close(self) -> None:
         """Close the connection after everything written is sent."""

@@ -346,10 +346,10 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         else:
             self.apply_verdict(self.guard.timed_out(self.timeOut, in_literal=not self.line_mode))
 
-    def bye(self, text: str, code: bytes | None = None) -> None:
+    def bye(self, text: str, code: bytes | None = None, cause: str = "") -> None:
         """Send BYE and close. Within a response only close: BYE would be taken for a part of it, such as mail."""
         if not self.closed:
-            self.reporter.cause = text
+            self.reporter.cause = cause or text
             if not self.write_buffer.within_response:
                 self.write_buffer.write(encode.untagged(b"BYE", text, code))
             self.close()

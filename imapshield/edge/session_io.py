@@ -229,9 +229,9 @@ class SessionIO(Authentication):
         """Reset the connection for `cause`."""
         self._owner.reset(cause)
 
-    def bye(self, text: str, code: bytes | None = None) -> None:
-        """Send BYE and close."""
-        self._owner.bye(text, code)
+    def bye(self, text: str, code: bytes | None = None, *, cause: str = "") -> None:
+        """Send BYE and close; `cause` is for the operator, and by default the same text."""
+        self._owner.bye(text, code, cause)
 
     def close(self, *, logged_out: bool = False, cause: str = "") -> None:
         """Close the connection after everything written is sent; `logged_out`: the client has asked for it."""

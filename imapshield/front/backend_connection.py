@@ -89,6 +89,7 @@ class BackendConnection(TwistedProtocol):
 
     Attributes:
         on_lost: called once when the connection has ended.
+        gave_up: whether the shield has ended the connection, because of what the backend does.
         full: whether the backend has not taken enough of what was written: wait with `drained` before writing more.
     """
 
@@ -97,7 +98,7 @@ class BackendConnection(TwistedProtocol):
     def __init__(self, call_later: Callable[..., Any]) -> None:
         self._call_later = call_later
         self.on_lost: Callable[[], object] = lambda: None
-        self.full = False
+        self.full = self.gave_up = False
         self._buffer = b""
         self._relay: Relay | None = None
         self._lost: str | None = None
@@ -287,5 +288,6 @@ class BackendConnection(TwistedProtocol):
     def abort(self, reason: str) -> None:
         """End the connection for a reason, which all waiting callers get."""
         if self._lost is None:
+            self.gave_up = True
             self._end(reason)
             self.transport.abortConnection()

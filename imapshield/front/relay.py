@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from imapshield.edge.session_io import SessionIO
 from imapshield.errors import BadCommand
 from imapshield.front.backend import Backend
+from imapshield.front.backend_address import UNNAMED
 from imapshield.front.backend_connection import BackendConnection
 from imapshield.front.command_pieces import Piece, announcement, pieces, pipelined_line
 from imapshield.front.offered_capabilities import (
@@ -46,6 +47,8 @@ MAX_SENT_AHEAD = 31
 
 MAX_BYTES_AHEAD = 8 << 10
 """Bytes of these commands, which may wait here for a backend that does not read."""
+
+_HELD = "the user is being moved (imapshield hold)"
 
 _BYTES_PER_WORK = 256
 """Bytes from the backend that count as one line of a response, for the turns of the connection."""
@@ -292,17 +295,31 @@ class BackendRelay:
         self.lost = True
         self._stop_watching()
         awaited = self._stream.awaited
+        cause = self._cause(reason)
         if not self._stream.at_line_start:
-            self._io.reset("the mail server has left within a response")
+            self._io.reset(f"{cause}, within a response")
         elif self._running == b"LOGOUT" and self._stream.said_bye and awaited:
             self._io.write(encode.short_tagged(awaited[0].tag, ok("LOGOUT completed")))
             self._io.close(logged_out=True)
         elif self._stream.said_bye:
-            self._io.close(cause="the mail server has said BYE")
+            self._io.close(cause=f"{self._who} has said BYE")
         else:
             self._backend.protocol_violation(reason)
-            self._io.bye("The mail server has closed the connection", b"UNAVAILABLE")
+            text = "The mail server has closed the connection"
+            self._io.bye(text, b"UNAVAILABLE", cause=cause)
         self._wake()
+
+    @property
+    def _who(self) -> str:
+        """The backend, for operators."""
+        node = self._backend.address.node
+        return "the backend" if node == UNNAMED else f"node {node}"
+
+    def _cause(self, reason: str) -> str:
+        """Return which of the two servers has ended the connection between them, and why."""
+        if self._connection.gave_up:
+            return f"imapshield has given up {self._who}: {reason}"
+        return f"{self._who}: {reason}"
 
     def leave(self) -> None:
         """End the session when no command runs, because its user moves to another node. IDLE is no obstacle."""
@@ -311,14 +328,14 @@ class BackendRelay:
             return
         is_idle = bool(self._stream.awaited)
         self._connection.log_out(b"DONE\r\n" if is_idle else b"")
-        self._io.bye(MOVED, b"UNAVAILABLE")
+        self._io.bye(MOVED, b"UNAVAILABLE", cause=_HELD)
 
     def cut(self) -> None:
         """End the session now, also within a command."""
         if self._stream.at_line_start:
-            self._io.bye(MOVED, b"UNAVAILABLE")
+            self._io.bye(MOVED, b"UNAVAILABLE", cause=_HELD)
         else:
-            self._io.reset("the user is being moved, and the command took too long")
+            self._io.reset(f"{_HELD}, and the command took too long")
 
     def close(self) -> None:
         """Release everything, because the connection of the client has ended."""

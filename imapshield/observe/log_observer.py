@@ -109,6 +109,7 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
         (
             "closed peer={peer} connection={connection} seconds={seconds:.1f} commands={commands} "
             "executed={executed} busy={busy:.3f} in={octets_in} out={octets_out} user={user_json} reason={reason_json}"
+            "{cause_text}"
         ),
     ),
 }
@@ -177,6 +178,8 @@ class LogObserver:
             text = _BANNED_BY_OPERATOR if event.limit == "operator" else text
             quoted |= _values(event) | {"last_text": event.last or "none"}
         quoted["disabled_text"] = "disabled=True " * getattr(event, "is_disabled", False)
+        cause = getattr(event, "cause", "")
+        quoted["cause_text"] = f" cause={json.dumps(cause)}" if cause else ""
         self.log.emit(level, text, event=type(event).__name__, **quoted, **fields)
 
     def summarize(self, *, everything: bool = False) -> None:

@@ -7,6 +7,7 @@ import zlib
 from imapshield import events
 from imapshield.front.relay import CHUNK_SIZE, UNSENT_BYTES
 from imapshield.front.response_stream import MAX_UNASKED_CONTINUATIONS
+from imapshield.testing.in_process import Client
 from tests.front.front_case import FrontCase
 
 
@@ -281,6 +282,12 @@ class EndTests(FrontCase):
             self.link.lose()
             self.assertEqual(client.read(), self.BYE)
             self.assertTrue(client.transport.disconnecting)
+            self.assertEqual(self.cause(client), "the backend: it closed the connection")
+
+    def cause(self, client: Client) -> str:
+        """Return why the connection of a client has ended, as operators see it."""
+        client.lose_connection()
+        return self.server.events_of(events.ConnectionClosed)[-1].cause
 
     def test_bye_of_the_backend_is_enough(self) -> None:
         """A backend that says BYE is not corrected."""
@@ -289,6 +296,7 @@ class EndTests(FrontCase):
         self.link.lose()
         self.assertEqual(client.read(), b"* BYE shutting down\r\n")
         self.assertTrue(client.transport.disconnecting)
+        self.assertEqual(self.cause(client), "the backend has said BYE")
 
     def test_end_within_a_response_is_a_reset(self) -> None:
         """A message that is incomplete is not completed with other text."""
@@ -298,6 +306,8 @@ class EndTests(FrontCase):
         self.link.lose()
         self.assertNotIn(b"BYE", client.read())
         self.assertTrue(client.transport.aborted)
+        cause = "the backend: it closed the connection, within a response"
+        self.assertEqual(self.cause(client), cause)
 
     def test_end_of_the_server_within_a_response(self) -> None:
         """At the end of the server, a client that has half a message gets no BYE, which would be taken for mail."""
@@ -327,6 +337,8 @@ class EndTests(FrontCase):
         self.clock.advance(1)
         self.assertEqual(client.read(), self.BYE)
         self.assertTrue(self.link.ended)
+        cause = "imapshield has given up the backend: no answer to SEARCH in 300 seconds"
+        self.assertEqual(self.cause(client), cause)
 
     def test_client_that_does_not_read_is_no_silence(self) -> None:
         """While the client does not read, the backend is not to blame."""
