@@ -9,7 +9,7 @@ Rules
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -350,8 +350,29 @@ class Certificates:
         reloading = self.reload(insist=False)
         return reloading.addErrback(lambda failure: _log.failure("certificates", failure))
 
+    async def status(self) -> dict[str, Any] | None:
+        """Return which certificate ends first and when, in seconds since 1970; and what is wrong. None without any."""
+        found = [each for source in self._sources for each in source.certificates]
+        if not found:
+            return None
+        first = min(found, key=lambda each: each.expires)
+        problems = [problem for _, problem in self._expiring()]
+        return {
+            "option": first.option, "expires": first.expires.timestamp(), "problems": problems,
+        }  # fmt: skip
+
     def warn_of_expiry(self) -> None:
         """Log which certificates have expired or will soon, each once a day."""
+        seconds = self._clock.seconds()
+        for each, problem in self._expiring():
+            last = self._warned.get(each.option)
+            if last and last[1] == each.expires and seconds < last[0] + WARN_SECONDS:
+                continue
+            self._warned[each.option] = seconds, each.expires
+            _log.warn("{problem}", problem=problem)
+
+    def _expiring(self) -> Iterator[tuple[Certificate, str]]:
+        """Yield what has expired or will soon, and a line about it."""
         for source in self._sources:
             for each in source.certificates:
                 days = (each.expires - self._now()).total_seconds() / 86400
@@ -359,21 +380,9 @@ class Certificates:
                 if source.files.is_automatic:
                     # A third of the lifetime remains for the renewal; authorities have certificates for a week, too.
                     warn_days = min(warn_days, (each.expires - each.starts) / timedelta(days=5))
-                if days > warn_days:
-                    continue
-                seconds, last = self._clock.seconds(), self._warned.get(each.option)
-                if (
-                    last is not None
-                    and last[1] == each.expires
-                    and seconds < last[0] + WARN_SECONDS
-                ):
-                    continue
-                self._warned[each.option] = seconds, each.expires
-                _log.warn(
-                    "{option}: the certificate {problem}; renew it",
-                    option=each.option,
-                    problem=_expiry(days, each.expires),
-                )
+                if days <= warn_days:
+                    problem = _expiry(days, each.expires)
+                    yield each, f"{each.option}: the certificate {problem}; renew it"
 
 
 def _expiry(days: float, expires: datetime) -> str:

@@ -92,10 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _control_last(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with ``--control PATH`` after the subcommand, whose option it is, if it is before it."""
+    arguments = [*arguments]
     length = 2 if arguments[:1] == ["--control"] else 1
     is_before = "".join(arguments[:1]).partition("=")[0] == "--control"
     if not is_before:
-        return [*arguments]
+        return arguments
     if len(arguments) <= length:
         return []  # no command
     return [arguments[length], *arguments[:length], *arguments[length + 1 :]]

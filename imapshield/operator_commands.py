@@ -100,6 +100,8 @@ def duration(text: str) -> float:
 
 
 def _show_status(answer: dict[str, Any]) -> Iterable[str]:
+    for warning in answer.get("warnings", ()):
+        yield f"warning: {warning}"
     yield f"imapshield {answer['version']}, up for {age(answer['seconds'])}"
     yield (
         f"connections  {answer['connections']} of {answer['max_connections']},"
@@ -112,6 +114,12 @@ def _show_status(answer: dict[str, Any]) -> Iterable[str]:
     )
     yield f"bans         {answer['bans']}"
     yield from node_lines(answer.get("nodes", ()))
+    if user_map := answer.get("user_map", {}).get("user_map"):
+        yield f"user map     {user_map}{', which fails' if answer['user_map']['problem'] else ''}"
+    if certificate := answer.get("certificate"):
+        days = (certificate["expires"] - time.time()) / 86400
+        until = time.strftime("%Y-%m-%d", time.gmtime(certificate["expires"]))
+        yield f"certificate  valid until {until}, {days:.0f} days; {certificate['option']}"
     if (redis := answer.get("guard_redis")) is not None:
         others = counted(len(redis["others"]), "other server")
         yield f"guard-redis  {redis['problem'] or f'connected, shares with {others}'}"

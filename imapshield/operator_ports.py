@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, NoReturn
 
 from twisted.logger import Logger
@@ -20,6 +21,7 @@ from imapshield.control.port import ControlPort
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.control.server import ControlFactory, Handler, Stream
 from imapshield.control.socket_file import server_path
+from imapshield.control.status_warnings import status_warnings
 from imapshield.control.trace import Traces
 from imapshield.control.work_meter import WorkMeter
 from imapshield.edge.factory import ShieldedIMAP4Factory
@@ -32,7 +34,7 @@ from imapshield.service import CannotServe
 _log = Logger(namespace="imapshield")
 
 
-NODE_COMMANDS = ("nodes", "drain", "undrain", "hold", "release")
+NODE_COMMANDS = ("nodes", "drain", "undrain", "hold", "release", "user-map")
 """The commands of front mode. Who asks a mail node for them gets an answer that says so."""
 
 
@@ -51,7 +53,7 @@ class OperatorPorts:
         meter: observes for the command ``talkers``.
         delay: measures how late the reactor is, for the status page.
         event_observers: those of `observers` to which another process can pass its events.
-        status: answers the command ``status``.
+        status_parts: name → returns what the answer to ``status`` has under this name, beside the connections.
     """
 
     def __init__(self, settings: Settings, reactor: Any) -> None:
@@ -62,23 +64,27 @@ class OperatorPorts:
         self.event_observers: list[EventObserver] = [self._history, self._counters, self.advisor]
         self.observers: list[EventObserver] = [self.meter, self._traces, *self.event_observers]
         self.handlers: dict[str, Handler] = {}
+        self.status_parts: dict[str, Callable[[], Awaitable[Any]]] = {}
         self.streams: dict[str, Stream] = {}
 
     def add_commands(self, handlers: Mapping[str, Handler]) -> None:
-        """Add commands of front mode. One of them is ``nodes``, whose answer becomes a part of the status."""
+        """Add commands of front mode. Two of them answer what becomes parts of the status."""
         self.handlers |= handlers
-        status = self.handlers["status"]
+        for name, command in (("nodes", "nodes"), ("user_map", "user-map")):
+            self.status_parts[name] = partial(self._answer_of, command)
 
-        async def status_with_nodes(request: Request) -> Any:
-            answer: Any = await status(request)
-            try:
-                nodes: Any = await self.handlers["nodes"](Request("nodes"))
-            except ControlError:  # a worker is busy
-                nodes = []
-            return {**answer, "nodes": nodes}
+    async def _answer_of(self, command: str) -> Any:
+        try:
+            return await self.handlers[command](Request(command))
+        except ControlError:  # a worker is busy
+            return None
 
-        with_nodes: Handler = status_with_nodes
-        self.status = self.handlers["status"] = with_nodes
+    async def status(self, request: Request) -> dict[str, Any]:
+        """Answer the command ``status``. What is wrong is first: ``warnings``, each with what to do."""
+        answer: Any = await self._status_of_connections(request)
+        parts = {name: await part() for name, part in self.status_parts.items()}
+        answer = {**answer, **{name: part for name, part in parts.items() if part is not None}}
+        return {"warnings": status_warnings(answer), **answer}
 
     def connect(
         self,
@@ -101,8 +107,10 @@ class OperatorPorts:
         settings, reactor = self._settings, self._reactor
         self._factory, self._first_mail = factory, FirstRunFolder(folder).mail
         self.make_commands(factory)
-        self.status = self.handlers["status"]
+        self._status_of_connections = self.handlers["status"]
+        self.status_parts["certificate"] = certificates.status
         self.handlers |= {
+            "status": self.status,
             **dict.fromkeys(NODE_COMMANDS, _no_nodes),
             "options": self._options,
             "talkers": self.meter.talkers,

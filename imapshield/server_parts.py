@@ -203,10 +203,11 @@ class ServerParts:
                 self.acme.retry,
                 *(part.reload for part in (self.front, self.sharing) if part is not None),
             ],
+            others={} if self.front is None else {Front.RELOADABLE: self.front.prepare},
         )
         self.operator.connect(self.factory, self.certificates, self.first_run.folder, acting)
         if self.sharing is not None:
-            self.sharing.add_status(self.operator.handlers)
+            self.operator.status_parts["guard_redis"] = self.sharing.status
         self.control_process = ProcessControl(
             reloadable.reloader(self.settings, load),
             Notifier(os.environ, self.reactor),

@@ -30,6 +30,11 @@ QUIET = {
     "imapshield_client_memory_bytes": "1e6x60",
     "imapshield_client_memory_limit_bytes": "256e6x60",
     'imapshield_problems_total{kind="internal_error"}': "3x60",
+    "imapshield_certificate_expiry_timestamp_seconds": "5e6x60",
+    "imapshield_user_map_up": "1x60",
+    'imapshield_node_up{node="mail1"}': "1x60",
+    "imapshield_guard_redis_up": "1x60",
+    "imapshield_guard_redis_refused_total": "3x60",
 }
 FIRING = {
     "ImapshieldDown": {"up": "0x60"},
@@ -42,6 +47,11 @@ FIRING = {
     },
     "ImapshieldConnectionsNearlyFull": QUIET | {'imapshield_connections{login="yes"}': "9900x60"},
     "ImapshieldMemoryNearlyFull": QUIET | {"imapshield_client_memory_bytes": "250e6x60"},
+    "ImapshieldCertificateExpires": {"imapshield_certificate_expiry_timestamp_seconds": "5e5x60"},
+    "ImapshieldUserMapFails": {"imapshield_user_map_up": "0x60"},
+    "ImapshieldNodeDown": QUIET | {'imapshield_node_up{node="mail2"}': "0x60"},
+    "ImapshieldSharedGuardFails": {"imapshield_guard_redis_up": "0x60"},
+    "ImapshieldReportsRefused": {"imapshield_guard_redis_refused_total": "0+1x60"},
     "ImapshieldInternalErrors": {'imapshield_problems_total{kind="internal_error"}': "0+1x60"},
 }
 """Values of a metric, one in a minute, with which each alert fires."""

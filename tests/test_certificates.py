@@ -243,6 +243,22 @@ class ExpiryTests(CertificateCase):
             self.assertEqual(len(texts), bool(word))
             for text in texts:
                 self.assertIn(f"--certificate {path}: the certificate {word}", text)
+                self.assertIn(text, self.status()["problems"])
+        self.assertEqual(len(self.status()["problems"]), 2)
+
+    def test_status(self) -> None:
+        """Operators see which certificate ends first, and when."""
+        self.assertIsNone(self.status())
+        for days in (90, 60):
+            path = self.write(f"{days}.pem", *self_signed(days=days))
+            source = self.certificates.add(PairFiles(path))
+        expires = source.certificates[0].expires.timestamp()
+        expected = {"option": f"--certificate {path}", "expires": expires, "problems": []}
+        self.assertEqual(self.status(), expected)
+
+    def status(self) -> Any:
+        """Return what the command ``status`` says."""
+        return self.successResultOf(Deferred.fromCoroutine(self.certificates.status()))
 
 
 class DirectoryTests(CertificateCase):

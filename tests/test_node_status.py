@@ -8,33 +8,57 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.admin.metrics import _nodes
+from imapshield.admin.metrics import _nodes, _user_map
 from imapshield.config import Settings
 from imapshield.control.request_lines import ControlError, Request
+from imapshield.control.status_warnings import status_warnings
 from imapshield.operator_ports import OperatorPorts, _no_nodes
 from tests.test_node_output import NEW, NODE
 
 
 class NodeStatusTests(SynchronousTestCase):
     def test_status(self) -> None:
-        """The status has a row for each node; without an answer of all workers it has none."""
+        """The status has the nodes and the user map; without an answer of all workers it has none."""
         operator = OperatorPorts(Settings(), Clock())
-        answers: list[Any] = [[NODE]]
+        user_map = {"user_map": "file:x", "problem": "file:x: gone; write it"}
+        answers: dict[str, Any] = {"nodes": [NODE], "user-map": user_map}
 
         async def status(_: Request) -> Any:
             return {"version": "1"}
 
-        async def nodes(_: Request) -> Any:
+        async def answer(request: Request) -> Any:
             if not answers:
                 raise ControlError("busy")
-            return answers.pop()
+            return answers.pop(request.command)
 
-        operator.handlers["status"] = status
-        operator.add_commands({"nodes": nodes})
-        for expected in ([NODE], []):
+        operator._status_of_connections = status
+        operator.add_commands({"nodes": answer, "user-map": answer})
+        for expected in (
+            {
+                "warnings": ["--user-map file:x: gone; write it"],
+                "version": "1",
+                "nodes": [NODE],
+                "user_map": user_map,
+            },
+            {"warnings": [], "version": "1"},
+        ):
             found: Any = operator.status(Request("status"))
-            answer = self.successResultOf(Deferred.fromCoroutine(found))
-            self.assertEqual(answer, {"version": "1", "nodes": expected})
+            self.assertEqual(self.successResultOf(Deferred.fromCoroutine(found)), expected)
+
+    def test_warnings(self) -> None:
+        """What is wrong with the map, with Redis and with certificates is said, with what to do."""
+        self.assertEqual(status_warnings({"user_map": {"user_map": "", "problem": ""}}), [])
+        redis = {"problem": "", "refusal": "", "refused": 0}
+        self.assertEqual(status_warnings({"guard_redis": redis}), [])
+        lines = status_warnings(
+            {
+                "guard_redis": {"problem": "timeout", "refusal": "wrong signature", "refused": 7},
+                "certificate": {"problems": ["renew it"]},
+            }
+        )
+        self.assertIn("timeout; this server decides alone", lines[0])
+        self.assertIn("are refused, 7 since the start: wrong signature", lines[1])
+        self.assertEqual(lines[2:], ["renew it"])
 
     def test_server_without_nodes(self) -> None:
         """A mail node that is asked about nodes says where to ask."""
@@ -55,3 +79,6 @@ class NodeStatusTests(SynchronousTestCase):
         self.assertEqual(samples["imapshield_node_failures_total", "m2"], 1)
         self.assertEqual(len(samples), 10)
         self.assertEqual([*_nodes([])], [])
+        self.assertEqual([*_user_map(None), *_user_map({"user_map": "", "problem": ""})], [])
+        (family,) = _user_map({"user_map": "file:x", "problem": "gone"})
+        self.assertEqual([sample.value for sample in family.samples], [0])

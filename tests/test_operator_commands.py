@@ -98,10 +98,28 @@ class OperatorCommandTests(SynchronousTestCase):
             self.assertIn(part, text)
         self.assertEqual(json.loads(self.run_command("status", "--json")[1]), STATUS)
 
+    def test_status_of_a_server_in_trouble(self) -> None:
+        """What is wrong is in the first lines; the user map and the certificate have lines, too."""
+        self.answers["status"] = {
+            "warnings": ["--user-map file:x: gone"],
+            **STATUS,
+            "user_map": {"user_map": "file:x", "problem": "file:x: gone"},
+            "certificate": {"option": "--certificate x", "expires": 86400 * 365.0, "problems": []},
+        }
+        lines = self.run_command("status")[1].splitlines()
+        self.assertEqual(lines[0], "warning: --user-map file:x: gone")
+        self.assertIn("user map     file:x, which fails", lines)
+        self.assertTrue([line for line in lines if "until 1971-01-01" in line], lines)
+
     def test_control_before_the_command(self) -> None:
         """``--control`` means the same before and after the command."""
         paths = []
-        self.patch(operator_commands, "ask", lambda path, _: paths.append(path) or STATUS)
+
+        def ask(path: str, _: Request) -> Any:
+            paths.append(path)
+            return STATUS
+
+        self.patch(operator_commands, "ask", ask)
         for arguments in (
             ("--control", "/x", "status"),
             ("--control=/x", "status", "--json"),

@@ -87,7 +87,14 @@ class Metrics:
         text = "Limits that were reached."
         yield _family(core.CounterMetricFamily, "limits", text, labels, counters.limits)
         yield from _nodes(status.get("nodes", ()))
+        yield from _user_map(status.get("user_map"))
         yield from _guard_redis(status.get("guard_redis"))
+        if certificate := status.get("certificate"):
+            yield core.GaugeMetricFamily(
+                "imapshield_certificate_expiry_timestamp_seconds",
+                "When the certificate ends that ends first, in seconds since 1970.",
+                certificate["expires"],
+            )
         delay = self._monitor.delay
         bounds = [*map(str, BOUNDS), "+Inf"]
         buckets = list(zip(bounds, accumulate(delay.counts), strict=True))
@@ -105,7 +112,11 @@ def _nodes(nodes: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
     rows = {(node["node"],): node for node in nodes}
     if not rows:
         return
-    states = {key: float(node["state"] in _TRIED) for key, node in rows.items()}
+    states = {
+        key: float(node["state"] in _TRIED)
+        for key, node in rows.items()
+        if node["state"] != "removed"
+    }
     text = "Whether the node answers its checks; 0 after backend_failures failures in a row."
     yield _family(core.GaugeMetricFamily, "node_up", text, ["node"], states)
     for name, key, text in (
@@ -118,6 +129,13 @@ def _nodes(nodes: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
     values = {labels: node["failures"] for labels, node in rows.items()}
     text = "Failures to connect, and failed checks."
     yield _family(core.CounterMetricFamily, "node_failures", text, ["node"], values)
+
+
+def _user_map(status: Mapping[str, str] | None) -> Iterator[Any]:
+    """Yield the figure of ``--user-map``."""
+    if status is not None and status["user_map"]:
+        text = "Whether the user map can be read; a service that the last question was answered."
+        yield core.GaugeMetricFamily("imapshield_user_map_up", text, not status["problem"])
 
 
 def _guard_redis(status: Mapping[str, Any] | None) -> Iterator[Any]:

@@ -96,6 +96,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Text | Number | Flag]] = {
     "trace": {"who": _NAMED, "seconds": Number(1, MAX_TRACE_SECONDS)},
     "undrain": {"node": _NAMED},
     "unban": {"network": _NAMED},
+    "user-map": {},
     "who": {"who": Text(), "number": _LISTED},
     "why": {"who": Text()},
 }

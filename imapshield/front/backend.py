@@ -57,6 +57,7 @@ class Backend:
         greeting: the text of its greeting.
         connections: the connections that are open.
         is_draining: whether it gets no further logins.
+        is_removed: whether a reload has removed it from the configuration; the sessions on it go on.
         failures: how often it has failed since the start.
         checked_at: when the last check has succeeded, in seconds of the reactor; None before that.
         latency: the seconds that this check has taken, with its connection; None before that.
@@ -77,7 +78,7 @@ class Backend:
         self.capabilities: tuple[bytes, ...] = WITHOUT_CHECK
         self.greeting = b"IMAP4rev1 ready"
         self.connections = 0
-        self.is_draining = False
+        self.is_draining = self.is_removed = False
         self.failures = 0
         self.checked_at: float | None = None
         self.latency: float | None = None
@@ -104,8 +105,10 @@ class Backend:
     def state(self) -> str:
         """``new`` before the first check, otherwise ``up`` or ``down``; ``draining`` if the operator wants that.
 
-        ``failing`` is one that has failed, and is still tried.
+        ``failing`` is one that has failed, and is still tried; ``removed`` one that has sessions of before a reload.
         """
+        if self.is_removed:
+            return "removed"
         if self.breaker.is_open:
             return "down"
         if self.is_draining:
@@ -145,6 +148,16 @@ class Backend:
         if self._checks.running:
             self._checks.stop()
 
+    def remove(self) -> None:
+        """Take no logins and make no checks any more. Sessions go on until their users leave."""
+        self.is_removed = self.is_draining = True
+        self.stop()
+        _log.info(
+            "--backend {text}: removed; sessions that go on until their users leave: {number}",
+            text=self.address.text,
+            number=self.connections,
+        )
+
     def check(self) -> Deferred[None]:
         """Check whether the backend answers, and learn its capabilities."""
         return Deferred.fromCoroutine(self._check())
@@ -179,7 +192,8 @@ class Backend:
             BackendUnavailable: the backend cannot be used now; or `use` has raised it.
         """
         if self.is_draining:  # also if it is down, as a node in maintenance may be
-            raise NodeDrained(f"{self.address.node} is drained")
+            what = "was removed by a reload" if self.is_removed else "is drained"
+            raise NodeDrained(f"{self.address.node} {what}")
         if self.breaker.is_open:
             raise BackendUnavailable(self.breaker.reason)
         most = self.max_connections
@@ -273,6 +287,8 @@ class Backend:
 
     def _lost(self) -> None:
         self.connections -= 1
+        if self.is_removed and not self.connections:
+            _log.info("--backend {text}: removed; the last user has left", text=self.address.text)
 
     def _failed(self, reason: str, *, counts: bool) -> None:
         """Log a failure if it has another reason than the last one, and count it."""

@@ -1,13 +1,14 @@
 """Makes what a server in front mode has in place of checkers of passwords and Maildirs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnhandledCredentials
 from twisted.cred.portal import IRealm, Portal
+from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
 from imapshield.config import ConfigError, Settings
@@ -19,6 +20,7 @@ from imapshield.front.front_session import FrontSession
 from imapshield.front.map_sources import make_source
 from imapshield.front.node_commands import NodeCommands
 from imapshield.front.nodes import Nodes
+from imapshield.front.user_map import MapSource, UserMap
 from imapshield.limits import Limits
 
 
@@ -76,6 +78,22 @@ def tls_options_of(settings: Settings) -> list[tuple[BackendAddress, BackendTls 
     return found
 
 
+class _Made(NamedTuple):
+    """What is made of the options of front mode.
+
+    Attributes:
+        backends: those of ``--backend``.
+        tls: what has the options of TLS for those of them that need it.
+        source: that of ``--user-map``, or None.
+        tls_of_map: what has the options of TLS for it.
+    """
+
+    backends: list[Backend]
+    tls: dict[BackendAddress, BackendTls | None]
+    source: MapSource | None
+    tls_of_map: list[BackendTls]
+
+
 class Front:
     """The parts of front mode.
 
@@ -88,32 +106,72 @@ class Front:
         ConfigError: the backends or the user map cannot be used.
     """
 
+    RELOADABLE = ("backend", "user_map", "user_map_password")
+    """The settings that `prepare` applies together: the map names the backends."""
+
     def __init__(self, settings: Settings, reactor: Any, limits: Callable[[], Limits]) -> None:
-        of_nodes = tls_options_of(settings)
-        self._tls = [options for _, options in of_nodes]
-        self._tls_of_map: list[BackendTls] = []
-        backends = [
-            Backend(
-                replace(address, connections=-(-address.connections // max(1, settings.workers))),
-                options,
-                reactor,
-                limits,
-                sends_proxy_header=settings.backend_proxy,
-                sends_id=settings.backend_id,
-            )
-            for address, options in of_nodes
-        ]
+        self._settings, self._reactor, self._limits = settings, reactor, limits
+        made = self._made = self._make(settings, {})
         self.realm = BackendRealm()
         self.portal = Portal(self.realm, [BackendChecker()])
-        addresses = [each.address for each in backends]
-        source = make_source(settings, addresses, reactor, limits, self._tls_of_map)
-        self.nodes = Nodes(backends, reactor, limits, source)
+        self.nodes = Nodes(made.backends, reactor, limits, made.source)
         self.commands = NodeCommands(self.nodes)
+
+    def _make(self, settings: Settings, known: Mapping[BackendAddress, Backend]) -> _Made:
+        """Make the backends, except for those that are `known`, and the source."""
+        backends, tls = [], {}
+        for given, options in tls_options_of(settings):
+            workers = max(1, settings.workers)
+            address = replace(given, connections=-(-given.connections // workers))
+            backend = known.get(address)
+            tls[address] = options if backend is None else self._made.tls[address]
+            backends.append(
+                backend
+                or Backend(
+                    address,
+                    options,
+                    self._reactor,
+                    self._limits,
+                    sends_proxy_header=settings.backend_proxy,
+                    sends_id=settings.backend_id,
+                )
+            )
+        of_map: list[BackendTls] = []
+        addresses = [*tls]
+        source = make_source(settings, addresses, self._reactor, self._limits, of_map)
+        return _Made(backends, tls, source, of_map)
+
+    async def prepare(self, new: Settings) -> Callable[[], object] | None:
+        """Return what uses the backends and the map of new settings; None if these need a restart.
+
+        Sessions stay where they are: on backends that are removed, until their users leave.
+
+        Raises:
+            ConfigError: they cannot be used.
+        """
+        if not new.backend:
+            return None
+        # All others need a restart, also for backends that are new.
+        old = self._settings
+        settings = replace(old, **{name: getattr(new, name) for name in self.RELOADABLE})
+        known = {each.address: each for each in self.nodes.by_name.values()}
+        made = await deferToThread(self._make, settings, known)  # it reads files
+
+        def apply() -> None:
+            before = self.nodes.source
+            if isinstance(made.source, UserMap) and isinstance(before, UserMap):
+                names = ("user_map", "user_map_password")
+                if all(getattr(old, name) == getattr(settings, name) for name in names):
+                    made.source.take(before, [each.address.node for each in made.backends])
+            self._settings, self._made = settings, made
+            self.nodes.replace(made.backends, made.source)
+
+        return apply
 
     async def reload(self) -> Sequence[str]:
         """Read the files of ``ca=`` again, and return one line for each that cannot be used."""
-        problems = await reload_tls("--backend", self._tls)
-        return problems + await reload_tls("--user-map", self._tls_of_map)
+        problems = await reload_tls("--backend", self._made.tls.values())
+        return problems + await reload_tls("--user-map", self._made.tls_of_map)
 
     @property
     def make_session(self) -> SessionFactory:

@@ -47,6 +47,12 @@ class MapFile:
         self._loop = LoopingCall(self._look)
         self._loop.clock = reactor
 
+    @property
+    def problem(self) -> str:
+        """Why the file could not be read the last time, and what to do."""
+        advice = "what was read before applies: correct the file, which is then read again"
+        return f"file:{self._problem}; {advice}" if self._problem else ""
+
     def start(self) -> None:
         """Begin to look whether the file has changed."""
         self._loop.start(LOOK_SECONDS, now=False)

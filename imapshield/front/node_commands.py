@@ -31,11 +31,18 @@ class NodeCommands:
     def handlers(self) -> Mapping[str, Callable[[Request], Awaitable[Any]]]:
         """The commands by their names."""
         names = ("nodes", "drain", "undrain", "hold", "release")
-        return {name: getattr(self, name) for name in names}
+        return {**{name: getattr(self, name) for name in names}, "user-map": self.user_map}
 
     async def nodes(self, request: Request) -> list[dict[str, Any]]:  # noqa: ARG002
         """Return all nodes."""
         return self._nodes.described()
+
+    async def user_map(self, request: Request) -> dict[str, str]:  # noqa: ARG002
+        """Return the ``--user-map``, and what is wrong with it now; both are "" without one."""
+        source = self._nodes.source
+        if source is None:
+            return {"user_map": "", "problem": ""}
+        return {"user_map": source.text, "problem": source.problem}
 
     async def drain(self, request: Request) -> dict[str, Any]:
         """Let the argument `node` have no further logins. Its sessions go on."""

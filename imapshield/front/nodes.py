@@ -6,6 +6,7 @@ from hashlib import blake2b
 from typing import Any
 
 from imapshield.front.backend import Backend
+from imapshield.front.backend_connection import NodeDrained
 from imapshield.front.exchange_queue import ExchangeQueue
 from imapshield.front.offered_capabilities import WITHOUT_CHECK
 from imapshield.front.user_holds import UserHolds
@@ -43,10 +44,14 @@ class Nodes:
         self.sessions = UserSessions()
         self.holds = UserHolds(self.sessions, reactor, limits)
         self._first = backends[0]
+        self._removed: list[Backend] = []
+        self._outgoing: set[MapSource] = set()
+        self._is_running = False
         self._decoy_key = secrets.token_bytes(16)
 
     def start(self) -> None:
         """Begin to check the backends."""
+        self._is_running = True
         for backend in self.by_name.values():
             backend.start()
         if self.source is not None:
@@ -54,10 +59,45 @@ class Nodes:
 
     def stop(self) -> object:
         """Check no more, and release what waits."""
+        self._is_running = False
         for backend in self.by_name.values():
             backend.stop()
+        for source in [*self._outgoing]:
+            self._end_source(source)
         self.holds.stop()
         return None if self.source is None else self.source.stop()
+
+    def replace(self, backends: Sequence[Backend], source: MapSource | None) -> None:
+        """Serve the logins to come with other backends, which may be the same in part, and with another source.
+
+        A backend that is not among them takes no logins. Its sessions go on, and its row is shown until they end.
+        """
+        before, old = self.by_name, self.source
+        self.by_name = {each.address.node: each for each in backends}
+        self._first, self.source = backends[0], source
+        if not self._is_running:
+            return
+        for name, backend in before.items():
+            after = self.by_name.get(name)
+            if after is not backend:
+                if after is not None:
+                    after.is_draining = backend.is_draining
+                self._removed.append(backend)
+                backend.remove()
+        for backend in backends:
+            if backend not in before.values():
+                backend.start()
+        if source is not None and source is not old:
+            source.start()
+        if old is not None and source is not old:
+            self._outgoing.add(old)
+            # Until then, logins that have asked it get their answer.
+            self.reactor.callLater(self.limits().map_lookup_seconds, self._end_source, old)
+
+    def _end_source(self, source: MapSource) -> None:
+        if source in self._outgoing:
+            self._outgoing.discard(source)
+            source.stop()
 
     @property
     def max_connections(self) -> int:
@@ -114,7 +154,13 @@ class Nodes:
         return self.holds.release(user)
 
     def backend_of(self, answer: Answer, user: str) -> Backend:
-        """Return the backend of a user; for one who is unknown, one that depends on the name."""
+        """Return the backend of a user; for one who is unknown, one that depends on the name.
+
+        Raises:
+            NodeDrained: a reload has removed it while the map was asked.
+        """
+        if answer.node and answer.node not in self.by_name:
+            raise NodeDrained(f"{answer.node} was removed meanwhile")
         return self.by_name[answer.node] if answer.node else self._decoy(user)
 
     def _decoy(self, user: str) -> Backend:
@@ -129,10 +175,13 @@ class Nodes:
     # What operators see
 
     def described(self) -> list[dict[str, Any]]:
-        """Return a row for each backend, in the order of the options."""
+        """Return a row for each backend, in the order of the options, then for removed ones that have users."""
         counts, now = self.sessions.counts(), self.reactor.seconds()
         rows = []
-        for name, backend in self.by_name.items():
+        self._removed = [each for each in self._removed if each.connections]
+        # A removed one with the name of another has no row: sessions are counted by name.
+        removed = {each.address.node: each for each in self._removed}
+        for name, backend in {**self.by_name, **removed, **self.by_name}.items():
             users, sessions = counts.get(name, (0, 0))
             checked = backend.checked_at
             rows.append(

@@ -11,7 +11,7 @@ Rules
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -79,6 +79,10 @@ class MapSource(Protocol):
     def asks_password(self) -> bool:
         """Whether only a login says which node a user has, because the answer depends on its password."""
 
+    @property
+    def problem(self) -> str:
+        """What is wrong with the map now, and what to do; "" if nothing is known to be wrong."""
+
     def known(self, user: str) -> Answer | None:
         """Return the answer without waiting; None if that takes a look-up."""
 
@@ -145,10 +149,27 @@ class UserMap:
         self._tried_at = float("-inf")
         self._logged: set[str] = set()
 
+    def take(self, other: "UserMap", nodes: Collection[str]) -> None:
+        """Remember what another map of the same service remembers, as far as it is about these nodes."""
+        self._users = OrderedDict(
+            (user, found) for user, found in other._users.items() if found.answer.node in nodes
+        )
+
     @property
     def asks_password(self) -> bool:
         """Whether the service needs the password of the user."""
         return not self._service.caches
+
+    @property
+    def problem(self) -> str:
+        """Why the last question to the service had no answer, and what to do."""
+        reason = self._breaker.reason.rstrip(".")
+        if not reason:
+            return ""
+        return (
+            f"{self.text}: {reason}; users whose node is not known cannot log in:"
+            " see whether the service runs, and can be reached from here"
+        )
 
     def start(self) -> None:
         """Do nothing: the service is asked when somebody logs in."""

@@ -73,16 +73,20 @@ class ProcessControl:
         reloading.addErrback(lambda failure: _log.failure("error while reloading", failure))
 
     def log_status(self) -> None:
-        """Log a line about what the server is doing."""
-        self._with_status(
-            lambda status: _log.info(
+        """Log a line about what the server is doing, and one for each thing that is wrong."""
+
+        def log(status: dict[str, Any]) -> None:
+            for warning in status.get("warnings", ()):
+                _log.warn("status: {problem}", problem=warning)
+            _log.info(
                 "status connections={connections} without-login={without_login}"
                 " max-connections={max_connections} pending={pending_commands}"
                 " memory={memory_of_connections} max-memory={max_memory} bans={bans}"
                 " seconds={seconds:.0f} version={version}",
                 **status,
             )
-        )
+
+        self._with_status(log)
 
     def update(self) -> None:
         """Set the text that ``systemctl status`` shows. Call this periodically."""

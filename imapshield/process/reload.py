@@ -8,6 +8,7 @@ Rules
 * Whatever becomes of the settings, the log file is opened again: a program that rotates it must not wait.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -162,9 +163,14 @@ def _describe(name: str, old: Settings, new: Settings) -> list[str]:
 
 
 def _shown(name: str, value: Any) -> str:
-    """Return a setting as text for the log. Only files of users are named: other checkers may have passwords in it."""
+    """Return a setting as text for the log. Only files of users are named: other checkers may have passwords in it.
+
+    Of a URL of ``--user-map``, what may be a password is left out.
+    """
     if name == "auth":
         value = [t if t.startswith("file:") else t.partition(":")[0] + ":..." for t in value]
+    if name == "user_map" and value is not None:
+        value = re.sub(r"//[^/]*@", "//…@", value).partition("?")[0]
     return _text(value)
 
 

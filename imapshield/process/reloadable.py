@@ -1,7 +1,7 @@
 """What of a running server a reload can change: limits, networks, checkers, certificates and the log."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ from imapshield.edge.proxy import Proxies
 from imapshield.guard.networks import NetworkSet
 from imapshield.observe.log_observer import LogObserver
 from imapshield.process.log_files import reopen_all
-from imapshield.process.reload import Apply, Reloader, Renew
+from imapshield.process.reload import Apply, Prepare, Reloader, Renew
 
 _log = Logger(namespace="imapshield")
 
@@ -50,6 +50,7 @@ class ReloadableServer:
         reactor: the reactor.
         on_checkers: called after `checkers` has changed.
         renewals: called at each reload, as `Reloader.renewals`.
+        others: what else can be applied, as `Reloader` takes it.
     """
 
     factory: ShieldedIMAP4Factory
@@ -62,6 +63,7 @@ class ReloadableServer:
     reactor: Any
     on_checkers: Callable[[], object]
     renewals: Sequence[Renew] = ()
+    others: Mapping[tuple[str, ...], Prepare] = field(default_factory=dict)
 
     def reloader(
         self,
@@ -70,7 +72,8 @@ class ReloadableServer:
         run_in_thread: Callable[[Callable[[], Any]], Deferred[Any]] = deferToThread,
     ) -> Reloader:
         """Return what reloads the configuration of this server; the arguments are those of `Reloader`."""
-        parts = {
+        parts: dict[tuple[str, ...], Prepare] = {
+            **self.others,
             ("limits",): self._limits,
             ("proxy",): self._proxy,
             ("trust",): self._trust,

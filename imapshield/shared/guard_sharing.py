@@ -82,16 +82,7 @@ class GuardSharing:
         self.exchange.stop()
         self.link.stop()
 
-    def add_status(self, handlers: dict[str, Any]) -> None:
-        """Add `status` to what the command ``status`` of `handlers` answers."""
-        status = handlers["status"]
-
-        async def with_redis(request: Any) -> dict[str, Any]:
-            return {**await status(request), "guard_redis": self.status()}
-
-        handlers["status"] = with_redis
-
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """Return whether Redis can be used, and who else does, for the command ``status``."""
         exchange, link = self.exchange, self.link
         return {
@@ -100,6 +91,7 @@ class GuardSharing:
             "others": exchange.members,
             "reports": exchange.received,
             "refused": exchange.malformed,
+            "refusal": exchange.refusal,
         }
 
 

@@ -43,7 +43,7 @@ MAX_MESSAGES = 2000
 """Messages of all servers in a second. More are not read: a thousand servers send as many when nothing happens."""
 
 COMPLAINT_SECONDS = 60.0
-"""Seconds between two lines of the log about malformed messages."""
+"""Seconds between two lines of the log about malformed messages, and for which `status` warns of one."""
 
 FORGET_RATES_SECONDS = 10.0
 """Seconds of a failure after which what was taken of rates in it is not told: most of it is used up."""
@@ -104,6 +104,7 @@ class ServerExchange:
         self._is_sending = False
         self._sent_at = self._complained_at = float("-inf")
         self._window, self._in_window = 0.0, 0
+        self._refusal, self._refused_at = "", float("-inf")
         self._loop = LoopingCall(self.tick)
         self._loop.clock = reactor
         if talkers is not None:
@@ -137,6 +138,12 @@ class ServerExchange:
     def members(self) -> list[str]:
         """The other servers that are heard of."""
         return sorted(self._heard)
+
+    @property
+    def refusal(self) -> str:
+        """Why a message was refused in the last `COMPLAINT_SECONDS`; "" if none was."""
+        is_recent = self._reactor.seconds() - self._refused_at < COMPLAINT_SECONDS
+        return self._refusal if is_recent else ""
 
     def connected(self) -> None:
         """Begin to tell when the link is back. Others may have missed anything, and this server, too."""
@@ -209,7 +216,9 @@ class ServerExchange:
         if isinstance(content, Request):
             self._requested(content, now)
         elif abs(content.time - now - self._link.clock_offset) > STALE_SECONDS:
-            self._complain("a report that is older than a minute, or of the future", now)
+            self._complain(
+                "a report that is older than a minute, or of the future: are the clocks right?", now
+            )
         else:
             self._merge(sender, content, now)
 
@@ -257,6 +266,7 @@ class ServerExchange:
 
     def _complain(self, reason: str, now: float) -> None:
         self.malformed += 1
+        self._refusal, self._refused_at = reason, now
         if now - self._complained_at >= COMPLAINT_SECONDS:
             self._complained_at = now
             _log.warn(

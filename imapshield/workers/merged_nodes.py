@@ -47,7 +47,7 @@ class MergedNodes:
         Raises:
             ControlError: a worker cannot do it, or does not answer. The others may have done it.
         """
-        changes = request.command != "nodes"
+        changes = request.command not in ("nodes", "user-map")
         asked = [w for w in self._supervisor.workers if (w.link if changes else w.is_ready)]
         self._keep(request)  # before the answers: a worker may start meanwhile
         answers, errors = await self._ask(asked, request)
@@ -111,15 +111,18 @@ def merged(answers: list[Any]) -> Any:
     """Return several answers as one: numbers are added, and what must be true of all is true of all."""
     first = answers[0]
     if isinstance(first, dict):
-        return {
-            name: value if name in _SAME else merged([each[name] for each in answers])
-            for name, value in first.items()
-        }
+        return {name: _merged_values(name, [each[name] for each in answers]) for name in first}
     if isinstance(first, list):
         return _merged_rows(answers)
     if isinstance(first, bool):
         return all(answers)
     return sum(answers) if isinstance(first, int | float) else first
+
+
+def _merged_values(name: str, values: list[Any]) -> Any:
+    if name in _SAME:
+        return values[0]
+    return next(filter(None, values), "") if name == "problem" else merged(values)
 
 
 def _merged_rows(answers: list[list[Any]]) -> list[Any]:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from imapshield import events
+from imapshield.control.request_lines import Request
 from tests.admin.web_case import WebCase
+from tests.test_node_output import NODE
 
 CONTRIB = os.path.join(os.path.dirname(__file__), "..", "..", "contrib")
 SCRAPE_LABELS = {"instance", "job"}
@@ -32,6 +34,19 @@ class QueryTests(WebCase):
         self.counters(events.LimitTriggered(1, "192.0.2.1", "backlog", 1, 1, "reset"))
         self.counters(events.AddressBanned(0, "192.0.2.1", "192.0.2.1/32", "x", 1, 1, 1))
         self.counters(events.ConnectionClosed(1, "192.0.2.1", "logged out"))
+        ask = self.monitor._handlers["status"]
+
+        async def status(request: Request) -> Any:
+            redis = {"connected": True, "reports": 0, "refused": 0, "others": ()}
+            return {
+                **await ask(request),
+                "nodes": [NODE],
+                "user_map": {"user_map": "file:x", "problem": ""},
+                "guard_redis": redis,
+                "certificate": {"expires": 1.0},
+            }
+
+        self.monitor._handlers = {**self.monitor._handlers, "status": status}
         for _ in range(2):
             self.clock.advance(1)
         text = self.request("GET", "/metrics", site=self.open_site).body.decode()

@@ -83,6 +83,7 @@ class MapFileTests(SynchronousTestCase):
     def test_changes(self) -> None:
         """A changed file is read within two seconds; a wrong one changes nothing and is logged once."""
         found = self.make("alice mail1\n")
+        self.assertEqual(found.problem, "")
         found.start()
         self.write("alice mail2\n")
         self.clock.advance(2)
@@ -93,6 +94,8 @@ class MapFileTests(SynchronousTestCase):
                 self.clock.advance(2)
         (line,) = [formatEvent(event) for event in logged]
         self.assertIn("line 2: has 1 words; write a user and a node; nothing is changed", line)
+        self.assertIn(f"file:{self.path}: line 2: has 1 words", found.problem)
+        self.assertIn("what was read before applies", found.problem)
         self.assertEqual(self.node(found, "alice"), "mail2")
         os.unlink(self.path)
         self.clock.advance(2)

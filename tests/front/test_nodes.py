@@ -60,6 +60,18 @@ class RoutingTests(NodeCase):
         self.service.fail(LookUpFailed("down"))
         self.assertEqual(client.read(), b"a " + UNAVAILABLE)
 
+    def test_problem_of_the_map(self) -> None:
+        """Operators see that the service fails, from its failure to its next answer."""
+        self.assertEqual(self.ask("user-map"), {"user_map": "fake:", "problem": ""})
+        self.server.connect()(b"a LOGIN alice secret")
+        self.service.fail(LookUpFailed("status 500."))
+        problem = self.ask("user-map")["problem"]
+        self.assertTrue(problem.startswith("fake:: status 500; users whose node"), problem)
+        self.log_in("alice", "mail1")
+        self.assertEqual(self.ask("user-map")["problem"], "")
+        self.nodes.source = None
+        self.assertEqual(self.ask("user-map"), {"user_map": "", "problem": ""})
+
     def test_entry_that_is_wrong(self) -> None:
         """So does a user whose node does not exist."""
         client = self.server.connect()
@@ -198,12 +210,14 @@ class OneServerTests(NodeCase):
         self.clock.advance(0.25)
         for name in ("mail1", "mail3"):
             self.links[name][-1].send(b"* CAPABILITY IMAP4rev1\r\ns1 OK done\r\n")
+        self.assertEqual([row["state"] for row in self.ask("nodes")], ["up", "failing", "up"])
         for _ in range(3):
             self.clock.advance(10)
         rows = {row["node"]: row for row in self.ask("nodes")}
         self.assertEqual(rows["mail2"]["state"], "down")
         self.assertIn("refused", rows["mail2"]["reason"])
-        self.assertEqual((rows["mail1"]["state"], rows["mail1"]["latency"]), ("up", 0.25))
+        # The later checks of this one have no answer.
+        self.assertEqual((rows["mail1"]["state"], rows["mail1"]["latency"]), ("failing", 0.25))
         self.assertEqual(rows["mail1"]["checked"], 30)
         self.nodes.stop()
         self.assertTrue(self.service.stopped)

@@ -96,6 +96,18 @@ class ProcessControlTests(SynchronousTestCase):
         )
         self.assertEqual(self.signal(SIGUSR1), [expected])
 
+    def test_warnings_have_lines(self) -> None:
+        """What is wrong is before that line, each with what to do."""
+
+        async def status(_: Request) -> dict[str, Any]:
+            return {**STATUS, "warnings": ["--user-map x: broken; mend it"]}
+
+        self.status = status
+        self.start()
+        first, second = self.signal(SIGUSR1)
+        self.assertEqual(first, "status: --user-map x: broken; mend it")
+        self.assertTrue(second.startswith("status connections=3"), second)
+
     def test_status_for_systemd(self) -> None:
         """``systemctl status`` shows the state in words, from the start on."""
         control = self.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
@@ -54,19 +54,15 @@ class GuardSharingTests(TestCase):
     def test_status(self) -> None:
         """The status says whether Redis can be used, and who else does."""
         sharing = self.make()
-        handlers: dict[str, Any] = {"status": lambda _: succeed({"bans": 0})}
-        sharing.add_status(handlers)
-        status = handlers["status"](None)
-        with self.assertRaises(StopIteration) as stopped:
-            status.send(None)
         self.assertEqual(
-            stopped.exception.value["guard_redis"],
+            self.successResultOf(Deferred.fromCoroutine(sharing.status())),
             {
                 "connected": False,
                 "problem": "not connected yet",
                 "others": [],
                 "reports": 0,
                 "refused": 0,
+                "refusal": "",
             },
         )
         sharing.exchange.start()
@@ -74,7 +70,8 @@ class GuardSharingTests(TestCase):
 
     def test_operators_see_it(self) -> None:
         """The command ``status`` has a line about Redis, and the metrics have four figures."""
-        status = self.make().status() | {"problem": "", "others": ["one"]}
+        found = Deferred.fromCoroutine(self.make().status())
+        status = self.successResultOf(found) | {"problem": "", "others": ["one"]}
         answer = dict.fromkeys(("seconds", "connections", "max_connections", "without_login"), 1)
         answer |= dict.fromkeys(
             ("pending_commands", "memory_of_connections", "max_memory", "bans"), 1

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
+from twisted.internet.defer import Deferred, TimeoutError, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.control.request_lines import ControlError, Request
+from imapshield.front import front_parts
 from imapshield.workers.merged_nodes import MergedNodes, merged
 from tests.workers.cluster import ClusterTestCase
 
@@ -59,6 +61,11 @@ class MergedNodesTests(SynchronousTestCase):
         )
         self.assertEqual(self.successResultOf(ask(answers)), merged(answers))
 
+    def test_problem_of_one_worker(self) -> None:
+        """What one worker cannot read is a problem of all."""
+        rows = [{"user_map": "file:x", "problem": problem} for problem in ("", "gone", "")]
+        self.assertEqual(merged(rows), {"user_map": "file:x", "problem": "gone"})
+
     def test_rows_of_one_node(self) -> None:
         """Rows are merged by the name of the node, though a worker may have others, or in another order."""
         one = [{"node": "mail1", "users": 1}, {"node": "mail2", "users": 2}]
@@ -105,6 +112,20 @@ class NewWorkerTests(ClusterTestCase):
         self.kill(1)
         self.pump(1)
         self.assertFalse(self.nodes(1).by_name["mail2"].is_draining)
+
+    def test_reload(self) -> None:
+        """A node that a reload adds is one of all workers, and of those that start later."""
+        self.patch(front_parts, "deferToThread", maybeDeferred)
+        settings = self.parts.control_process.reloader.settings
+        backends = (*settings.backend, "mail3=tcp:127.0.0.1:3")
+        for parts in (self.parts, *(self.worker(number).parts for number in (1, 2))):
+            parts.control_process.reloader._run_in_thread = maybeDeferred
+        self.load = lambda: replace(settings, backend=backends)
+        self.ask("reload")
+        self.kill(2)
+        self.pump(0.1)
+        for number in (1, 2):
+            self.assertEqual([*self.nodes(number).by_name], ["mail1", "mail2", "mail3"])
 
     def test_release(self) -> None:
         """A user who was released is not held by a new worker, and a drain of no node is none."""

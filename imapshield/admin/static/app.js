@@ -195,9 +195,12 @@ function showTalkers(chart) {
 }
 
 function showTables() {
+  byId("warnings").replaceChildren(...(state.status.warnings || []).map((line) => element("p", "", line)));
+  byId("warnings").hidden = !byId("warnings").children.length;
   const nodes = state.status.nodes || [];
+  const nodeState = (each) => (each.state === "failing" ? `failing (${each.consecutive_failures} of ${each.max_consecutive_failures})` : each.state);
   byId("nodes-card").hidden = !nodes.length;
-  table(byId("nodes"), ["node", "state", ">users", ">connections", ">failures", ">latency"], nodes.map((each) => [each.node, each.state, count(each.users), `${count(each.connections)} of ${count(each.max_connections)}`, count(each.failures), each.latency === null ? "-" : `${(1000 * each.latency).toFixed(1)} ms`]), "");
+  table(byId("nodes"), ["node", "state", ">users", ">connections", ">failures", ">latency"], nodes.map((each) => [each.node, nodeState(each), count(each.users), `${count(each.connections)} of ${count(each.max_connections)}`, count(each.failures), each.latency === null ? "-" : `${(1000 * each.latency).toFixed(1)} ms`]), "");
   byId("bans-number").textContent = !state.status.bans ? "" : state.status.bans > state.bans.length ? `${count(state.status.bans)} active, those that end last` : `${state.status.bans} active`;
   const bans = [...state.bans].reverse().map((each) => [each.network.replace(/\/(32|128)$/, ""), age(each.remaining), `${each.reason}${each.strangers_only ? ", strangers only" : ""}`, button("Unban", "", () => unban(each.network))]);
   table(byId("bans"), ["network", ">left", "~reason", ">"], bans, "Nobody is banned.");

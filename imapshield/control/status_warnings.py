@@ -1,0 +1,23 @@
+"""What is wrong with a server, from its answer to ``status``. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def status_warnings(status: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong, and what to do: one line each."""
+    warnings = []
+    if problem := (status.get("user_map") or {}).get("problem"):
+        warnings.append(f"--user-map {problem}")
+    redis = status.get("guard_redis")
+    if redis is not None and redis["problem"]:
+        advice = (
+            "this server decides alone: see whether Redis runs, and whether the password is right"
+        )
+        warnings.append(f"--guard-redis: {redis['problem']}; {advice}")
+    if redis is not None and redis["refusal"]:
+        warnings.append(
+            f"--guard-redis: messages of other servers are refused, {redis['refused']} since the start:"
+            f" {redis['refusal']}"
+        )
+    return warnings + list(status.get("certificate", {}).get("problems", ()))

@@ -1,0 +1,146 @@
+"""A reload changes the nodes and the map for the logins to come, and no session notices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.config import ConfigError, Settings, load_settings
+from imapshield.front import front_parts
+from imapshield.front.backend import Backend, ClientAddress
+from imapshield.front.backend_address import parse_nodes
+from imapshield.front.front_parts import Front
+from imapshield.front.map_file import MapFile
+from imapshield.front.user_map import Answer, UserMap
+from imapshield.limits import Limits
+from imapshield.testing.in_process import Server
+from tests.front.node_case import FakeService, NodeCase
+from tests.front.test_nodes import MAINTENANCE
+
+
+class ReplacedNodesTests(NodeCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.nodes.start()
+
+    def tearDown(self) -> None:
+        self.nodes.stop()
+
+    def replace(self, *names: str) -> list[str]:
+        """Keep some nodes; return the lines of the log."""
+        with capturedLogs() as logged:
+            self.nodes.replace([self.nodes.by_name[name] for name in names], self.map)
+        return [formatEvent(event) for event in logged]
+
+    def test_removed_node(self) -> None:
+        """Its sessions go on, it gets no login, and it is listed until the last user has left, which the log says."""
+        client = self.log_in("alice", "mail1")
+        link, number = self.links["mail1"][-1], len(self.links["mail1"])
+        (line,) = self.replace("mail2", "mail3")
+        self.assertIn("mail1=tcp:127.0.0.1:1: removed; ", line)
+        self.clock.advance(30)
+        self.assertEqual(len(self.links["mail1"]), number)
+        other = self.server.connect()
+        self.assertEqual(other(b"a LOGIN alice secret"), b"a " + MAINTENANCE)
+        row = self.ask("nodes")[2]
+        self.assertEqual((row["node"], row["state"], row["sessions"]), ("mail1", "removed", 1))
+        client(b"n NOOP")
+        link.send(b"n OK done\r\n")
+        self.assertEqual(client.read(), b"n OK done\r\n")
+        with capturedLogs() as logged:
+            client.lose_connection()
+        self.assertIn("the last user has left", [formatEvent(event) for event in logged][-1])
+        self.assertEqual([row["node"] for row in self.ask("nodes")], ["mail2", "mail3"])
+
+    def test_login_during_the_reload(self) -> None:
+        """A login that waits at a node that is removed is refused for now."""
+        backend = self.nodes.by_name["mail1"]
+        self.replace("mail2")
+        opening: Any = backend.open(ClientAddress(), None)  # type: ignore[arg-type]
+        failed: Deferred[Any] = Deferred.fromCoroutine(opening)
+        self.assertIn("removed by a reload", str(self.failureResultOf(failed).value))
+
+    def test_other_address(self) -> None:
+        """A node with another address is another one, and stays drained."""
+        self.ask("drain", node="mail1")
+        (address,) = parse_nodes(["mail1=tcp:127.0.0.1:9"])
+        other = Backend(address, None, self.clock, self.get_limits, connect=self._connect("mail2"))
+        self.nodes.replace([other], self.map)
+        row = self.ask("nodes")[0]
+        self.assertEqual((row["address"], row["state"]), (address.text, "draining"))
+
+    def test_other_source(self) -> None:
+        """The source of before ends when it has answered all; at the end of the server, at once."""
+        backends = [*self.nodes.by_name.values()]
+        for seconds in (self.get_limits().map_lookup_seconds, 0):
+            service, old = FakeService(), self.service
+            self.service = service
+            self.nodes.replace(backends, UserMap(service, self.clock, self.get_limits))
+            self.assertFalse(old.stopped)
+            self.clock.advance(seconds)
+            if not seconds:
+                self.nodes.stop()
+            self.assertTrue(old.stopped)
+        self.clock.advance(100)
+
+
+class FrontReloadTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.patch(front_parts, "deferToThread", maybeDeferred)
+        self.map = self.mktemp()
+        self.write("alice mail1\n")
+        self.front = Front(self.settings("mail1", "mail2"), Server().clock, Limits)
+
+    def write(self, text: str) -> None:
+        """Write the map."""
+        with open(self.map, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def settings(self, *nodes: str, **more: Any) -> Settings:
+        """Return the settings with some nodes."""
+        backends = [f"{node}=tcp:127.0.0.1:1" for node in nodes]
+        return load_settings({"backend": backends, "user-map": f"file:{self.map}", **more})
+
+    def prepare(self, new: Settings) -> Any:
+        """Return what applies new settings."""
+        return Deferred.fromCoroutine(self.front.prepare(new))
+
+    def test_nodes_that_stay(self) -> None:
+        """A node that is as before is the same one, with its connections; the others are new."""
+        before = self.front.nodes.by_name
+        self.successResultOf(self.prepare(self.settings("mail3", "mail1")))()
+        after = self.front.nodes.by_name
+        self.assertEqual([*after], ["mail3", "mail1"])
+        self.assertIs(after["mail1"], before["mail1"])
+        self.assertEqual(self.front.nodes.known("alice"), Answer("mail1"))
+        assert isinstance(self.front.nodes.source, MapFile)
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(self.front.reload())), [])
+
+    def test_map_without_the_node(self) -> None:
+        """If the map names a node that is gone, nothing changes."""
+        failed = self.failureResultOf(self.prepare(self.settings("mail2", "mail3")), ConfigError)
+        self.assertIn("no --backend has the name mail1", str(failed.value))
+        self.assertEqual([*self.front.nodes.by_name], ["mail1", "mail2"])
+
+    def test_no_backend(self) -> None:
+        """A server that is to have the mail itself needs a restart."""
+        self.assertIsNone(self.successResultOf(self.prepare(Settings())))
+
+    def test_service_is_remembered(self) -> None:
+        """What a service has said counts further, except for nodes that are gone; of another service, nothing does."""
+        text = "http://127.0.0.1:1/x"
+        for new, known in ((text, Answer("mail1")), ("http://127.0.0.1:1/y", None)):
+            options = {"user-map": text}
+            self.front = Front(self.settings("mail1", "mail2", **options), Server().clock, Limits)
+            source = self.front.nodes.source
+            assert isinstance(source, UserMap)
+            source._remember("alice", Answer("mail1"))
+            source._remember("bob", Answer("mail2"))
+            settings = self.settings("mail1", "mail3", **{"user-map": new})
+            self.successResultOf(self.prepare(settings))()
+            self.assertIsNot(self.front.nodes.source, source)
+            self.assertEqual(self.front.nodes.known("alice"), known)
+            self.assertIsNone(self.front.nodes.known("bob"))
