@@ -178,8 +178,7 @@ class LogObserver:
             text = _BANNED_BY_OPERATOR if event.limit == "operator" else text
             quoted |= _values(event) | {"last_text": event.last or "none"}
         quoted["disabled_text"] = "disabled=True " * getattr(event, "is_disabled", False)
-        cause = getattr(event, "cause", "")
-        quoted["cause_text"] = f" cause={json.dumps(cause)}" if cause else ""
+        quoted["cause_text"] = f" cause={quoted['cause_json']}" if fields.get("cause") else ""
         self.log.emit(level, text, event=type(event).__name__, **quoted, **fields)
 
     def summarize(self, *, everything: bool = False) -> None:
