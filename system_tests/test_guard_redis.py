@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,9 @@ from system_tests.server import TIMEOUT, Server, free_port, wait_until
 from system_tests.server_case import FAULTS, PASSWORD, close_quietly, find_program
 
 IMAPSHIELD = os.path.join(os.path.dirname(sys.executable), "imapshield")
+
+
+BANNED = "127.0.7.1"
 
 
 class Redis:
@@ -42,6 +46,7 @@ class Redis:
 
 class GuardRedisCase(SynchronousTestCase):
     redis_options: Sequence[str] = ()
+    with_workers: Sequence[str] = ()
     limits = ("max_connections_per_user=3", "max_failed_pairs=4", "connections_per_minute=60")
 
     def setUp(self) -> None:
@@ -69,6 +74,7 @@ class GuardRedisCase(SynchronousTestCase):
             *("--control", f"{self.base}/{name}.control", "--trust", "none"),
             *("--guard-secret", self.secret, "--guard-redis", *self.url()),
             *(part for limit in self.limits for part in ("--limit", limit)),
+            *(("--workers", "2") if name in self.with_workers else ()),
         )
         self.addCleanup(self.stop, server)
         server.wait_ready()
@@ -110,8 +116,36 @@ class GuardRedisCase(SynchronousTestCase):
 
 
 class SharingTests(GuardRedisCase):
+    """Both servers have two workers."""
+
+    with_workers = ("one", "two")
+
+    def serves(self, server: Server, host: str) -> bool:
+        """Return whether one of some connections from an address is served, by whichever worker."""
+        for _ in range(6):
+            with contextlib.suppress(OSError), socket.socket() as client:
+                client.settimeout(TIMEOUT)
+                client.bind((host, 0))
+                client.connect(("127.0.0.1", server.port))
+                if client.recv(100):
+                    return True
+        return False
+
+    def replace_worker(self, name: str) -> None:
+        """Kill a worker, and wait until another one is in its place."""
+        before = self.ask(name, "status")["workers"][0]["pid"]
+        os.kill(before, signal.SIGKILL)
+
+        def is_replaced() -> bool:
+            row = self.ask(name, "status")["workers"][0]
+            return bool(row["serves"]) and row["pid"] != before
+
+        wait_until(is_replaced)
+
     def test_what_is_shared(self) -> None:
-        """Connections of a user, bans and their ends, failed logins, talkers and rates are those of both servers."""
+        """Connections of a user, bans and their ends, failed logins, talkers and rates are those of all workers of both
+        servers, also of a worker that replaces one that was killed.
+        """
         one, two = self.servers
         held = [self.client(one) for _ in range(3)]
         for client in held:
@@ -123,7 +157,13 @@ class SharingTests(GuardRedisCase):
         wait_until(lambda: self.can_login(two))
 
         self.ask("one", "ban", "192.0.2.9")
+        self.ask("one", "ban", "--force", BANNED)
         wait_until(lambda: "192.0.2.9" in str(self.ask("two", "bans")))
+        wait_until(lambda: BANNED in str(self.ask("two", "bans")))
+        self.assertFalse(self.serves(two, BANNED))
+        self.replace_worker("two")
+        for _ in range(3):
+            self.assertFalse(self.serves(two, BANNED))
         control = f"{self.base}/two.control"
         subprocess.run([IMAPSHIELD, "unban", "192.0.2.9", "--control", control], check=True)
         wait_until(lambda: "192.0.2.9" not in str(self.ask("one", "bans")))
@@ -145,6 +185,10 @@ class SharingTests(GuardRedisCase):
 
 
 class FailureTests(GuardRedisCase):
+    """One of the servers has workers."""
+
+    with_workers = ("two",)
+
     def served(self) -> None:
         """Each server serves a client at once, whatever Redis does."""
         for server in self.servers:

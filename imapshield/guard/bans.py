@@ -10,7 +10,7 @@ Rules
 * Full tables take at most 13 MB.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -28,6 +28,10 @@ from imapshield.limits import Limits
 
 MAX_BANS = 16384
 """Networks that are banned, or were not long ago. One more drops the one whose ban ends, or has ended, first."""
+
+MAX_NEWS = 2 * MAX_BANS
+"""Networks that wait to be told to other processes. One more drops the oldest: those that are banned then are told when
+the others can be reached again."""
 
 SAME_BAN_SECONDS = 1.0
 """Seconds by which the ends of one ban differ in several processes, at most: their clocks are nearly the same."""
@@ -79,8 +83,8 @@ class Bans:
 
     Attributes:
         changed: collects the networks for which `saved` returns something else than before. None collects nothing.
-        news: collects the networks whose ban was made or ended here, for other processes, and whether an earlier ban
-            was ended. None collects nothing.
+        news: each collects the networks whose ban was made or ended here, for other processes, and whether an earlier
+            ban was ended.
         violation_news: collects the violations counted here, for other processes. None collects nothing.
     """
 
@@ -94,7 +98,7 @@ class Bans:
         )
         self._violation_count = 0
         self.changed: set[Network] | None = None
-        self.news: dict[Network, bool] | None = None
+        self.news: list[dict[Network, bool]] = []
         self.violation_news: RateNews[Network] | None = None
 
     def set_limits(self, limits: Limits) -> None:
@@ -301,6 +305,19 @@ class Bans:
         self._note_change(network)
         return True
 
+    def violation_rows(self) -> list[tuple[Hashable, bytes]]:
+        """Return the violations of all addresses, for `merge_violations` of another process."""
+        return self._violations.rows()
+
+    def merge_violations(self, rows: Iterable[tuple[Hashable, bytes]]) -> None:
+        """Count what another process has counted of all processes, where this one has counted less."""
+        known = dict(self._violations.rows())
+        more = [row for row in rows if len(row[1]) > len(known.get(row[0], b""))]
+        for network, _ in more:
+            self._violations.forget(network)
+        # The numbers of later violations must be others.
+        self._violation_count = max(self._violation_count, self._violations.merge(more))
+
     def forget_violations(self, network: Network) -> None:
         """Forget the violations of an address that another process has banned for them."""
         self._violations.forget(network)
@@ -318,12 +335,19 @@ class Bans:
             self._other_prefixes.add(ban.network[:2])
 
     def _note_news(self, network: Network, *, is_ended: bool = False) -> None:
-        if self.news is not None:
-            self.news[network] = is_ended or self.news.get(network, False)
+        for news in self.news:
+            note_news(news, network, is_ended=is_ended)
 
     def _note_change(self, network: Network) -> None:
         if self.changed is not None:
             self.changed.add(network)
+
+
+def note_news(news: dict[Network, bool], network: Network, *, is_ended: bool) -> None:
+    """Note in one of `Bans.news` that the ban of a network was made, or that an earlier one was ended."""
+    if network not in news and len(news) >= MAX_NEWS:
+        del news[next(iter(news))]
+    news[network] = is_ended or news.get(network, False)
 
 
 def ban_target(text: str) -> Network:

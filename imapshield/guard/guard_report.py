@@ -93,6 +93,11 @@ class GuardReport(NamedTuple):
         """Whether there is nothing to tell."""
         return not (self.is_first or any(self[3:]))
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there may be more to tell."""
+        return any(len(entries) >= MAX_ENTRIES for entries in self[3:])
+
     def encode(self) -> bytes:
         """Return the report as bytes."""
         pairs = [

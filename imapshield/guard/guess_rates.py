@@ -90,6 +90,10 @@ class GuessRates:
         value = self._limits.user_logins_per_minute
         yield self.users, (guess.user, guess.is_clean), "user_logins_per_minute", value
 
+    def tables(self) -> list[RateTable]:
+        """Return the rates of all networks and users."""
+        return [*self._networks.values(), self.users]
+
     def network_table(self, factor: int) -> RateTable:
         """Return the rates of all networks with this `level_factor`."""
         if factor not in self._networks:

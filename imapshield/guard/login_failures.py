@@ -246,12 +246,18 @@ class LoginFailures:
         self._addresses.forget(network)
         return LimitReached("max_failed_pairs", limit, count)
 
-    def tell_all(self) -> None:
+    def tell_all(self, news: LoginNews) -> None:
         """Have `news` tell all known users, with their latest addresses."""
-        assert self.news is not None
         for user_hash, addresses in self._known.items():
             for address_hash in _split(addresses)[-_RESTORED_SHARES:]:
-                self.news.add_login(user_hash, address_hash)
+                news.add_login(user_hash, address_hash)
+
+    def pair_tables(self) -> dict[str, RecentItems]:
+        """Return the tables of failed logins that all processes have in common."""
+        names = ("addresses", "free", "networks", "users")
+        return dict(
+            zip(names, (self._addresses, self._free, self._networks, self._users), strict=True)
+        )
 
     def forget_pairs(self, network: Network) -> None:
         """Forget the pairs of an address that another process has banned for them."""

@@ -8,7 +8,7 @@ Rules
 * A login gives the connection back to the rate of its address. So a rate counts only connections that do not log in.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest
 from operator import itemgetter
@@ -218,6 +218,26 @@ class ProcessGuard:
                 per_minute / 60, per_minute, MAX_RATE_KEYS, self.rate_news
             )
         return found
+
+    def rate_tables(self) -> Iterator[tuple[str, RateTable]]:
+        """Yield all rates that processes share, with their kind (`guard_report.RATES`)."""
+        for table in self._rates.values():
+            yield "connections", table
+        for table in self.failures.guess_rates.tables():
+            yield "guesses", table
+        yield "scram", self.failures.scram_rate
+
+    def counted(self) -> dict[str, list[tuple[Hashable, bytes]]]:
+        """Return the failed logins and violations of all processes, for `merge_counted` of one that starts."""
+        tables = self.failures.pair_tables()
+        rows = {name: table.rows() for name, table in tables.items()}
+        return rows | {"violations": self.bans.violation_rows()}
+
+    def merge_counted(self, counted: Mapping[str, Sequence[tuple[Hashable, bytes]]]) -> None:
+        """Count what another process with the same clock and the same key for `failures` knows of all processes."""
+        for name, table in self.failures.pair_tables().items():
+            table.merge(counted.get(name, ()))
+        self.bans.merge_violations(counted.get("violations", ()))
 
     def _over_rate(
         self, address: str, networks: Sequence[Network], reached: LimitReached, now: float

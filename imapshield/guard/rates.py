@@ -2,8 +2,10 @@
 
 import math
 import struct
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from heapq import nlargest
 from itertools import islice
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 from imapshield.guard.bounded_table import BoundedTable
@@ -97,6 +99,12 @@ class RateTable:
             seconds = min(amount * self._seconds_each, MAX_BURSTS * self._burst_seconds)
             self._used_until.put(key, now + max(0.0, seconds))
 
+    def most_taken(self, number: int, now: float) -> list[tuple[Hashable, float]]:
+        """Return the keys that have taken most, at most `number`, and how much each has that is not used up yet."""
+        rows = [(key, self.taken(key, now)) for key in self._used_until]
+        most = nlargest(number, rows, key=itemgetter(1))
+        return [(key, amount) for key, amount in most if amount > 0]
+
     @property
     def rate(self) -> tuple[float, float]:
         """The rate: how much a key may take per second, and at once."""
@@ -124,6 +132,7 @@ class RateNews(Generic[K]):
 
 
 _RECORD = struct.Struct("<8sI")  # an item, and the second in which it was last added
+_ITEM_SIZE = 8
 
 
 class RecentItems:
@@ -168,6 +177,23 @@ class RecentItems:
     def count(self, key: Hashable, now: float) -> int:
         """Return the number of items of `key`."""
         return len(self._recent(key, now)) // _RECORD.size
+
+    def rows(self) -> list[tuple[Hashable, bytes]]:
+        """Return all keys and their items, for `merge` of another process with the same clock."""
+        return [(key, self._table.get(key, b"")) for key in self._table]
+
+    def merge(self, rows: Iterable[tuple[Hashable, bytes]]) -> int:
+        """Add the items of another table; returns the highest of them, as a number."""
+        highest = 0
+        for key, added in rows:
+            own, records = self._table.get(key, b""), added
+            for at in range(0, len(own), _RECORD.size):
+                if _find(added, own[at : at + _ITEM_SIZE]) is None:
+                    records += own[at : at + _RECORD.size]
+            self._table.put(key, records[-self._max_bytes :])
+            items = [added[at : at + _ITEM_SIZE] for at in range(0, len(added), _RECORD.size)]
+            highest = max([highest, *(int.from_bytes(item, "big") for item in items)])
+        return highest
 
     def forget(self, key: Hashable) -> None:
         """Forget all items of `key`."""

@@ -1,7 +1,7 @@
 """`RemoteCounts`: how many connections the other processes have, which serve the same users or share one guard."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, TypeVar
@@ -21,18 +21,21 @@ MAX_CHANGES = 20_000
 class CountNews(Generic[K]):
     """The counts of one process that the others do not know yet.
 
+    Args:
+        most: the keys that wait at most; None for `MAX_CHANGES`.
+
     Attributes:
         is_lost: whether more have changed than are remembered, so that all counts must be told again.
     """
 
-    def __init__(self) -> None:
-        self.is_lost = False
+    def __init__(self, most: int | None = None) -> None:
+        self.is_lost, self._most = False, most
         self._told: dict[K, int] = {}
         self._changes: dict[K, int] = {}
 
     def changed(self, key: K, count: int) -> None:
         """Note that `key` has `count` connections now."""
-        if key in self._changes or len(self._changes) < MAX_CHANGES:
+        if key in self._changes or len(self._changes) < (self._most or MAX_CHANGES):
             self._changes[key] = count
         else:
             self.is_lost = True
@@ -73,6 +76,7 @@ class RemoteCounts:
     Attributes:
         networks: the connections without a login of each address and each wider network.
         users: the connections with a login by the hash of the user.
+        on_change: called with a process and an address or a user whose count has changed in it.
     """
 
     def __init__(self) -> None:
@@ -80,6 +84,7 @@ class RemoteCounts:
         self.users: Counter[bytes] = Counter()
         self._members: dict[str, _Member] = {}
         self._addresses = 0
+        self.on_change: Callable[[str, Network | bytes], object] = lambda _member, _key: None
 
     def set_addresses(self, member: str, counts: Iterable[tuple[Network, int]]) -> set[Network]:
         """Set how many connections without a login some addresses have in the process `member`.
@@ -99,6 +104,7 @@ class RemoteCounts:
             for network in (address, *wider_networks(address)):
                 _add(self.networks, network, count - before)
                 changed.add(network)
+            self.on_change(member, address)
         return changed
 
     def set_users(self, member: str, counts: Iterable[tuple[bytes, int]]) -> None:
@@ -111,6 +117,23 @@ class RemoteCounts:
             if before or len(self.users) < MAX_COUNTS:
                 _set(own, user, count)
                 _add(self.users, user, count - before)
+                self.on_change(member, user)
+
+    def held(self, members: Iterable[str], key: Network | bytes) -> int:
+        """Return how many connections an address or a user has in some processes together."""
+        known = [self._members[member] for member in members if member in self._members]
+        if isinstance(key, bytes):
+            return sum(each.users.get(key, 0) for each in known)
+        return sum(each.addresses.get(key, 0) for each in known)
+
+    def sums(self, is_counted: Callable[[str], bool]) -> tuple[Counter[Network], Counter[bytes]]:
+        """Return the connections of all addresses and users in the processes that are counted together."""
+        addresses, users = Counter[Network](), Counter[bytes]()
+        for name, known in self._members.items():
+            if is_counted(name):
+                addresses.update(known.addresses)
+                users.update(known.users)
+        return addresses, users
 
     def begin_again(self, member: str) -> None:
         """The process `member` tells all its counts again. Until it has, those of before count."""

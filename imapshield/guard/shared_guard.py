@@ -15,9 +15,10 @@ Rules
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, Protocol
 
-from imapshield.guard.bans import Ban, SavedBan, ban_target
+from imapshield.guard.bans import Ban, SavedBan, ban_target, note_news
 from imapshield.guard.bounded_table import BoundedTable
 from imapshield.guard.guard_report import (
     MAX_ENTRIES,
@@ -82,6 +83,18 @@ class _Member:
     is_complete: bool = False
 
 
+class Counts(Protocol):
+    """The connections that other processes are told: `ConnectionShares`, or those of another group."""
+
+    def tell_all_counts(self) -> None:
+        """Have `take_counts` return all counts again."""
+
+    def take_counts(
+        self, number: int
+    ) -> tuple[list[tuple[Network, int]], list[tuple[bytes, int]], bool]:
+        """Return at most `number` changed counts of addresses and of users, and whether these are all counts again."""
+
+
 class SharedGuard:
     """Shares the guard of this process with others.
 
@@ -95,6 +108,8 @@ class SharedGuard:
     Attributes:
         guard: as above.
         members: the names of the other processes.
+        counts: the connections that the others are told.
+        other: tells another group of processes what members of this one count (`GuardRelay`).
         clock_offset: the seconds by which the clock that all processes share is ahead of the times of the calls here.
     """
 
@@ -102,6 +117,8 @@ class SharedGuard:
         self.guard = guard
         self.clock_offset = 0.0
         self.members: dict[str, _Member] = {}
+        self.counts: Counts = guard.shares
+        self.other: SharedGuard | None = None
         self._forgotten: dict[str, _Member] = {}
         self._number = 0
         self._is_first = True
@@ -114,18 +131,19 @@ class SharedGuard:
         guard.failures.share(name.encode(), self._guesses)
         guard.shares.share_counts(guard.failures.hash_account)
         guard.bans.violation_news = self._violations
-        guard.bans.news = dict.fromkeys(guard.bans, False)
+        self._bans = dict.fromkeys(guard.bans, False)
+        guard.bans.news.append(self._bans)
+        assert guard.failures.news is not None
+        self._logins = guard.failures.news
 
     def tell_all(self, *, logins: bool = False) -> None:
         """Tell all bans and all counts of connections in the next reports; with `logins`, also the known users."""
-        bans, shares = self.guard.bans, self.guard.shares
         self._is_first = True
-        shares.tell_all_counts()
-        assert bans.news is not None
-        for network in (*bans, *self._ended):
-            bans.news.setdefault(network, network in self._ended)
+        self.counts.tell_all_counts()
+        for network in (*self.guard.bans, *self._ended):
+            self._bans.setdefault(network, False)
         if logins:
-            self.guard.failures.tell_all()
+            self.guard.failures.tell_all(self._logins)
 
     def forget_rate_news(self) -> None:
         """Tell nobody what was taken of rates since the last report. It counts in this process alone."""
@@ -137,10 +155,8 @@ class SharedGuard:
 
         Call it every fraction of a second, and at once after a ban or the end of one.
         """
-        guard, shared_now = self.guard, now + self.clock_offset
-        connections, users, is_restarted = guard.shares.take_counts(MAX_ENTRIES)
-        login_news = guard.failures.news
-        assert login_news is not None
+        shared_now, login_news = now + self.clock_offset, self._logins
+        connections, users, is_restarted = self.counts.take_counts(MAX_ENTRIES)
         bans, unbans = self._take_bans(now)
         report = GuardReport(
             self._number + 1,
@@ -164,13 +180,12 @@ class SharedGuard:
         bans = self.guard.bans
         found: list[SavedBan] = []
         ended: list[tuple[str, float]] = []
-        assert bans.news is not None
-        for network in list(bans.news)[:MAX_ENTRIES]:
-            is_ended, ban = bans.news.pop(network), bans.saved(network, now)
+        for network in list(islice(self._bans, MAX_ENTRIES)):
+            is_ended, ban = self._bans.pop(network), bans.saved(network, now)
             if is_ended:
-                if network not in self._ended or bans.get(network) is not None:
-                    made = now if ban is None else now + ban.remaining - ban.seconds
-                    self._ended.put(network, made + self.clock_offset)
+                made = now if ban is None else now + ban.remaining - ban.seconds
+                self._note_end(network, made + self.clock_offset)
+            if network in self._ended:
                 ended.append((describe(network), self._ended.get(network, 0.0)))
             if ban is not None:
                 found.append(ban)
@@ -192,6 +207,26 @@ class SharedGuard:
         if taken.kind == "connections":
             return self.guard.rate_of(network), network
         return failures.guess_rates.network_table(level_factor(network)), network
+
+    def rates_taken(self, number: int, now: float) -> Iterator[RateTaken]:
+        """Yield how much all processes have taken of rates, as far as is known; of each table at most `number`."""
+        for kind, table in self.guard.rate_tables():
+            for key, amount in table.most_taken(number, now):
+                yield _rate_taken(kind, key, amount)
+
+    def set_taken(self, taken: RateTaken, now: float) -> RateTaken:
+        """Set how much all processes have taken of a rate; what they do not know of this one yet is added to it.
+
+        Returns:
+            the sum.
+        """
+        table, key = self.rate_table(taken)
+        amount = taken.amount + self._rate_news(taken).amounts.get(key, 0.0)
+        table.set_taken(key, amount, now)
+        return taken._replace(amount=max(0.0, amount))
+
+    def _rate_news(self, taken: RateTaken) -> RateNews[Hashable]:
+        return self._rates if taken.kind == "connections" else self._guesses
 
     def merge_report(self, member: str, report: GuardReport, now: float) -> Merged:
         """Count what another process tells.
@@ -221,13 +256,40 @@ class SharedGuard:
             table.add_taken(key, taken.amount, now)
         if is_newest:
             self._merge_counts(member, report, merged, is_complete=known.is_complete)
+        if self.other is not None:
+            self.other.pass_on(report)
         return merged
+
+    def pass_on(self, report: GuardReport) -> None:
+        """Tell the others which logins, violations and rates another group has counted."""
+        for user, address in report.logins:
+            self._logins.add_login(user, address)
+        for pair in report.failures:
+            self._logins.add_pair(pair)
+        for network, count in report.violations:
+            self._violations.add(network, count)
+        for taken in report.rates:
+            self._rate_news(taken).add(self.rate_table(taken)[1], taken.amount)
+
+    def pass_ban_on(self, network: Network, ended: float | None = None) -> None:
+        """Tell the others of a ban in another group, or when it was ended by hand."""
+        if ended is not None:
+            self._note_end(network, ended + self.clock_offset)
+        note_news(self._bans, network, is_ended=False)
+
+    def _note_end(self, network: Network, time: float) -> bool:
+        """Note when a ban was ended by hand, by the shared clock; return whether it is news."""
+        before = self._ended.get(network)
+        if before is None or time > before:
+            self._ended.put(network, time)
+        return before is None or time > before + _ROUNDING
 
     def _merge_bans(self, report: GuardReport, merged: Merged, now: float) -> None:
         bans, elapsed = self.guard.bans, now + self.clock_offset - report.time
         for text, time in report.unbans:
             network = ban_target(text)
-            self._ended.put(network, max(time, self._ended.get(network, time)))
+            if self._note_end(network, time) and self.other is not None:
+                self.other.pass_ban_on(network, time - self.clock_offset)
             own = bans.get(network)
             if own is not None and own.until - own.seconds + self.clock_offset <= time + _ROUNDING:
                 bans.end_remote(network)
@@ -239,8 +301,11 @@ class SharedGuard:
             if made + _ROUNDING < self._ended.get(network, made) or self._ends(network):
                 continue
             remaining = min(saved.remaining - elapsed, self.guard.limits.max_ban_seconds)
-            ban = Ban(network, saved.reason, now + remaining, *saved[3:])
-            if bans.add_remote(ban, now):
+            ban, before = Ban(network, saved.reason, now + remaining, *saved[3:]), bans.get(network)
+            applies = bans.add_remote(ban, now)
+            if self.other is not None and bans.get(network) is not before:
+                self.other.pass_ban_on(network)
+            if applies:
                 merged.bans.append(ban)
                 if ban.reason == "max_failed_pairs":
                     self.guard.failures.forget_pairs(network)
@@ -249,8 +314,7 @@ class SharedGuard:
 
     def _ends(self, network: Network) -> bool:
         """Return whether a ban was ended here by hand, which the next report tells."""
-        bans = self.guard.bans
-        return bool(bans.news and bans.news.get(network)) and bans.get(network) is None
+        return self._bans.get(network, False) and self.guard.bans.get(network) is None
 
     def _merge_logins(self, report: GuardReport, now: float) -> list[tuple[Network, LimitReached]]:
         """Count logins and violations; returns the addresses that have reached a limit for a ban.
@@ -301,6 +365,7 @@ class SharedGuard:
     def forget_member(self, member: str) -> None:
         """Forget the connections of a process that has ended, or is silent. What else it has told stays."""
         assert self.guard.shares.remote is not None
+        self.guard.shares.remote.forget(member)
         known = self.members.pop(member, None)
         if known is not None:
             # Its reports count once, also when somebody repeats them now.
@@ -308,7 +373,6 @@ class SharedGuard:
             self._forgotten[member] = known
             if len(self._forgotten) > MAX_MEMBERS:
                 del self._forgotten[next(iter(self._forgotten))]
-        self.guard.shares.remote.forget(member)
 
 
 def _is_newest(member: _Member, report: GuardReport) -> bool | None:

@@ -35,6 +35,11 @@ class GuardSharing:
         talkers: the work of clients, or None.
         reactor: the reactor.
 
+    Attributes:
+        shared: the guard.
+        exchange: exchanges it.
+        link: the connection to Redis.
+
     Raises:
         ConfigError: a file cannot be used, or txredisapi is missing.
     """
@@ -52,7 +57,7 @@ class GuardSharing:
         secret = read_secret(settings)
         state.failures_key = derived_key(secret, b"failures")
         name = member_name()
-        shared = SharedGuard(admission.guard, name)
+        shared = self.shared = SharedGuard(admission.guard, name)
         self._tls = redis_tls(address)
         self.link = make_link(
             address,

@@ -130,10 +130,6 @@ def redis_options(options: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"--guard-redis {url}: the password would cross a network in the clear; use rediss://"
         )
-    if str(options.get("workers", "1")) != "1":
-        raise ValueError(
-            "--guard-redis and --workers exclude each other: start a server for each core, on ports of their own"
-        )
     return {name.replace("-", "_"): options.get(name) for name in names}
 
 

@@ -8,7 +8,7 @@ Rules
 * One report is on its way at a time. After an error it is repeated, which counts once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -81,6 +81,8 @@ class ServerExchange:
     Attributes:
         received: the number of reports that have arrived.
         malformed: the number of messages that were refused.
+        on_totals: called with how much all servers have taken of rates.
+        on_bans: called with the bans of other servers that apply now.
     """
 
     def __init__(
@@ -94,6 +96,8 @@ class ServerExchange:
         reactor: Any,
     ) -> None:
         self.received = self.malformed = 0
+        self.on_totals: Callable[[Sequence[RateTaken]], object] = lambda _: None
+        self.on_bans: Callable[[Sequence[Ban]], object] = lambda _: None
         self._shared, self._admission, self._messages = shared, admission, messages
         self._name, self._link, self._talkers, self._reactor = name, link, talkers, reactor
         self._heard: dict[str, float] = {}  # server → when it has last said something
@@ -190,9 +194,9 @@ class ServerExchange:
     def _sent(self, totals: list[float] | None, rates: tuple[RateTaken, ...]) -> None:
         self._is_sending, self._unsent = False, None
         now = self._reactor.seconds()
-        for taken, total in zip(rates, totals or (), strict=False):
-            table, key = self._shared.rate_table(taken)
-            table.set_taken(key, total, now)
+        if totals:
+            found = zip(rates, totals, strict=False)
+            self.on_totals([self._shared.set_taken(t._replace(amount=n), now) for t, n in found])
 
     def _failed(self, _: Failure) -> None:
         self._is_sending = False  # the link says why
@@ -236,6 +240,7 @@ class ServerExchange:
         if sender not in self._heard:
             _log.info("guard-redis: shares bans and limits with {sender}", sender=sender)
         self._heard[sender] = now
+        self.on_bans(merged.bans)
         if self._talkers is not None:
             self._talkers.add_remote(report.talkers)
         if not merged.is_complete and now - self._asked.get(sender, -ASK_SECONDS) >= ASK_SECONDS:

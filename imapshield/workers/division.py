@@ -23,6 +23,7 @@ def worker_settings(settings: Settings) -> Settings:
     return replace(
         settings,
         control="none",
+        guard_redis=None,
         state="none",
         limits=divided_limits(settings.limits, settings.workers),
         admin=None,

@@ -10,12 +10,18 @@ from typing import Any
 from twisted.internet.task import LoopingCall
 
 from imapshield.edge.admission import Admission
-from imapshield.guard.guard_report import GuardReport, MalformedReport
+from imapshield.guard.guard_report import GuardReport, MalformedReport, RateTaken
 from imapshield.guard.shared_guard import SharedGuard
-from imapshield.workers.link_messages import BadMessage, Shared
+from imapshield.workers.link_messages import BadMessage, Counted, Shared
 
 SHARE_SECONDS = 0.05
 """Seconds between two reports to the other processes."""
+
+MAX_REPORTS = 4
+"""Reports at once. One server has little to tell; a flood of all others is 40,000 entries of each kind in a second."""
+
+MAX_RATES = 4096
+"""Rates of each table that a process which starts is told: those of which most was taken."""
 
 
 class GuardExchange:
@@ -62,11 +68,27 @@ class GuardExchange:
 
     def share(self) -> None:
         """Tell the others what has happened since the last time, if they read."""
-        if self._is_full():
-            return
-        report = self.shared.take_report(self._now(), always=False)
-        if report is not None:
+        for _ in range(MAX_REPORTS):
+            report = None
+            if not self._is_full():
+                report = self.shared.take_report(self._now(), always=False)
+            if report is None:
+                return
             self._send(Shared(self._name, report.encode()))
+            if not report.is_full:
+                return
+
+    def counted(self) -> Counted:
+        """Return what a process that starts must know."""
+        now = self._now()
+        rates = [(*taken,) for taken in self.shared.rates_taken(MAX_RATES, now)]
+        return Counted(now, rates, self.shared.guard.counted())
+
+    def count(self, message: Counted) -> None:
+        """Count what all processes have counted."""
+        self.shared.guard.merge_counted(message.tables)
+        for each in message.rates:
+            self.shared.set_taken(RateTaken(*each), message.time)
 
     def merge(self, message: Shared) -> None:
         """Count what another process tells, and reset the connections that must end because of it.

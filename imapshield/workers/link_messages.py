@@ -11,7 +11,7 @@ Times are those of CLOCK_MONOTONIC, which all processes of a machine share.
 import io
 import pickle
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -27,8 +27,8 @@ COUNTS = 4
 """The file descriptor of the `ConnectionCounts`, in a worker."""
 
 MAX_MESSAGE = 256 << 20
-"""Bytes of messages that are sent together. The largest is `Start`, with all bans and known users: 10 MB if the tables
-are full."""
+"""Bytes of messages that are sent together. The largest is `Start`, with all bans, known users and failed logins: 20 MB
+if the tables are full."""
 
 MARK = b"IMsh"
 """What messages that were sent together begin with, so that other bytes are not taken for the length of large ones."""
@@ -46,6 +46,7 @@ class Start:
         count: how many workers there are.
         member: its name among the processes that share a guard, which no other process has or had.
         settings: those of the worker.
+        counted: what all processes have counted.
         first_connection: the number of its first connection; each further one has a number that is `count` higher.
         failures_key: the key of the hashes in failed logins and known users, which all processes have in common.
         decoys_key: that of the salts of unknown users; None if it will be another after a restart.
@@ -60,6 +61,7 @@ class Start:
     count: int
     member: str
     settings: Settings
+    counted: "Counted"
     first_connection: int
     failures_key: bytes
     decoys_key: bytes | None
@@ -126,6 +128,28 @@ class Shared:
 
     member: str
     report: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What all processes have counted, also those of other servers.
+
+    Attributes:
+        time: when the message was made.
+        rates: how much was taken of rates: the values of `RateTaken`.
+        tables: failed logins and violations, as `ProcessGuard.counted` returns them.
+    """
+
+    time: float
+    rates: Sequence[tuple[str, bytes, float]]
+    tables: Mapping[str, Sequence[tuple[Hashable, bytes]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BannedElsewhere:
+    """The operator of another server has banned a network, so that its connections without a login must end."""
+
+    network: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +220,13 @@ class Stop:
 
 
 Message = (
-    Start | Ready | Beat | Happened | Worked | Logged | Shared | Forget | TellAll | NewKeys | Ask
-    | Cancel | Item | Answer | Reload | Stop
+    Start | Ready | Beat | Happened | Worked | Logged | Shared | Counted | BannedElsewhere | Forget | TellAll
+    | NewKeys | Ask | Cancel | Item | Answer | Reload | Stop
 )  # fmt: skip
 
 _ROWS: Sequence[type[Any]] = (
-    *(Start, Ready, Beat, Happened, Worked, Logged, Shared, Forget, TellAll, NewKeys),
-    *(Ask, Cancel, Item, Answer, Reload, Stop),
+    *(Start, Ready, Beat, Happened, Worked, Logged, Shared, Counted, BannedElsewhere),
+    *(Forget, TellAll, NewKeys, Ask, Cancel, Item, Answer, Reload, Stop),
     *(each for each in vars(events).values() if isinstance(each, type) and is_dataclass(each)),
 )
 """What is sent as a row: the number of its class here, and the values of its fields."""
@@ -210,7 +234,8 @@ _ROWS: Sequence[type[Any]] = (
 _NUMBERS = {each: number for number, each in enumerate(_ROWS)}
 _FIELDS = [[each.name for each in fields(row)] for row in _ROWS]
 _CLASSES: Mapping[tuple[str, str], type] = {
-    (each.__module__, each.__qualname__): each for each in (Settings, Limits, SavedBan, frozenset)
+    (each.__module__, each.__qualname__): each
+    for each in (Settings, Limits, SavedBan, Counted, frozenset)
 }
 
 

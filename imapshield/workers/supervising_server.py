@@ -1,6 +1,6 @@
 """The supervising process of ``--workers``: has the ports, the control socket, the web pages, the state and the log."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import DeferredList
@@ -13,9 +13,14 @@ from imapshield.config import Settings
 from imapshield.control.commands import ConnectionCommands
 from imapshield.control.request_lines import ControlError
 from imapshield.control.server import Handler
+from imapshield.edge.admission import OPERATOR
 from imapshield.edge.event_reporter import publish
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.gate import ACCEPT_QUEUE
+from imapshield.guard.bans import Ban
+from imapshield.guard.guard_relay import GuardRelay
+from imapshield.guard.guard_report import RateTaken
+from imapshield.guard.networks import describe
 from imapshield.observe.talkers import Source, Work
 from imapshield.operator_ports import OperatorPorts
 from imapshield.process.process_control import Process
@@ -26,7 +31,9 @@ from imapshield.start_checks import check_shared_indexes, check_worker_program
 from imapshield.workers.division import worker_settings
 from imapshield.workers.guard_exchange import GuardExchange
 from imapshield.workers.link_messages import (
+    BannedElsewhere,
     Beat,
+    Counted,
     Forget,
     Happened,
     Logged,
@@ -134,6 +141,10 @@ class SupervisorLife(ServerLife):
         admission.on_ban = parts.state.on_ban = _both(on_ban, exchange.share)
         admission.on_unban = _both(on_unban, exchange.share)
         parts.state.on_load = _both(on_load, self._tell_keys)
+        if parts.sharing is not None:
+            GuardRelay(exchange.shared, parts.sharing.shared)
+            parts.sharing.exchange.on_totals = self._tell_totals
+            parts.sharing.exchange.on_bans = self._banned_elsewhere
         supervisor.lost = self._lost
         parts.control_process.reloader.renewals.append(self._reload_workers)
 
@@ -157,6 +168,8 @@ class SupervisorLife(ServerLife):
         parts = self.parts
         log_start(parts.settings, parts.state_path, parts.operator.control_path)
         parts.state.start()
+        if parts.sharing is not None:
+            parts.sharing.start()
         parts.operator.start()
         parts.certificates.start()
         parts.acme.start()
@@ -185,6 +198,7 @@ class SupervisorLife(ServerLife):
             count,
             _member(worker),
             worker_settings(parts.control_process.reloader.settings),
+            self._exchange.counted(),
             first + (worker.number - first) % count,
             failures_key,
             decoys_key,
@@ -223,7 +237,7 @@ class SupervisorLife(ServerLife):
     def _share(self, report: Shared, but: WorkerProcess | None = None) -> None:
         """Pass a report on to all workers, without `but` and those that do not read.
 
-        These learn all bans and counts when they read again. What was taken of rates meanwhile they never learn.
+        These learn all of it when they read again.
         """
         for worker in self._supervisor.workers:
             if worker is but or worker.link is None:
@@ -237,10 +251,27 @@ class SupervisorLife(ServerLife):
             if worker not in self._behind:
                 worker.link.send(report)
 
+    def _tell_totals(self, rates: Sequence[RateTaken]) -> None:
+        """Tell the workers how much all servers have taken of rates."""
+        message = Counted(self.parts.reactor.seconds(), [(*each,) for each in rates])
+        for worker in self._supervisor.running:
+            if worker not in self._behind:
+                worker.send(message)
+
+    def _banned_elsewhere(self, bans: Sequence[Ban]) -> None:
+        """Have the workers reset the connections from networks that the operator of another server has banned.
+
+        Those of all other bans they reset by themselves.
+        """
+        for ban in bans:
+            if ban.reason == OPERATOR and not self.parts.guard.limits.report_only:
+                self._supervisor.broadcast(BannedElsewhere(describe(ban.network)))
+
     def _catch_up(self, worker: WorkerProcess) -> None:
         """Have all tell what a worker has missed, if it reads again. Called once per second."""
         if worker in self._behind and worker.link is not None and worker.link.is_drained:
             self._behind.remove(worker)
+            worker.send(self._exchange.counted())
             self._started(worker)
 
     def _started(self, worker: WorkerProcess) -> None:

@@ -15,6 +15,7 @@ from imapshield.control.request_lines import ControlError, Request
 from imapshield.cred.checkers import PasswordFile
 from imapshield.edge.event_reporter import EventReporter
 from imapshield.endpoints import server_endpoint
+from imapshield.guard.bans import ban_target
 from imapshield.process.process_control import Process
 from imapshield.process.server_user import ServerUser
 from imapshield.server import ServerLife, make_parts
@@ -27,7 +28,9 @@ from imapshield.workers.link import Link
 from imapshield.workers.link_messages import (
     Answer,
     Ask,
+    BannedElsewhere,
     Cancel,
+    Counted,
     Forget,
     Item,
     Message,
@@ -111,6 +114,7 @@ class Worker:
         start, guard = self._start, self.parts.guard
         self._use_keys(start)
         guard.bans.restore(start.bans, start.time, are_known=True)
+        self._exchange.count(start.counted)
         for command, arguments in start.node_commands:
             work = self._operator.handlers[command](Request(command, arguments))
             beginning = Deferred.fromCoroutine(work)
@@ -137,8 +141,24 @@ class Worker:
 
     def received(self, message: Message) -> None:
         """Act on a message of the supervising process."""
+        if isinstance(message, (Ask, Reload)):
+            self._begin_answer(message)
+        elif isinstance(message, Cancel):
+            if message.request in self._requests:
+                self._requests[message.request].cancel()
+        elif isinstance(message, Stop):
+            self.end()
+        else:
+            self._learn(message)
+
+    def _learn(self, message: Message) -> None:
+        """Act on a message about the guard."""
         if isinstance(message, Shared):
             self._exchange.merge(message)
+        elif isinstance(message, Counted):
+            self._exchange.count(message)
+        elif isinstance(message, BannedElsewhere):
+            self.parts.factory.shared.admission.end_strangers(ban_target(message.network))
         elif isinstance(message, Forget):
             self._exchange.forget(message.member)
             self.accepting.look()
@@ -147,13 +167,6 @@ class Worker:
         elif isinstance(message, NewKeys):
             self._use_keys(message)
             self._exchange.shared.tell_all()
-        elif isinstance(message, (Ask, Reload)):
-            self._begin_answer(message)
-        elif isinstance(message, Cancel):
-            if message.request in self._requests:
-                self._requests[message.request].cancel()
-        elif isinstance(message, Stop):
-            self.end()
 
     def end(self) -> None:
         """End the process, as soon as its reactor runs."""

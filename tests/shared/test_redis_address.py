@@ -67,7 +67,6 @@ class OptionTests(SynchronousTestCase):
             ({"guard-redis": "redis://h"}, "needs --guard-secret"),
             ({"guard-redis": "nonsense"} | secret, "--guard-redis nonsense: write redis://HOST"),
             ({"guard-redis": "redis://h"} | secret | password, "in the clear"),
-            ({"guard-redis": "redis://h", "workers": "2"} | secret, "--workers exclude each other"),
         ):
             with self.assertRaisesRegex(ConfigError, expected):
                 load_settings(given)
@@ -76,4 +75,4 @@ class OptionTests(SynchronousTestCase):
         self.assertIn("--guard-redis-password FILE", str(raised.exception))
         self.assertNotIn("hunter2", str(raised.exception))
         for url in ("rediss://h", "redis://127.0.0.1", "unix:/r"):
-            load_settings({"guard-redis": url} | secret | password)
+            load_settings({"guard-redis": url, "workers": "2"} | secret | password)

@@ -19,6 +19,7 @@ from imapshield.workers.link_messages import (
     MARK,
     MAX_MESSAGE,
     BadMessage,
+    Counted,
     Happened,
     Message,
     MessageBuffer,
@@ -36,8 +37,13 @@ class MessagesTests(SynchronousTestCase):
         """Messages arrive as they are, however the bytes are divided."""
         ban = SavedBan("192.0.2.7", "backlog", 5.0, 600.0, 1, False)
         settings = load_settings({"workers": "3"})
+        counted = Counted(7.0, [("scram", b"k", 1.5)], {"free": [((4, 32, 1), b"records")]})
         messages: list[Message] = [
-            Start(1, 2, "worker 1 1", settings, 1, b"k", None, 7.5, [ban], [(b"u", b"a")], [], [2]),
+            Start(
+                *(1, 2, "worker 1 1", settings, counted, 1, b"k", None, 7.5),
+                *([ban], [(b"u", b"a")], [], [2]),
+            ),
+            counted,
             Happened([events.LoggedIn(7, "192.0.2.1", "alice", "PLAIN", True)]),
             Shared("worker 1 1", b"{}"),
             Stop(),

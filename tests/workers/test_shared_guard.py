@@ -2,8 +2,19 @@
 
 from typing import Any
 
+from twisted.internet.defer import succeed
+
+from imapshield.guard import guard_report, shared_guard
+from imapshield.guard.guard_report import GuardReport
 from imapshield.guard.networks import networks_of
+from imapshield.guard.process_guard import ProcessGuard
+from imapshield.guard.shared_guard import SharedGuard
 from imapshield.guard.shares import Connection
+from imapshield.limits import Limits
+from imapshield.shared.guard_sharing import derived_key
+from imapshield.shared.redis_link import RedisLink
+from imapshield.shared.signed_messages import Message as Signed
+from imapshield.shared.signed_messages import SignedMessages
 from imapshield.workers.link import MAX_UNSENT
 from imapshield.workers.link_messages import BadMessage, Shared
 from tests.workers.cluster import ClusterTestCase
@@ -178,3 +189,148 @@ class SharedGuardTests(ClusterTestCase):
             shares.login(connection, "alice")
         self.pump(0.2)
         self.assertEqual(self.parts.guard.shares.held_by("alice"), 3)
+
+    def test_new_worker_knows_failed_logins(self) -> None:
+        """A worker that replaces another one knows the failed logins, violations and rates of the time before."""
+        connection = Connection("192.0.2.7", networks_of("192.0.2.7"))
+        for n in range(9):
+            self.admission(1).login_failed(connection, b"alice", b"secret%d" % n)
+        self.admission(2).guard.violation(connection, "backlog", self.reactor.seconds())
+        for _ in range(20):
+            self.connect(1, "192.0.2.7").transport.abortConnection()
+        self.pump(0.1)
+        self.kill(2)
+        self.pump(0.3)
+        guard, now = self.worker(2).parts.guard, self.reactor.seconds()
+        self.assertEqual(guard.failures.pairs_of("192.0.2.7", now), 9)
+        self.assertEqual(guard.bans.violations("192.0.2.7", now), 1)
+        self.assertGreater(guard.rate_taken("192.0.2.7", now), 15)
+        self.admission(2).login_failed(connection, b"alice", b"the tenth")
+        self.pump(0.1)
+        self.assertEqual([ban["reason"] for ban in self.ask("bans")], ["max_failed_pairs"])
+
+    def test_worker_that_has_not_read_learns_failed_logins(self) -> None:
+        """A worker that reads again after some time learns the failed logins of this time, too."""
+        connection = Connection("192.0.2.7", networks_of("192.0.2.7"))
+        self.processes[1].ours.dataBuffer = bytes(MAX_UNSENT + 1)
+        self.admission(1).login_failed(connection, b"alice", b"secret")
+        self.pump(0.1)
+        failures = self.worker(2).parts.guard.failures
+        self.assertEqual(failures.pairs_of("192.0.2.7", self.reactor.seconds()), 0)
+        self.processes[1].ours.dataBuffer = b""
+        self.pump(1.2)
+        self.assertEqual(failures.pairs_of("192.0.2.7", self.reactor.seconds()), 1)
+
+
+class GuardRedisTests(ClusterTestCase):
+    """The server shares its guard with others through Redis, to which only the supervising process talks."""
+
+    @property
+    def options(self) -> tuple[str, ...]:  # type: ignore[override]
+        secret = self.mktemp()
+        with open(secret, "w") as file:
+            file.write("0123456789abcdef")
+        return "--guard-redis", "redis://127.0.0.1:1", "--guard-secret", secret
+
+    def setUp(self) -> None:
+        for name in ("start", "stop"):
+            self.patch(RedisLink, name, lambda _: None)
+        self.patch(RedisLink, "send", lambda _, data, rates: self.send(data, rates))
+        self.messages = SignedMessages(derived_key(b"0123456789abcdef", b"messages"))
+        super().setUp()
+        self.exchange = self.parts.sharing.exchange
+        self.parts.sharing.link.is_ready = True
+        self.other = ProcessGuard(Limits(), key=derived_key(b"0123456789abcdef", b"failures"))
+        self.shared = SharedGuard(self.other, "other")
+        self.pump(0.3)
+
+    def send(self, data: bytes, rates: Any) -> Any:
+        """Take the place of Redis: the others have taken 7 of each rate."""
+        content = self.messages.decode(data).content
+        if isinstance(content, GuardReport):
+            self.shared.merge_report("this", content, self.reactor.seconds())
+        return succeed([7.0 + each.amount for each in rates])
+
+    def tell(self) -> None:
+        """Have the other server tell what is new."""
+        report = self.shared.take_report(self.reactor.seconds())
+        assert report is not None
+        self.exchange.message(self.messages.encode(Signed("other", report)))
+        self.pump(0.1)
+
+    def test_both_directions(self) -> None:
+        """Bans, connections and failed logins in the workers reach other servers, and theirs reach the workers."""
+        self.assertIsNone(self.worker(1).parts.sharing)
+        self.connect(1)
+        self.connect(2)
+        connection = Connection("192.0.2.7", networks_of("192.0.2.7"))
+        for n in range(9):
+            admission = self.worker(1 + n % 2).parts.factory.shared.admission
+            admission.login_failed(connection, b"alice", b"secret%d" % n)
+        self.pump(0.5)
+        self.assertEqual(self.other.shares.strangers_at("192.0.2.1"), 2)
+        now = self.reactor.seconds()
+        self.assertEqual(self.other.failures.pairs_of("192.0.2.7", now), 9)
+
+        self.other.failures.failed("192.0.2.7", b"alice", b"the tenth", now)
+        self.other.connect("192.0.2.1", now)
+        self.tell()
+        for number in (1, 2):
+            guard = self.worker(number).parts.guard
+            self.assertEqual(guard.shares.strangers_at("192.0.2.1"), 3)
+            self.assertIsNotNone(guard.bans.banned("192.0.2.7", now))
+        self.assertEqual(self.ask("status")["guard_redis"]["others"], ["other"])
+
+    def test_much_to_tell(self) -> None:
+        """What does not fit into one report is told at once, in a few more; the rest with the next ones."""
+        for module in (shared_guard, guard_report):
+            self.patch(module, "MAX_ENTRIES", 2)
+        now = self.reactor.seconds()
+        for host in range(1, 12):
+            self.other.connect(f"192.0.2.{host}", now)
+        for _ in range(6):
+            report = self.shared.take_report(now)
+            assert report is not None
+            self.exchange.message(self.messages.encode(Signed("other", report)))
+        remote, wide = self.worker(1).parts.guard.shares.remote, networks_of("192.0.2.1")[1]
+        assert remote is not None
+        self.pump(0.05)
+        self.assertEqual(remote.networks[wide], 8)
+        self.pump(0.05)
+        self.assertEqual(remote.networks[wide], 11)
+
+    def test_rates_of_all(self) -> None:
+        """What all servers have taken of a rate counts in each worker."""
+        self.connect(1, "192.0.2.9")
+        self.pump(0.5)
+        for number in (1, 2):
+            guard = self.worker(number).parts.guard
+            self.assertGreater(guard.rate_taken("192.0.2.9", self.reactor.seconds()), 5)
+
+    def test_ban_by_the_operator_of_another(self) -> None:
+        """It resets the connections without a login in all workers, as every ban does, and its end reaches them."""
+        factories = [self.worker(number).parts.factory for number in (1, 2)]
+        for number in (1, 2):
+            self.connect(number)
+            self.connect(number, "192.0.2.2")
+        self.other.bans.ban("192.0.2.1", "operator", self.reactor.seconds())
+        self.other.bans.ban("192.0.2.3", "backlog", self.reactor.seconds())
+        self.tell()
+        self.assertEqual([len(each.connections) for each in factories], [1, 1])
+        self.other.bans.unban("192.0.2.0/24")
+        self.tell()
+        self.assertEqual([len(self.worker(n).parts.guard.bans) for n in (1, 2)], [0, 0])
+
+    def test_replaced_worker(self) -> None:
+        """A worker that is replaced knows the bans and connections of other servers."""
+        now = self.reactor.seconds()
+        self.other.bans.ban("192.0.2.7", "backlog", now)
+        self.other.connect("192.0.2.1", now)
+        self.tell()
+        self.kill(1)
+        self.pump(0.5)
+        guard = self.worker(1).parts.guard
+        self.assertIsNotNone(guard.bans.banned("192.0.2.7", now))
+        self.assertEqual(guard.shares.strangers_at("192.0.2.1"), 1)
+        self.pump(6)  # the other server says nothing any more
+        self.assertEqual(guard.shares.strangers_at("192.0.2.1"), 0)
