@@ -33,7 +33,7 @@ class ConfigurationTests(SynchronousTestCase):
             with open(path, "w", encoding="utf-8") as file:
                 file.write(block.text)
             settings = load_settings({}, path)
-            self.assertEqual(settings.workers, 1 if settings.backend else 4, block)
+            self.assertEqual(settings.workers, 2 if settings.backend else 4, block)
 
 
 class CalculationTests(SynchronousTestCase):
