@@ -318,7 +318,7 @@ class BackendRelay:
     def _cause(self, reason: str) -> str:
         """Return which of the two servers has ended the connection between them, and why."""
         if self._connection.gave_up:
-            return f"imapshield has given up {self._who}: {reason}"
+            return f"{self._who} was given up: {reason}"
         return f"{self._who}: {reason}"
 
     def leave(self) -> None:

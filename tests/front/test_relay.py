@@ -337,7 +337,7 @@ class EndTests(FrontCase):
         self.clock.advance(1)
         self.assertEqual(client.read(), self.BYE)
         self.assertTrue(self.link.ended)
-        cause = "imapshield has given up the backend: no answer to SEARCH in 300 seconds"
+        cause = "the backend was given up: no answer to SEARCH in 300 seconds"
         self.assertEqual(self.cause(client), cause)
 
     def test_client_that_does_not_read_is_no_silence(self) -> None:
