@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError
 
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.front.nodes import Nodes
@@ -69,10 +69,11 @@ class NodeCommands:
         and None if nobody can say that.
         """
         holds, user = self._nodes.holds, _user(request)
-        node = await self._node(user)
         if len(holds) >= MAX_HOLDS and not holds.is_held(user):
             raise ControlError(f"{MAX_HOLDS} users are held already; release one of them first")
         seconds = request.get("seconds", HOLD_SECONDS)
+        # The hold does not wait for it: a worker that starts must hold the user before its first connection.
+        looking_up = Deferred.fromCoroutine(self._node(user))
         try:
             held = await holds.hold(user, seconds)
         except TimeoutError:
@@ -83,7 +84,7 @@ class NodeCommands:
             "ended": held.ended,
             "cut": held.cut,
             "extended": held.extended,
-            "node": node,
+            "node": await looking_up,
         }
 
     async def _node(self, user: str) -> str | None:
@@ -91,7 +92,7 @@ class NodeCommands:
         source = self._nodes.source
         if source is not None and source.asks_password:
             return None
-        # A user with a session exists, and neither that hold nor one that is extended may wait for a service.
+        # A user with a session exists, and the answer to neither that hold nor one that is extended waits for it.
         if self._nodes.holds.is_held(user) or any(self._nodes.sessions.of(user)):
             known = self._nodes.known(user)
             return None if known is None else known.node

@@ -301,6 +301,15 @@ class MoveTests(NodeCase):
         self.assertIsNone(self.successResultOf(hold("dave"))["node"])
         self.nodes.stop()
 
+    def test_hold_begins_before_the_look_up(self) -> None:
+        """A worker that starts takes a hold over before its first connection, however slow the map is."""
+        hold: Any = self.commands.hold(Request("hold", {"user": "alice"}))
+        held = Deferred.fromCoroutine(hold)
+        self.assertTrue(self.nodes.holds.is_held("alice"))
+        self.service.answer("mail1")
+        self.assertEqual(self.successResultOf(held)["node"], "mail1")
+        self.nodes.stop()
+
     def test_map_that_needs_the_password(self) -> None:
         """Only a login says which node the user has; a release does not ask with a wrong password."""
         self.service.caches = False
