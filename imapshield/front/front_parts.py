@@ -1,6 +1,6 @@
 """Makes what a server in front mode has in place of checkers of passwords and Maildirs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, NoReturn
 
@@ -17,6 +17,7 @@ from imapshield.front.backend import Backend
 from imapshield.front.backend_address import BackendAddress, parse_nodes
 from imapshield.front.backend_tls import BackendTls, reload_tls, tls_options
 from imapshield.front.front_session import FrontSession
+from imapshield.front.map_file import MapFile
 from imapshield.front.map_sources import make_source
 from imapshield.front.node_commands import NodeCommands
 from imapshield.front.nodes import Nodes
@@ -94,6 +95,19 @@ class _Made(NamedTuple):
     tls_of_map: list[BackendTls]
 
 
+def _still_named(before: Iterable[BackendAddress], after: Sequence[BackendAddress]) -> list[str]:
+    """Return the names of nodes that are still there, and whose hosts are no other nodes now.
+
+    What is remembered of a user is a name; but the service may have said a host.
+    """
+    found, places = [], {each.node: (each.host, each.port) for each in after}
+    for each in before:
+        place, now = (each.host, each.port), places.get(each.node)
+        if now is not None and (place == now or place not in places.values()):
+            found.append(each.node)
+    return found
+
+
 class Front:
     """The parts of front mode.
 
@@ -162,7 +176,9 @@ class Front:
             if isinstance(made.source, UserMap) and isinstance(before, UserMap):
                 names = ("user_map", "user_map_password")
                 if all(getattr(old, name) == getattr(settings, name) for name in names):
-                    made.source.take(before, [each.address.node for each in made.backends])
+                    made.source.take(before, _still_named(known, [*made.tls]))
+            elif isinstance(made.source, MapFile) and isinstance(before, MapFile):
+                made.source.take_over(before)
             self._settings, self._made = settings, made
             self.nodes.replace(made.backends, made.source)
 

@@ -42,7 +42,7 @@ class MapFile:
         self.text = f"file:{path}"
         self._path, self._nodes, self._run_in_thread = path, nodes, run_in_thread
         self._table = read_map(path, nodes)
-        self._problem = ""
+        self._problem, self._is_stale = "", False
         self._one_at_a_time = DeferredLock()
         self._loop = LoopingCall(self._look)
         self._loop.clock = reactor
@@ -53,22 +53,31 @@ class MapFile:
         advice = "what was read before applies: correct the file, which is then read again"
         return f"file:{self._problem}; {advice}" if self._problem else ""
 
+    def take_over(self, other: "MapFile") -> None:
+        """Begin in the place of another one. If that has read another state of the file, the first answer waits.
+
+        A user may have been released since this one has read the file.
+        """
+        self._is_stale = other._table.version != self._table.version
+
     def start(self) -> None:
         """Begin to look whether the file has changed."""
-        self._loop.start(LOOK_SECONDS, now=False)
+        self._loop.start(LOOK_SECONDS, now=self._is_stale)
 
     def stop(self) -> None:
         """Look no more."""
         if self._loop.running:
             self._loop.stop()
 
-    def known(self, user: str) -> Answer:
+    def known(self, user: str) -> Answer | None:
         """Return the node of a user."""
-        return Answer(self._table.node(user))
+        return None if self._is_stale else Answer(self._table.node(user))
 
     async def look_up(self, query: Query) -> Answer:
         """Return the same."""
-        return self.known(query.user)
+        if self._is_stale:
+            await self._read()
+        return Answer(self._table.node(query.user))
 
     async def refresh(self, user: str) -> None:  # noqa: ARG002
         """Read the file now if it has changed.
@@ -99,6 +108,8 @@ class MapFile:
                 self._problem = str(error)
                 _log.warn("--user-map {problem}; nothing is changed", problem=self._problem)
             return
+        finally:
+            self._is_stale = False
         if table is not None or self._problem:
             _log.info("--user-map {text}: was read again", text=self.text)
         self._problem, self._table = "", table or self._table

@@ -73,6 +73,7 @@ class Nodes:
         A backend that is not among them takes no logins. Its sessions go on, and its row is shown until they end.
         """
         before, old = self.by_name, self.source
+        self._removed = [each for each in self._removed if each.connections]
         self.by_name = {each.address.node: each for each in backends}
         self._first, self.source = backends[0], source
         if not self._is_running:
@@ -149,8 +150,11 @@ class Nodes:
         Raises:
             LookUpFailed: the map cannot be read. The hold stays.
         """
-        if self.source is not None:
-            await self.source.refresh(user)
+        source: MapSource | None = None
+        while source is not self.source:  # a reload may have changed it meanwhile
+            source = self.source
+            if source is not None:
+                await source.refresh(user)
         return self.holds.release(user)
 
     def backend_of(self, answer: Answer, user: str) -> Backend:

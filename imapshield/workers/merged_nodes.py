@@ -1,6 +1,6 @@
 """The commands of the control socket about nodes and users who move, for all workers together."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -83,6 +83,12 @@ class MergedNodes:
             else (command, kept.arguments)
             for (command, _), kept in self._kept.items()
         ]
+
+    def forget_removed(self, nodes: Container[str]) -> None:
+        """Forget the drains of all nodes but these. One that gets the name later has logins, in each worker."""
+        self._kept = {
+            key: kept for key, kept in self._kept.items() if key[0] != "drain" or key[1] in nodes
+        }
 
     def _keep(self, request: Request) -> None:
         key = request.command, _subject(request)

@@ -301,6 +301,8 @@ class SupervisorLife(ServerLife):
     async def _reload_workers(self) -> list[str]:
         settings = worker_settings(self.parts.control_process.reloader.settings)
         supervisor, problems = self._supervisor, list[str]()
+        if self.parts.front is not None:
+            self.parts.operator.nodes.forget_removed(self.parts.front.nodes.by_name)
         # Also those that start, which have been told the settings of before.
         asked = [(each, each.starts) for each in supervisor.workers if each.is_running]
         reloading = [supervisor.ask(each, lambda n: Reload(n, settings)) for each, _ in asked]

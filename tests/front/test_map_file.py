@@ -16,7 +16,7 @@ from imapshield.front.backend_address import parse_nodes
 from imapshield.front.map_file import MapFile
 from imapshield.front.map_lines import read_map, with_node
 from imapshield.front.map_sources import make_source
-from imapshield.front.user_map import LookUpFailed, Query
+from imapshield.front.user_map import Answer, LookUpFailed, Query
 from imapshield.limits import Limits
 
 NODES = ("mail1", "mail2", "mail3")
@@ -114,6 +114,23 @@ class MapFileTests(SynchronousTestCase):
         self.assertEqual(self.node(found, "alice"), "mail2")
         self.write("alice\n")
         self.failureResultOf(Deferred.fromCoroutine(found.refresh("alice")), LookUpFailed)
+
+    def test_map_that_takes_over(self) -> None:
+        """If the map of before has read the file since, as at a release, the first answer waits for another read."""
+        run: Any = execute
+        old = self.make("alice mail1\n")
+        new, later = (MapFile(self.path, NODES, self.clock, run) for _ in range(2))
+        self.write("alice mail2\n")
+        self.successResultOf(Deferred.fromCoroutine(old.refresh("alice")))
+        for each in (new, later):
+            each.take_over(old)
+            self.assertIsNone(each.known("alice"))
+        self.assertEqual(self.node(new, "alice"), "mail2")
+        later.start()
+        self.assertEqual(later.known("alice"), Answer("mail2"))
+        later.take_over(new)
+        self.assertEqual(later.known("alice"), Answer("mail2"))
+        later.stop()
 
     def test_two_reads_at_once(self) -> None:
         """A read that begins while another one runs waits for it, so an older table is not put back."""

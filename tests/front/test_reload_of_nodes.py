@@ -14,7 +14,7 @@ from imapshield.front.backend import Backend, ClientAddress
 from imapshield.front.backend_address import parse_nodes
 from imapshield.front.front_parts import Front
 from imapshield.front.map_file import MapFile
-from imapshield.front.user_map import Answer, UserMap
+from imapshield.front.user_map import Answer, Query, UserMap
 from imapshield.limits import Limits
 from imapshield.testing.in_process import Server
 from tests.front.node_case import FakeService, NodeCase
@@ -87,6 +87,28 @@ class ReplacedNodesTests(NodeCase):
         self.clock.advance(100)
 
 
+    def test_release_during_the_reload(self) -> None:
+        """A user who is released while the map is replaced is looked up again in the new one."""
+        waiting: Deferred[None] = Deferred()
+        self.patch(self.map, "refresh", lambda _: waiting)
+        released = Deferred.fromCoroutine(self.nodes.release("alice"))
+        source = UserMap(FakeService(), self.clock, self.get_limits)
+        source._remember("alice", Answer("mail1"))
+        self.nodes.replace([*self.nodes.by_name.values()], source)
+        self.assertNoResult(released)
+        waiting.callback(None)
+        self.assertFalse(self.successResultOf(released))
+        self.assertIsNone(source.known("alice"))
+
+    def test_removed_nodes_are_forgotten(self) -> None:
+        """Removed nodes without sessions take no memory, also if nobody lists the nodes."""
+        self.replace("mail1")
+        for backend in self.nodes._removed:
+            backend.connections = 0
+        self.replace("mail1")
+        self.assertEqual(self.nodes._removed, [])
+
+
 class FrontReloadTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.patch(front_parts, "deferToThread", maybeDeferred)
@@ -118,6 +140,30 @@ class FrontReloadTests(SynchronousTestCase):
         self.assertEqual(self.front.nodes.known("alice"), Answer("mail1"))
         assert isinstance(self.front.nodes.source, MapFile)
         self.assertEqual(self.successResultOf(Deferred.fromCoroutine(self.front.reload())), [])
+
+    def test_user_who_is_released_during_the_reload(self) -> None:
+        """A map that was read before the move of a user is read again before anybody has an answer."""
+        apply = self.successResultOf(self.prepare(self.settings("mail1", "mail2")))
+        self.write("alice  mail2\n")
+        source: Any = self.front.nodes.source
+        source._run_in_thread = maybeDeferred
+        self.successResultOf(Deferred.fromCoroutine(self.front.nodes.release("alice")))
+        apply()
+        new: Any = self.front.nodes.source
+        self.assertIsNot(new, source)
+        new._run_in_thread = maybeDeferred
+        found = Deferred.fromCoroutine(self.front.nodes.look_up(Query("alice")))
+        self.assertEqual(self.successResultOf(found), Answer("mail2"))
+
+    def test_hosts_that_change_their_names(self) -> None:
+        """What a service has said by a host is not remembered if another node has that host now."""
+
+        def nodes(**ports: int) -> Any:
+            return parse_nodes([f"{name}=tcp:127.0.0.1:{port}" for name, port in ports.items()])
+
+        before = nodes(swapped=1, other=2, stays=3, gone=4, moved=5)
+        after = nodes(swapped=2, other=1, stays=3, new=4, moved=6)
+        self.assertEqual(front_parts._still_named(before, after), ["stays", "moved"])
 
     def test_map_without_the_node(self) -> None:
         """If the map names a node that is gone, nothing changes."""

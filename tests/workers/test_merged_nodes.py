@@ -83,11 +83,23 @@ class NewWorkerTests(ClusterTestCase):
     """A server with two nodes."""
 
     def where_mail_is(self) -> tuple[str, ...]:
-        nodes = self.mktemp()
-        with open(nodes, "w", encoding="utf-8") as file:
-            file.write("alice mail1\nbob mail2\n")
+        nodes = self.map = self.mktemp()
+        self.write("alice mail1\nbob mail2\n")
         backends = "--backend", "mail1=tcp:127.0.0.1:1", "--backend", "mail2=tcp:127.0.0.1:2"
         return *backends, "--user-map", f"file:{nodes}"
+
+    def write(self, text: str) -> None:
+        """Write the map."""
+        with open(self.map, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def reload_in_place(self, settings: Any) -> None:
+        """Reload, without threads."""
+        self.patch(front_parts, "deferToThread", maybeDeferred)
+        for parts in (self.parts, *(self.worker(number).parts for number in (1, 2))):
+            parts.control_process.reloader._run_in_thread = maybeDeferred
+        self.load = lambda: settings
+        self.ask("reload")
 
     def nodes(self, number: int) -> Any:
         front = self.worker(number).parts.front
@@ -115,17 +127,25 @@ class NewWorkerTests(ClusterTestCase):
 
     def test_reload(self) -> None:
         """A node that a reload adds is one of all workers, and of those that start later."""
-        self.patch(front_parts, "deferToThread", maybeDeferred)
         settings = self.parts.control_process.reloader.settings
         backends = (*settings.backend, "mail3=tcp:127.0.0.1:3")
-        for parts in (self.parts, *(self.worker(number).parts for number in (1, 2))):
-            parts.control_process.reloader._run_in_thread = maybeDeferred
-        self.load = lambda: replace(settings, backend=backends)
-        self.ask("reload")
+        self.reload_in_place(replace(settings, backend=backends))
         self.kill(2)
         self.pump(0.1)
         for number in (1, 2):
             self.assertEqual([*self.nodes(number).by_name], ["mail1", "mail2", "mail3"])
+
+    def test_drained_node_that_is_removed(self) -> None:
+        """If it is added again later, it has logins in all workers, also in those that start after that."""
+        settings = self.parts.control_process.reloader.settings
+        self.ask("drain", node="mail2")
+        self.write("alice mail1\n")
+        self.reload_in_place(replace(settings, backend=settings.backend[:1]))
+        self.reload_in_place(settings)
+        self.kill(2)
+        self.pump(0.1)
+        drained = [self.nodes(number).by_name["mail2"].is_draining for number in (1, 2)]
+        self.assertEqual(drained, [False, False])
 
     def test_release(self) -> None:
         """A user who was released is not held by a new worker, and a drain of no node is none."""
