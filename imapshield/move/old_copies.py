@@ -55,7 +55,7 @@ class OldCopies:
         if kind == "moved":
             self._check_moved(copy, move)
         elif kind == "incoming":
-            self._check_incoming(copy)
+            self._check_incoming(copy, move)
         # These go last, so that a second attempt still knows what this is.
         paths = [path for path in dict.fromkeys(copy) if os.path.isdir(path)]
         for path in paths:
@@ -77,15 +77,21 @@ class OldCopies:
             text = f"has {len(late)} messages that came after the move; bring them to the new node with --collect"
             raise MoveError(f"{os.fsdecode(copy.maildir)} {text}; nothing is deleted")
 
-    def _check_incoming(self, copy: Places) -> None:
+    def _check_incoming(self, copy: Places, move: str) -> None:
         """Check that no node has given the account up for this copy."""
         hold_copy(copy.maildir)
-        if mark := self._mark(copy):
+        mark = self._mark(copy)
+        if mark is None and copy.has_own_index:  # which is put in place before the mail
+            placed = self._mark(self._places)
+            mark = placed if placed is not None and placed.move == move else None
+        if mark is not None:
             text = f"may be complete, and the only copy: look with `imapshield move USER {mark.node}` how it goes on"
             raise MoveError(f"{os.fsdecode(copy.maildir)} {text}; nothing is deleted")
 
     def _mark(self, copy: Places) -> index_handover.Mark | None:
-        with self._acting(copy.maildir):
+        if not os.path.isdir(copy.index_directory):
+            return None
+        with self._acting(copy.index_directory):
             return index_handover.mark_of(copy.index_directory)
 
 

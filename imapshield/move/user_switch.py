@@ -39,7 +39,8 @@ class Shields:
             MoveError: one does not.
         """
         for shield in self._shields:
-            known = [each["node"] for each in self._ask(shield, "nodes", {})]
+            rows = self._ask(shield, "nodes", {})
+            known = [each["node"] for each in rows if each.get("state") != "removed"]
             if node not in known:
                 text = f"has no --backend with the name {node}; it has {', '.join(known)}"
                 raise MoveError(f"shield {shield.name}: {text}")

@@ -25,7 +25,7 @@ class MoveCommandTests(MoveCase):
         super().setUp()
         self.asked: list[tuple[str, str]] = []
         self.node_of_shield: str | None = "two"
-        self.backends = ["one", "two"]
+        self.backends = {"one": "up", "two": "up"}
         self.write_nodes()
         self.write("users.map", "# users\nbob one\nAlice one\n")
         self.patch(move_command, "Copier", lambda *_: TreeCopier())
@@ -35,7 +35,7 @@ class MoveCommandTests(MoveCase):
     def ask(self, path: str, request: Any) -> Any:
         self.asked.append((path, request.command))
         if request.command == "nodes":
-            return [{"node": name} for name in self.backends]
+            return [{"node": name, "state": state} for name, state in self.backends.items()]
         return {"node": self.node_of_shield} if request.command == "release" else True
 
     def write(self, name: str, text: str) -> str:
@@ -254,7 +254,7 @@ class MoveCommandTests(MoveCase):
 
     def test_shields_are_asked_before_anything_is_copied(self) -> None:
         """Each must answer, and know the node. A move that was given up goes on all the same."""
-        self.backends = ["one"]
+        self.backends["two"] = "removed"  # and sessions of others are left there
         line = self.error("alice", "two")
         self.assertIn("shield edge: has no --backend with the name two; it has one", line)
 

@@ -14,7 +14,8 @@ from imapshield.mailbox.values import NewMessage
 from imapshield.move import target_side
 from imapshield.move.journal import DONE, new_entry
 from imapshield.move.mover import APART_SECONDS
-from imapshield.move.places import MoveError, TooSlow, sync_tree
+from imapshield.move.old_copies import OldCopies
+from imapshield.move.places import MoveError, Places, TooSlow, sync_tree
 from imapshield.move.target_side import TargetSide
 from imapshield.testing.store_contract import MAIL
 from imapshield.wire.commands.base import MemoryLiteral
@@ -277,6 +278,25 @@ class IndexRootTests(MoverTests):
     """The same with indexes outside the Maildirs."""
 
     index_root = True
+
+
+    def test_copy_whose_index_is_in_its_place_is_not_deleted(self) -> None:
+        """The index is put in place before the mail. Between these steps, the rest of the copy is no old one."""
+        maildir, rename = os.fsencode(self.maildir("two")), os.rename
+
+        def die(source: Any, target: Any, **more: Any) -> None:
+            if target == maildir:
+                raise Died
+            rename(source, target, **more)
+
+        with mock.patch.object(os, "rename", die), contextlib.suppress(Died):
+            self.mover().run()
+        copies = OldCopies(Places(maildir, os.fsencode(self.index("two"))))
+        (copy,) = copies.listed()
+        error = self.assertRaises(MoveError, copies.delete, "incoming", copy["move"])
+        self.assertIn("may be complete", str(error))
+        self.mover().run()
+        self.assertEqual(self.dump("two"), self.before)
 
 
 class KilledMoveTests(MoveCase):
