@@ -2,11 +2,12 @@
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NoReturn
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from imapshield.admin.monitor import Monitor, process_memory
@@ -64,7 +65,7 @@ class OperatorPorts:
         self.event_observers: list[EventObserver] = [self._history, self._counters, self.advisor]
         self.observers: list[EventObserver] = [self.meter, self._traces, *self.event_observers]
         self.handlers: dict[str, Handler] = {}
-        self.status_parts: dict[str, Callable[[], Awaitable[Any]]] = {}
+        self.status_parts: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {}
         self.streams: dict[str, Stream] = {}
 
     def add_commands(self, handlers: Mapping[str, Handler]) -> None:
@@ -81,8 +82,10 @@ class OperatorPorts:
 
     async def status(self, request: Request) -> dict[str, Any]:
         """Answer the command ``status``. What is wrong is first: ``warnings``, each with what to do."""
+        # All at once: a worker that does not answer delays the answer to each question.
+        asked = {name: Deferred.fromCoroutine(part()) for name, part in self.status_parts.items()}
         answer: Any = await self._status_of_connections(request)
-        parts = {name: await part() for name, part in self.status_parts.items()}
+        parts = {name: await part for name, part in asked.items()}
         answer = {**answer, **{name: part for name, part in parts.items() if part is not None}}
         return {"warnings": status_warnings(answer), **answer}
 

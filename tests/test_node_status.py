@@ -45,6 +45,23 @@ class NodeStatusTests(SynchronousTestCase):
             found: Any = operator.status(Request("status"))
             self.assertEqual(self.successResultOf(Deferred.fromCoroutine(found)), expected)
 
+    def test_worker_that_does_not_answer(self) -> None:
+        """All is asked at once, so that the answer takes no longer than one that does not come."""
+        operator, asked = OperatorPorts(Settings(), Clock()), dict[str, Deferred[Any]]()
+
+        async def answer(request: Request) -> Any:
+            asked[request.command] = Deferred()
+            return await asked[request.command] if request.command != "status" else {}
+
+        operator._status_of_connections = answer
+        operator.add_commands({"nodes": answer, "user-map": answer})
+        found: Any = operator.status(Request("status"))
+        status = Deferred.fromCoroutine(found)
+        self.assertEqual(sorted(asked), ["nodes", "status", "user-map"])
+        for command in ("nodes", "user-map"):
+            asked[command].errback(ControlError("busy"))
+        self.assertEqual(self.successResultOf(status), {"warnings": []})
+
     def test_warnings(self) -> None:
         """What is wrong with the map, with Redis and with certificates is said, with what to do."""
         self.assertEqual(status_warnings({"user_map": {"user_map": "", "problem": ""}}), [])

@@ -48,7 +48,9 @@ class MapOption:
         if not is_url or not text.isprintable() or " " in text:
             raise ValueError(f"not a URL with a host; write {kind}://HOST/PATH")
         if kind in ("http", "https") and url.username is not None:
-            raise ValueError("a user in the URL is not sent; put a secret into the path or query")
+            raise ValueError(
+                "a user in the URL is not sent; put a secret into the query, which no log has"
+            )
         if sends_password and kind == "http" and not _is_loopback(str(url.hostname)):
             raise ValueError("passwords would be sent in the clear; use https:")
         return cls(kind, text)

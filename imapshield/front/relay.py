@@ -281,7 +281,8 @@ class BackendRelay:
             self._timer = self._backend.reactor.callLater(limit - silent, self._look, limit)
             return
         awaited = f"no answer to {log_name(self._running)}" if self._running else "half a response"
-        self._connection.abort(f"{awaited} in {silent:g} seconds")
+        # The limit, and not the time, so that `why` has one entry for all.
+        self._connection.abort(f"{awaited} in {limit:g} seconds")
 
     def _stop_watching(self) -> None:
         if self._timer is not None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from imapshield.events import printable
 from imapshield.front.circuit_breaker import CircuitBreaker
 from imapshield.limits import Limits
 
@@ -26,6 +27,9 @@ RETRY_SECONDS = 2.0
 
 MAX_REASONS = 10
 """Different reasons that are logged until the service answers again. The texts may come from the service."""
+
+MAX_REASON_BYTES = 200
+"""Bytes of such a text in the log and in the status."""
 
 _log = Logger(namespace="imapshield")
 
@@ -261,6 +265,7 @@ class UserMap:
         return answer
 
     def _failed(self, reason: str) -> None:
+        reason = printable(reason.encode("utf-8", "replace"), MAX_REASON_BYTES)
         self._breaker.failed(reason)
         self._log(reason)
 

@@ -86,7 +86,6 @@ class ReplacedNodesTests(NodeCase):
             self.assertTrue(old.stopped)
         self.clock.advance(100)
 
-
     def test_release_during_the_reload(self) -> None:
         """A user who is released while the map is replaced is looked up again in the new one."""
         waiting: Deferred[None] = Deferred()

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.front.user_map import Answer, EntryWrong, LookUpFailed, Query, UserMap
@@ -50,6 +51,17 @@ class CacheTests(UserMapCase):
         self.service.answer("mail1")
         self.assertEqual([self.successResultOf(each).node for each in found], ["mail1"] * 50)
         self.assertEqual(self.map._asking, {})
+
+    def test_text_of_a_service(self) -> None:
+        """What a service has said is a short line in the log and in the status, without control characters."""
+        found = self.look_up("alice")
+        with capturedLogs() as logged:
+            self.service.fail(ValueError("a\nbanned peer=192.0.2.1\x1b[1m" + "x" * 10000))
+        self.failureResultOf(found, LookUpFailed)
+        for text in (formatEvent(logged[0]), self.map.problem):
+            self.assertIn(r"a\nbanned peer=192.0.2.1\x1b[1mxxx", text)
+            self.assertTrue(text.isprintable())
+            self.assertLess(len(text), 500)
 
     def test_wait_that_the_service_wants(self) -> None:
         """An unknown user stays so for longer if the service says so (Auth-Wait)."""

@@ -279,7 +279,6 @@ class IndexRootTests(MoverTests):
 
     index_root = True
 
-
     def test_copy_whose_index_is_in_its_place_is_not_deleted(self) -> None:
         """The index is put in place before the mail. Between these steps, the rest of the copy is no old one."""
         maildir, rename = os.fsencode(self.maildir("two")), os.rename
