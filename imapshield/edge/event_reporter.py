@@ -45,9 +45,17 @@ class Observers:
 
     def wanting(self, kind: type[events.Event]) -> tuple[events.EventObserver, ...]:
         """Return what is called with events of a class, and remember it."""
-        functions = [getattr(each, "handlers", {kind: each}).get(kind) for each in self]
+        functions = [_function_for(kind, each) for each in self]
         found = self.by_class[kind] = tuple(each for each in functions if each is not None)
         return found
+
+
+def _function_for(
+    kind: type[events.Event], observer: events.EventObserver
+) -> events.EventObserver | None:
+    handlers = getattr(observer, "handlers", None)
+    # Another attribute of this name is none of ours.
+    return handlers.get(kind) if isinstance(handlers, Mapping) else observer
 
 
 def publish(event: events.Event, observers: Iterable[events.EventObserver]) -> None:

@@ -6,6 +6,8 @@ Rules
 * The first call of a kind runs in place, too, if the account is in use, so that its index is open, and the last call of
   this operation was short in whatever account of the file system. Otherwise it runs in a thread. Without this rule, a
   server with a thousand clients that send few commands each runs most of them in threads, which costs twice as much.
+* If such a first call waits for a disk, all first calls of the file system run in threads for a while: what they read
+  is not in memory. That is no sign of a slow disk, unless it took very long: a healthy one takes ten milliseconds, too.
 * An account whose call in place has waited for a disk uses threads for a while: its disk is slow, or its mail is not in
   memory.
 * So do all accounts of a file system on which some calls took long, or one took very long. A sick disk stops the
@@ -52,6 +54,9 @@ WARM_SECONDS = 60.0
 MAX_KINDS = 64
 """Kinds of calls that are remembered for each account: those of a client with a few mailboxes."""
 
+MAX_OPERATIONS = 4096
+"""Operations of file systems whose last call is remembered: those of some hundred file systems. A user may have one."""
+
 MAX_SKIPPED = 63
 """Calls of a kind that run in a thread before one is tried in place again."""
 
@@ -71,9 +76,12 @@ class CallKind(NamedTuple):
     mailbox: int = 0
 
 
+_AWAITED = CallKind("")  # no operation: all calls for which the reactor waits
+
+
 @dataclass(slots=True)
 class _Kind:
-    """What is known of one kind of call, or of the first calls of an operation in all accounts of some file systems.
+    """What is known of one kind of call, or of an operation in all accounts of some file systems.
 
     Attributes:
         warm_until: until when a call is expected to be short.
@@ -152,9 +160,9 @@ class InPlaceRules:
     def __init__(self) -> None:
         self._slow_calls: defaultdict[int, list[float]] = defaultdict(list)
         self._threads_until: dict[int, float] = {}
+        self._first_in_threads_until: dict[int, float] = {}
         self._reported_at: dict[int, float] = {}
-        self._awaited: defaultdict[tuple[int, ...], _Kind] = defaultdict(_Kind)
-        self._operations: defaultdict[tuple[str, tuple[int, ...]], _Kind] = defaultdict(_Kind)
+        self._operations: dict[tuple[str, tuple[int, ...]], _Kind] = {}
 
     def may_run(
         self, history: CallHistory, kind: CallKind, volumes: Collection[int], now: float
@@ -168,23 +176,25 @@ class InPlaceRules:
             now: the time in seconds.
         """
         known = history.kinds.get(kind)
-        if known is None:
-            if now > history.warm_until:
-                return False
-            known = self._operation(kind, volumes)
-        if not volumes or now > known.warm_until or now < history.threads_until:
+        if not volumes or now < history.threads_until:
             return False
         for volume in volumes:
             if now < self._threads_until.get(volume, now):
                 return False
-        return not known.is_skipped()
+            if known is None and now < self._first_in_threads_until.get(volume, now):
+                return False
+        if known is None:
+            if now > history.warm_until:
+                return False
+            known = self._operation(kind, volumes)
+        return now <= known.warm_until and not known.is_skipped()
 
     def may_await(
         self, history: CallHistory, kind: CallKind, volumes: Collection[int], now: float
     ) -> bool:
         """Return whether the reactor may wait for a call that writes. The arguments are those of `may_run`."""
         is_expected = self.may_run(history, kind, volumes, now)
-        return is_expected and not self._awaited[tuple(volumes)].is_skipped()
+        return is_expected and not self._operation(_AWAITED, volumes).is_skipped()
 
     def was_awaited(
         self, history: CallHistory, kind: CallKind, volumes: Collection[int], *, in_vain: bool
@@ -193,7 +203,7 @@ class InPlaceRules:
 
         The accounts of a file system count together, too: their disk is slow for all of them.
         """
-        for known in (_record(history, kind), self._awaited[tuple(volumes)]):
+        for known in (_record(history, kind), self._operation(_AWAITED, volumes)):
             known.tried(in_vain=in_vain)
 
     def succeeded(
@@ -227,7 +237,12 @@ class InPlaceRules:
         self._ended(history, kind, volumes, now, is_short=seconds <= limit)
 
     def _operation(self, kind: CallKind, volumes: Collection[int]) -> _Kind:
-        return self._operations[kind.operation, tuple(volumes)]
+        key = kind.operation, tuple(volumes)
+        if key not in self._operations:
+            if len(self._operations) >= MAX_OPERATIONS:
+                del self._operations[next(iter(self._operations))]
+            self._operations[key] = _Kind()
+        return self._operations[key]
 
     def _tried(
         self, history: CallHistory, kind: CallKind, volumes: Collection[int], *, in_vain: bool
@@ -251,22 +266,34 @@ class InPlaceRules:
             known.warm_until = history.warm_until if is_short else now
 
     def was_slow(
-        self, history: CallHistory, volumes: Collection[int], seconds: float, now: float
+        self,
+        history: CallHistory,
+        volumes: Collection[int],
+        seconds: float,
+        now: float,
+        *,
+        is_first: bool = False,
     ) -> list[int]:
         """Note that a call in place has waited, and took `seconds`: more than `SLOW_SECONDS_IN_PLACE`.
+
+        `is_first` is whether it was the first of its kind.
 
         Returns:
             the file systems to report: all their accounts use threads from now on.
         """
-        history.threads_until = now + THREADS_ONLY_SECONDS
+        until = history.threads_until = now + THREADS_ONLY_SECONDS
         reported: list[int] = []
         for volume in volumes:
             recent = [
                 then for then in self._slow_calls[volume] if then > now - THREADS_ONLY_SECONDS
             ]
-            self._slow_calls[volume] = [*recent, now][-SLOW_CALLS_PER_VOLUME:]
-            if len(recent) + 1 >= SLOW_CALLS_PER_VOLUME or seconds > HANGING_SECONDS:
-                self._threads_until[volume] = now + THREADS_ONLY_SECONDS
+            if is_first:
+                self._first_in_threads_until[volume] = until
+            else:
+                recent.append(now)
+            self._slow_calls[volume] = recent[-SLOW_CALLS_PER_VOLUME:]
+            if len(recent) >= SLOW_CALLS_PER_VOLUME or seconds > HANGING_SECONDS:
+                self._threads_until[volume] = until
                 if now >= self._reported_at.get(volume, now - REPORTED_SECONDS) + REPORTED_SECONDS:
                     self._reported_at[volume] = now
                     reported.append(volume)

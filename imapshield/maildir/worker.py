@@ -135,6 +135,7 @@ class SharedThreads:
             if clock() > late:
                 raise WouldBlock
 
+        is_first = kind not in history.kinds
         before, result = self._waits(), None
         self._queue.is_in_place = True
         try:
@@ -154,7 +155,7 @@ class SharedThreads:
         if seconds > in_place_rules.SLOW_SECONDS_IN_PLACE and in_place_rules.has_waited(
             before, self._waits(), seconds, with_others=self._queue.is_running
         ):
-            slow_volumes = self._rules.was_slow(history, volumes, seconds, now)
+            slow_volumes = self._rules.was_slow(history, volumes, seconds, now, is_first=is_first)
             if slow_volumes:
                 self._on_slow_volumes(slow_volumes, seconds)
         return result

@@ -5,7 +5,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.edge.event_reporter import EventReporter, Observers
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.protocol import ShieldedIMAP4Server
-from imapshield.events import Event, EventHandlers, LimitTriggered, LoggedIn
+from imapshield.events import Event, EventHandlers, EventObserver, LimitTriggered, LoggedIn
 from imapshield.guard.verdicts import Reset
 from imapshield.limits import Limits
 from imapshield.testing.in_process import Server
@@ -55,6 +55,20 @@ class EventReporterTests(SynchronousTestCase):
         for event in self.second:
             Logins(self.first)(event)
         self.assertEqual(len(self.first), 4)
+
+    def test_observer_with_another_attribute_handlers(self) -> None:
+        """An observer whose `handlers` are no mapping gets every event."""
+
+        class Forwarder:
+            def __init__(self, handlers: list[EventObserver]) -> None:
+                self.handlers = handlers
+
+            def __call__(self, event: Event) -> None:
+                for handler in self.handlers:
+                    handler(event)
+
+        EventReporter([Forwarder([self.first.append])]).connection_opened()
+        self.assertEqual(len(self.first), 1)
 
     def test_connections_share_the_observers(self) -> None:
         """The connections of a server share one object for its observers, which can be iterated over."""

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.maildir.in_place_rules import (
     HANGING_SECONDS,
     MAX_KINDS,
+    MAX_OPERATIONS,
     MAX_SKIPPED,
     REPORTED_SECONDS,
     SHORT_SECONDS,
@@ -71,6 +72,37 @@ class InPlaceRulesTests(SynchronousTestCase):
                 tried += 1
                 self.rules.needed_thread(self.history, kind, DISK)
         self.assertLess(tried, 1000 / MAX_SKIPPED + 10)
+
+    def test_first_calls_that_wait_for_a_disk(self) -> None:
+        """After one, those of all accounts of the file system run in threads for a minute, and other calls in place."""
+        slow = 0
+        for number in range(100):
+            now, kind = number / 2, CallKind("fetch", number + 2)
+            history = self.warm_history(now)
+            if self.rules.may_run(history, kind, DISK, now):
+                slow += 1
+                self.rules.was_slow(history, DISK, SLOW, now, is_first=True)
+            self.assertTrue(self.may_run(now, self.warm_history(now)))
+        self.assertEqual(slow, 1)
+        first = CallKind("fetch", 2)
+        self.rules.ended_in_thread(CallHistory(), KIND, OTHER, 0.0, 0.0)
+        self.assertTrue(self.rules.may_run(self.history, first, OTHER, 0.0))
+        self.assertTrue(self.rules.may_run(self.warm_history(LATER), first, DISK, LATER))
+
+    def test_first_call_that_hangs(self) -> None:
+        """It sends all accounts of its file system to threads, as any other call does."""
+        found = self.rules.was_slow(CallHistory(), DISK, 2 * HANGING_SECONDS, 0.0, is_first=True)
+        self.assertEqual(found, list(DISK))
+        self.assertFalse(self.may_run())
+
+    def test_number_of_operations_is_limited(self) -> None:
+        """Each user may have a file system. Then the operations of some are forgotten, the oldest ones first."""
+        for volume in range(MAX_OPERATIONS + 5):
+            self.rules.ended_in_thread(CallHistory(), KIND, (volume,), 0.0, 0.0)
+        self.assertEqual(len(self.rules._operations), MAX_OPERATIONS)
+        first, last = CallKind("fetch", 2), MAX_OPERATIONS + 4
+        self.assertFalse(self.rules.may_run(self.history, first, (0,), 0.0))
+        self.assertTrue(self.rules.may_run(self.history, first, (last,), 0.0))
 
     def test_remote_file_system(self) -> None:
         """Without a local file system, nothing runs in history."""

@@ -98,6 +98,19 @@ class ShortCallTests(WorkerCase):
         self.run_short(lambda: self.wait_in_place(Waits(1, 0, 0.0), 2 * HANGING_SECONDS))
         self.assertEqual(self.slow_volumes, [([1], 2 * HANGING_SECONDS)])
 
+    def test_first_calls_that_wait_for_a_disk(self) -> None:
+        """If first calls in place wait for a disk, other accounts run only their first calls in threads."""
+        self.warm()
+        self.worker.run_short(
+            lambda: self.wait_in_place(Waits(1, 0, 0.0)), ("fetch", "Archive"), (1,)
+        )
+        self.pool.step()
+        self.worker = SerialWorker(self.threads)
+        self.warm()
+        self.assertEqual(self.successResultOf(self.run_short(lambda: 5)), 5)
+        self.worker.run_short(int, ("fetch", "Archive"), (1,))
+        self.assertEqual(len(self.pool.calls), 1)
+
     def test_waiting_for_the_interpreter_is_not_waiting_for_a_disk(self) -> None:
         """While a call runs in a thread, a call in place that takes long may have waited for that."""
         self.warm()
