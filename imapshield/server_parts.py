@@ -109,7 +109,13 @@ class ServerParts:
         self.checkers: list[Any] = []
         self.realm: Any
         if settings.backend:
-            self.front = Front(settings, reactor, lambda: self.factory.limits)
+            # A worker that cannot start would serve nobody; one that waits is there when the file is correct.
+            self.front = Front(
+                settings,
+                reactor,
+                lambda: self.factory.limits,
+                waits_for_file=self.process.is_worker,
+            )
             self.realm, self._portal, self._challengers = self.front.realm, self.front.portal, {}
             return
         self.checkers = _checkers(settings, self.first_run, reactor)

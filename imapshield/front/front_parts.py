@@ -115,6 +115,7 @@ class Front:
         settings: the configuration, with a backend.
         reactor: the reactor.
         limits: returns the limits that apply now.
+        waits_for_file: as for `MapFile`, until the first reload.
 
     Raises:
         ConfigError: the backends or the user map cannot be used.
@@ -123,15 +124,28 @@ class Front:
     RELOADABLE = ("backend", "user_map", "user_map_password")
     """The settings that `prepare` applies together: the map names the backends."""
 
-    def __init__(self, settings: Settings, reactor: Any, limits: Callable[[], Limits]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        reactor: Any,
+        limits: Callable[[], Limits],
+        *,
+        waits_for_file: bool = False,
+    ) -> None:
         self._settings, self._reactor, self._limits = settings, reactor, limits
-        made = self._made = self._make(settings, {})
+        made = self._made = self._make(settings, {}, waits_for_file=waits_for_file)
         self.realm = BackendRealm()
         self.portal = Portal(self.realm, [BackendChecker()])
         self.nodes = Nodes(made.backends, reactor, limits, made.source)
         self.commands = NodeCommands(self.nodes)
 
-    def _make(self, settings: Settings, known: Mapping[BackendAddress, Backend]) -> _Made:
+    def _make(
+        self,
+        settings: Settings,
+        known: Mapping[BackendAddress, Backend],
+        *,
+        waits_for_file: bool = False,
+    ) -> _Made:
         """Make the backends, except for those that are `known`, and the source."""
         backends, tls = [], {}
         for given, options in tls_options_of(settings):
@@ -151,8 +165,9 @@ class Front:
                 )
             )
         of_map: list[BackendTls] = []
-        addresses = [*tls]
-        source = make_source(settings, addresses, self._reactor, self._limits, of_map)
+        source = make_source(
+            *(settings, [*tls], self._reactor, self._limits, of_map), waits_for_file=waits_for_file
+        )
         return _Made(backends, tls, source, of_map)
 
     async def prepare(self, new: Settings) -> Callable[[], object] | None:

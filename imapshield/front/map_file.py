@@ -25,6 +25,7 @@ class MapFile:
         nodes: the names of all nodes.
         reactor: an `IReactorTime`.
         run_in_thread: calls a function in a thread.
+        waits_for_file: whether a file that is wrong now is no error. Until it is correct, nobody can log in.
 
     Raises:
         ValueError: as for `read_map`.
@@ -38,11 +39,19 @@ class MapFile:
         nodes: Collection[str],
         reactor: Any,
         run_in_thread: Callable[..., Deferred[Any]] = deferToThread,
+        *,
+        waits_for_file: bool = False,
     ) -> None:
         self.text = f"file:{path}"
         self._path, self._nodes, self._run_in_thread = path, nodes, run_in_thread
-        self._table = read_map(path, nodes)
         self._problem, self._is_stale = "", False
+        self._table: MapTable | None = None
+        try:
+            self._table = read_map(path, nodes)
+        except ValueError as error:
+            if not waits_for_file:
+                raise
+            self._problem = str(error)
         self._one_at_a_time = DeferredLock()
         self._loop = LoopingCall(self._look)
         self._loop.clock = reactor
@@ -50,18 +59,28 @@ class MapFile:
     @property
     def problem(self) -> str:
         """Why the file could not be read the last time, and what to do."""
-        advice = "what was read before applies: correct the file, which is then read again"
-        return f"file:{self._problem}; {advice}" if self._problem else ""
+        if not self._problem:
+            return ""
+        state = "nobody can log in" if self._table is None else "what was read before applies"
+        return f"file:{self._problem}; {state}: correct the file, which is then read again"
+
+    @property
+    def _version(self) -> object:
+        return None if self._table is None else self._table.version
 
     def take_over(self, other: "MapFile") -> None:
         """Begin in the place of another one. If that has read another state of the file, the first answer waits.
 
         A user may have been released since this one has read the file.
         """
-        self._is_stale = other._table.version != self._table.version
+        self._is_stale = other._version != self._version
 
     def start(self) -> None:
         """Begin to look whether the file has changed."""
+        if self._table is None:
+            _log.error(
+                "--user-map {problem}; nobody can log in until it is correct", problem=self._problem
+            )
         self._loop.start(LOOK_SECONDS, now=self._is_stale)
 
     def stop(self) -> None:
@@ -71,13 +90,18 @@ class MapFile:
 
     def known(self, user: str) -> Answer | None:
         """Return the node of a user."""
-        return None if self._is_stale else Answer(self._table.node(user))
+        return None if self._is_stale else self._answer(user)
+
+    def _answer(self, user: str) -> Answer:
+        if self._table is None:
+            return Answer("", problem=f"--user-map {self.problem}")
+        return Answer(self._table.node(user))
 
     async def look_up(self, query: Query) -> Answer:
         """Return the same."""
         if self._is_stale:
             await self._read()
-        return Answer(self._table.node(query.user))
+        return self._answer(query.user)
 
     async def refresh(self, user: str) -> None:  # noqa: ARG002
         """Read the file now if it has changed.
@@ -117,7 +141,7 @@ class MapFile:
     def _changed(self) -> MapTable | None:
         """Return the new table; None if the file is as it was. Runs in a thread."""
         try:
-            if file_version(self._path) == self._table.version:
+            if file_version(self._path) == self._version:
                 return None
         except OSError:
             pass  # `read_map` says what is wrong

@@ -21,10 +21,12 @@ def make_source(
     reactor: Any,
     limits: Callable[[], Limits],
     tls: list[BackendTls] | None = None,
+    *,
+    waits_for_file: bool = False,
 ) -> MapSource | None:
     """Return the source of a configuration; None if there is no ``--user-map``.
 
-    What has a file of ``ca=`` is appended to `tls`, so that it can be read again.
+    What has a file of ``ca=`` is appended to `tls`, so that it can be read again. `waits_for_file` is for `MapFile`.
 
     Raises:
         ConfigError: it cannot be used.
@@ -34,7 +36,8 @@ def make_source(
     option = MapOption.parse(settings.user_map)  # `config` has checked it
     try:
         if option.kind == "file":
-            return MapFile(option.target, [node.node for node in nodes], reactor)
+            names = [node.node for node in nodes]
+            return MapFile(option.target, names, reactor, waits_for_file=waits_for_file)
         return UserMap(_service(option, settings, nodes, reactor, tls), reactor, limits)
     except ValueError as error:
         raise ConfigError(f"--user-map {option.kind}:{error}") from None

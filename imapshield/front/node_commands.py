@@ -95,7 +95,7 @@ class NodeCommands:
         # A user with a session exists, and the answer to neither that hold nor one that is extended waits for it.
         if self._nodes.holds.is_held(user) or any(self._nodes.sessions.of(user)):
             known = self._nodes.known(user)
-            return None if known is None else known.node
+            return None if known is None or known.problem else known.node
         try:
             answer = await self._nodes.look_up(Query(user))
         except LookUpFailed:

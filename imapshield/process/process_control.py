@@ -25,11 +25,13 @@ class Process:
         load: reads and returns the settings again, or raises `ConfigError`; None if they cannot change.
         signals: those of the process; None if the server does not handle any.
         user: the user to which the process will change.
+        is_worker: whether another process has checked the settings, and starts this one in place of one that has ended.
     """
 
     load: Callable[[], Settings] | None = None
     signals: ProcessSignals | None = None
     user: ServerUser = field(default_factory=ServerUser)
+    is_worker: bool = False
 
 
 @dataclass(frozen=True, slots=True)

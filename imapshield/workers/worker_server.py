@@ -78,7 +78,7 @@ class Worker:
         self._start, self._link, self._reactor = start, link, reactor
         self._settings = start.settings
         self._operator = WorkerOperator(link, reactor)
-        process = Process(lambda: self._settings, None, ServerUser())
+        process = Process(lambda: self._settings, None, ServerUser(), is_worker=True)
         descriptors = iter(range(FIRST_SOCKET, FIRST_SOCKET + len(start.inherited)))
         families = iter(start.inherited)
 

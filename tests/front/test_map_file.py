@@ -106,6 +106,28 @@ class MapFileTests(SynchronousTestCase):
         found.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_file_that_is_wrong_at_the_start(self) -> None:
+        """A worker starts all the same: the log says what is wrong, and nobody can log in until the file is correct."""
+        path, run = self.write("alice mail1\nbob\n"), execute
+        with self.assertRaises(ValueError):
+            MapFile(path, NODES, self.clock, run)
+        found = MapFile(path, NODES, self.clock, run, waits_for_file=True)
+        with capturedLogs() as logged:
+            found.start()
+            self.clock.advance(2)
+        (line,) = [formatEvent(event) for event in logged]
+        self.assertIn("line 2: has 1 words; write a user and a node; nobody can log in", line)
+        answer = self.successResultOf(Deferred.fromCoroutine(found.look_up(Query("alice"))))
+        self.assertEqual((answer.node, answer), ("", found.known("alice")))
+        self.assertIn("line 2: has 1 words", answer.problem)
+        self.failureResultOf(Deferred.fromCoroutine(found.refresh("alice")), LookUpFailed)
+        self.write("alice mail1\nbob mail2\n")
+        self.clock.advance(2)
+        self.assertEqual((self.node(found, "bob"), found.problem), ("mail2", ""))
+        answer = self.successResultOf(Deferred.fromCoroutine(found.look_up(Query("bob"))))
+        self.assertEqual((answer.node, answer.problem), ("mail2", ""))
+        found.stop()
+
     def test_refresh(self) -> None:
         """A user who is released has the node of the file at this moment; a wrong file is an error."""
         found = self.make("alice mail1\n")

@@ -163,6 +163,21 @@ class NewWorkerTests(ClusterTestCase):
         self.pump(0.1)
         self.assertEqual(self.held(), [False, False])
 
+    def test_user_map_that_is_wrong(self) -> None:
+        """A worker that starts while the file is wrong refuses all logins, and does not die; the others go on."""
+        self.write("alice mail1\nbob mail2\ncarol\n")
+        self.ask("hold", user="alice", seconds=20)
+        self.kill(2)
+        self.pump(0.1)
+        self.assertEqual(len(self.supervisor.running), 2)
+        answers = [self.nodes(number).known("alice") for number in (1, 2)]
+        self.assertEqual([bool(answer.problem) for answer in answers], [False, True])
+        self.assertIn("line 3", self.ask("user-map")["problem"])
+        for number, node in ((1, "mail1"), (2, None)):
+            hold = self.worker(number).parts.operator.handlers["hold"]
+            held = Deferred.fromCoroutine(hold(Request("hold", {"user": "alice", "seconds": 20})))
+            self.assertEqual(self.successResultOf(held)["node"], node)
+
     def test_worker_that_starts(self) -> None:
         """A hold waits for a worker that has not begun to serve."""
         self.kill(2)
