@@ -12,6 +12,7 @@ too late: a client opens its 20 connections in less time than two processes need
 import mmap
 import os
 import select
+import tempfile
 from collections.abc import Callable, Sized
 from typing import Any
 
@@ -47,7 +48,11 @@ class ConnectionCounts:
     @staticmethod
     def make(count: int) -> int:
         """Return the descriptor of new memory, in which no worker serves yet."""
-        descriptor = os.memfd_create("imapshield-connections")
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("imapshield-connections")
+        else:  # only Linux has memory with a descriptor
+            with tempfile.TemporaryFile() as file:
+                descriptor = os.dup(file.fileno())
         os.write(descriptor, b"\xff" * count * _SIZE)
         return descriptor
 
@@ -101,8 +106,14 @@ class Accepting:
             self.update(ended=1)
 
     def update(self, *, ended: int = 0) -> None:
-        """Say how many connections there are, without those that have `ended`, and compare that with others."""
-        self._counts.set(self._worker, max(0, len(self.connections) - ended))
+        """Say how many connections there are, without those that have `ended`, and compare that with others.
+
+        Others leave no connections to a worker that stops, whose ports are closed.
+        """
+        if self._ports and not any(port.connected for port in self._ports):
+            self._counts.set(self._worker)
+        else:
+            self._counts.set(self._worker, max(0, len(self.connections) - ended))
         is_ahead = self._counts.is_ahead(self._worker)
         if is_ahead == self.is_ahead:
             return
@@ -150,7 +161,7 @@ def _start(port: Any) -> None:
 def _wake_one(port: Any) -> None:
     """Have the kernel wake one worker for a connection, and not all. The others would find that it is gone."""
     # That of Twisted's epoll reactor, which has no option for it.
-    poller = getattr(port.reactor, "_poller", None)
-    if isinstance(poller, select.epoll):
+    poller, epoll = getattr(port.reactor, "_poller", None), getattr(select, "epoll", None)
+    if epoll is not None and isinstance(poller, epoll):
         poller.unregister(port.fileno())
         poller.register(port.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)

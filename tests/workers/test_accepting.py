@@ -5,6 +5,7 @@ import select
 import socket
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -59,6 +60,18 @@ class CountsTests(AcceptingTestCase):
         self.others.set(2)
         self.assertFalse(self.counts.is_ahead(1))
 
+    def test_other_systems(self) -> None:
+        """Where no memory has a descriptor, a file without a name is shared."""
+        with mock.patch.object(os, "memfd_create"):
+            del os.memfd_create
+            descriptor = ConnectionCounts.make(2)
+        self.addCleanup(os.close, descriptor)
+        one, two = (ConnectionCounts(descriptor, 2) for _ in range(2))
+        one.set(1, 2)
+        self.assertFalse(two.is_ahead(1))
+        one.set(2, 0)
+        self.assertTrue(two.is_ahead(1))
+
 
 class AcceptingTests(AcceptingTestCase):
     def setUp(self) -> None:
@@ -112,6 +125,9 @@ class AcceptingTests(AcceptingTestCase):
             self.assertEqual([poller.poll(0) for poller in pollers], [[]] * 3)
         with self.assertRaises(OSError):  # the kernel does not change an exclusive entry
             pollers[0].modify(listening.fileno(), select.EPOLLIN)
+        with mock.patch.object(select, "epoll"):  # another system wakes all
+            del select.epoll
+            Accepting(self.clock, self.counts, 1).add(port)
 
     def test_port_that_is_closed(self) -> None:
         """A port that is closed when the server stops is not looked at again."""
@@ -122,6 +138,15 @@ class AcceptingTests(AcceptingTestCase):
         self.accepting.update()
         self.assertEqual((self.port.is_reading, self.port.looks), (False, 0))
         self.accepting.stop()
+
+    def test_worker_that_stops(self) -> None:
+        """The others leave no connections to a worker whose ports are closed while it waits for its last clients."""
+        self.others.set(2, 100)
+        self.accepting.update()
+        self.assertTrue(self.others.is_ahead(2))
+        self.port.connected = False
+        self.accepting.update()
+        self.assertFalse(self.others.is_ahead(2))
 
 
 class BalanceTests(ClusterTestCase):
