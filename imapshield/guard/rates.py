@@ -183,17 +183,19 @@ class RecentItems:
         return [(key, self._table.get(key, b"")) for key in self._table]
 
     def merge(self, rows: Iterable[tuple[Hashable, bytes]]) -> int:
-        """Add the items of another table; returns the highest of them, as a number."""
-        highest = 0
+        """Add the items of another table; returns the highest of those that are new, as a number."""
+        highest = b""
         for key, added in rows:
-            own, records = self._table.get(key, b""), added
-            for at in range(0, len(own), _RECORD.size):
-                if _find(added, own[at : at + _ITEM_SIZE]) is None:
-                    records += own[at : at + _RECORD.size]
+            own = self._table.get(key, b"")
+            if own == added:  # most are, in a process that has missed something
+                continue
+            items = {added[at : at + _ITEM_SIZE] for at in range(0, len(added), _RECORD.size)}
+            ats = range(0, len(own), _RECORD.size)
+            others = [at for at in ats if own[at : at + _ITEM_SIZE] not in items]
+            records = added + b"".join(own[at : at + _RECORD.size] for at in others)
             self._table.put(key, records[-self._max_bytes :])
-            items = [added[at : at + _ITEM_SIZE] for at in range(0, len(added), _RECORD.size)]
-            highest = max([highest, *(int.from_bytes(item, "big") for item in items)])
-        return highest
+            highest = max([highest, *items])
+        return int.from_bytes(highest, "big")
 
     def forget(self, key: Hashable) -> None:
         """Forget all items of `key`."""

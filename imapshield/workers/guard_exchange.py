@@ -86,7 +86,8 @@ class GuardExchange:
 
     def count(self, message: Counted) -> None:
         """Count what all processes have counted."""
-        self.shared.guard.merge_counted(message.tables)
+        if message.tables:
+            self.shared.guard.merge_counted(message.tables)
         for each in message.rates:
             self.shared.set_taken(RateTaken(*each), message.time)
 

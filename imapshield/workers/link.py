@@ -23,6 +23,8 @@ MAX_UNSENT = 4 << 20
 WAIT_SECONDS = 0.05
 """Seconds that a message waits which is not urgent."""
 
+_LITTLE = MAX_UNSENT // 4
+
 _log = Logger(namespace="imapshield")
 
 
@@ -49,6 +51,7 @@ class Link(Protocol):
         self.on_end: Callable[[], object] = lambda: None
         self._buffer = MessageBuffer()
         self._is_open = False
+        self._large = 0  # bytes of large messages of which some may be unsent
 
     def connectionMade(self) -> None:
         """Notice from now on how much waits."""
@@ -56,13 +59,13 @@ class Link(Protocol):
 
     @property
     def is_full(self) -> bool:
-        """Whether the other side does not read."""
-        return self._unsent > MAX_UNSENT
+        """Whether the other side does not read. Large messages take a while also if it does, so they do not count."""
+        return self._unsent > MAX_UNSENT + self._large
 
     @property
     def is_drained(self) -> bool:
         """Whether the other side reads, and has read most of what was sent."""
-        return self._is_open and self._unsent <= MAX_UNSENT // 4
+        return self._is_open and self._unsent <= _LITTLE
 
     @property
     def _unsent(self) -> int:
@@ -96,7 +99,12 @@ class Link(Protocol):
             call.cancel()
         waiting, self._waiting = self._waiting, []
         if self._is_open and waiting:
-            self.transport.write(encode(*waiting))
+            data = encode(*waiting)
+            if self._unsent <= _LITTLE:
+                self._large = 0
+            if len(data) > _LITTLE:
+                self._large += len(data)
+            self.transport.write(data)
 
     def close(self) -> None:
         """Close the socket when everything is sent."""

@@ -118,6 +118,21 @@ class RecentItemsTests(SynchronousTestCase):
         self.assertEqual(len(items), 50)
         self.assertEqual(items.add("guesser", b"item   9", 10_000.0), 10)
 
+    def test_merge(self) -> None:
+        """The items of another table are added to the own ones, and each counts once, also if all are known."""
+        own, others = RecentItems(100, 10, 3), RecentItems(100, 10, 3)
+        for n in (1, 2):
+            others.add("key", n.to_bytes(8, "big"), n)
+        others.add("other", (300).to_bytes(8, "big"), 5)
+        own.add("key", (2).to_bytes(8, "big"), 2)
+        own.add("key", (256).to_bytes(8, "big"), 4)
+        self.assertEqual(own.merge(others.rows()), 300)
+        self.assertEqual((own.count("key", 5), own.count("other", 5)), (3, 1))
+        self.assertEqual(own.merge(own.rows()), 0)
+        self.assertEqual(own.add("key", (257).to_bytes(8, "big"), 6), 3)
+        self.assertFalse(own.has("key", (1).to_bytes(8, "big"), 6))
+        self.assertEqual(own.merge([]), 0)
+
     def test_forget(self) -> None:
         """A forgotten key has no items."""
         items = RecentItems(100, 10, 5)

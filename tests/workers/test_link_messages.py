@@ -95,6 +95,21 @@ class MessagesTests(SynchronousTestCase):
         self.assertEqual(transport.written[-1], encode(Happened([]), Stop()))
         self.assertEqual(clock.getDelayedCalls(), [])
 
+    def test_large_messages(self) -> None:
+        """A large message, which takes a while also if the other side reads, is no sign that it does not."""
+        link, transport = Link(Clock()), MemoryTransport()
+        link.transport = transport
+        link.connectionMade()
+        link.send(Shared("worker 1 1", bytes(2 * MAX_UNSENT)))
+        for unsent, is_full in ((3 * MAX_UNSENT, False), (3 * MAX_UNSENT + 1000, True)):
+            transport.dataBuffer = bytes(unsent)
+            self.assertEqual(link.is_full, is_full)
+        for unsent in (2 * MAX_UNSENT, 0):
+            transport.dataBuffer = bytes(unsent)
+            link.send(Stop())
+            transport.dataBuffer = bytes(MAX_UNSENT + 1)
+            self.assertEqual(link.is_full, unsent == 0)
+
     def test_message_that_cannot_be_used(self) -> None:
         """An error in one message is in the log; the next one is read."""
         link, found = Link(Clock()), list[Message]()
