@@ -179,11 +179,10 @@ class ReloadableServer:
         self, running: Settings, run_in_thread: Callable[[Callable[[], Any]], Deferred[Any]]
     ) -> Callable[[Settings], Any]:
         async def prepare(new: Settings) -> Apply | None:
-            # The renewal, and what STARTTLS uses, are those of the start.
-            if new.acme != running.acme:
+            # The renewal, and what STARTTLS uses, are those of the start. A configuration that was emptied by mistake
+            # does not take STARTTLS away.
+            if new.acme != running.acme or new.certificate is None:
                 return None
-            if new.certificate is None:
-                return lambda: setattr(self.factory, "context_factory", None)
             files = pair_files(new.certificate, new.key)
             found = await run_in_thread(lambda: CertificateSource(files))
 
