@@ -41,17 +41,21 @@ def _show_nodes(answer: list[dict[str, Any]]) -> Iterable[str]:
 
 def _show_drain(answer: dict[str, Any]) -> Iterable[str]:
     sessions = f"{counted(answer['sessions'], 'session')} of {counted(answer['users'], 'user')}"
-    return [f"{answer['node']}: no further logins; {sessions} go on"]
+    goes_on = "goes on" if answer["sessions"] == 1 else "go on"
+    already = ", as before" * answer["unchanged"]
+    return [f"{answer['node']}: no further logins{already}; {sessions} {goes_on}"]
 
 
 def _show_undrain(answer: dict[str, Any]) -> Iterable[str]:
-    return [f"{answer['node']}: logins are possible; it is {answer['state']}"]
+    already = ", as before" * answer["unchanged"]
+    return [f"{answer['node']}: logins are possible{already}; it is {answer['state']}"]
 
 
 def _show_hold(answer: dict[str, Any]) -> Iterable[str]:
     ended = counted(answer["ended"], "connection")
     cut = f", {answer['cut']} of them within a command" if answer["cut"] else ""
-    yield f"{answer['user']}: logins wait for {age(answer['seconds'])}; {ended} ended{cut}"
+    node = f"; the node is {answer['node']}" if answer["node"] else ""
+    yield f"{answer['user']}: logins wait for {age(answer['seconds'])}; {ended} ended{cut}{node}"
     if answer["node"] == "":
         yield "the user map does not know this user; if you mistyped the name, `imapshield release` ends this hold"
 

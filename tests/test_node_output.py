@@ -45,12 +45,23 @@ class NodeOutputTests(SynchronousTestCase):
     def test_changes(self) -> None:
         """The other commands say what they have done."""
         self.assertEqual(
-            shown("drain", NODE), ["mail1: no further logins; 3 sessions of 2 users go on"]
+            shown("drain", {**NODE, "unchanged": False}),
+            ["mail1: no further logins; 3 sessions of 2 users go on"],
         )
-        self.assertEqual(shown("undrain", NODE), ["mail1: logins are possible; it is up"])
+        again = {**NODE, "sessions": 1, "users": 1, "unchanged": True}
+        self.assertEqual(
+            shown("drain", again),
+            ["mail1: no further logins, as before; 1 session of 1 user goes on"],
+        )
+        self.assertEqual(
+            shown("undrain", again), ["mail1: logins are possible, as before; it is up"]
+        )
         held = {"user": "alice", "seconds": 10, "ended": 5, "cut": 0, "extended": False}
         held["node"] = "mail1"
-        self.assertEqual(shown("hold", held), ["alice: logins wait for 10s; 5 connections ended"])
+        self.assertEqual(
+            shown("hold", held),
+            ["alice: logins wait for 10s; 5 connections ended; the node is mail1"],
+        )
         self.assertIn("1 of them within a command", shown("hold", {**held, "cut": 1})[0])
         self.assertIn("does not know this user", shown("hold", {**held, "node": ""})[1])
         released = {"user": "alice", "held": True, "node": "mail2"}

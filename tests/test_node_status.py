@@ -65,6 +65,11 @@ class NodeStatusTests(SynchronousTestCase):
     def test_warnings(self) -> None:
         """What is wrong with the map, with Redis and with certificates is said, with what to do."""
         self.assertEqual(status_warnings({"user_map": {"user_map": "", "problem": ""}}), [])
+        failing = {**NEW, "state": "failing"}
+        lines = status_warnings({"nodes": [NODE, NEW, failing]})
+        self.assertEqual(len(lines), 2)
+        self.assertIn("node m2 is down: refused; its users cannot log in: see whether", lines[0])
+        self.assertIn("node m2 is failing: refused: see whether", lines[1])
         redis = {"problem": "", "refusal": "", "refused": 0}
         self.assertEqual(status_warnings({"guard_redis": redis}), [])
         lines = status_warnings(

@@ -9,6 +9,13 @@ def status_warnings(status: Mapping[str, Any]) -> list[str]:
     warnings = []
     if problem := (status.get("user_map") or {}).get("problem"):
         warnings.append(f"--user-map {problem}")
+    for node in status.get("nodes", ()):
+        if node["state"] in ("failing", "down"):
+            refused = "; its users cannot log in" if node["state"] == "down" else ""
+            advice = "see whether it runs, and can be reached from here"
+            warnings.append(
+                f"node {node['node']} is {node['state']}: {node['reason']}{refused}: {advice}"
+            )
     redis = status.get("guard_redis")
     if redis is not None and redis["problem"]:
         advice = (

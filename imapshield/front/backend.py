@@ -50,6 +50,7 @@ class Backend:
         limits: returns the limits that apply now.
         sends_proxy_header: whether each connection begins with a PROXY header.
         sends_id: whether the address of the client is sent with ID.
+        workers: the processes among which the connections are divided.
         connect: makes the connection; for tests. It is called with a factory, as `connect` of an endpoint.
 
     Attributes:
@@ -72,6 +73,7 @@ class Backend:
         *,
         sends_proxy_header: bool = False,
         sends_id: bool = False,
+        workers: int = 1,
         connect: Callable[[Any], Deferred[Any]] | None = None,
     ) -> None:
         self.address = address
@@ -87,6 +89,7 @@ class Backend:
         self.limits = limits
         self._tls_options = tls_options
         self._sends_proxy_header, self._sends_id = sends_proxy_header, sends_id
+        self._workers = workers
         self._logged, self._has_answered = "", False
         self._queue: tuple[Limits, LoginChecks] | None = None
         self._connect = connect or self._open_transport
@@ -119,8 +122,14 @@ class Backend:
 
     @property
     def max_connections(self) -> int:
-        """Connections at the same time."""
-        return self.address.connections or self.limits().max_backend_connections
+        """Connections at the same time, of this process."""
+        share = -(-self.address.connections // self._workers)
+        return share or self.limits().max_backend_connections
+
+    @property
+    def max_connections_of_server(self) -> int:
+        """Connections at the same time, of all workers."""
+        return self.address.connections or self.max_connections * self._workers
 
     @property
     def login_checks(self) -> LoginChecks:
@@ -288,7 +297,10 @@ class Backend:
     def _lost(self) -> None:
         self.connections -= 1
         if self.is_removed and not self.connections:
-            _log.info("--backend {text}: removed; the last user has left", text=self.address.text)
+            _log.info(
+                "--backend {text}: removed; the last user of this process has left",
+                text=self.address.text,
+            )
 
     def _failed(self, reason: str, *, counts: bool) -> None:
         """Log a failure if it has another reason than the last one, and count it."""

@@ -196,7 +196,7 @@ class BackendLogin:
                 cancelled = error
                 raise BackendUnavailable("cancelled") from None
             except BackendUnavailable as error:
-                error.node = route.session.node if route.is_known else ""
+                error.node = route.backend.address.node if route.is_known else ""
                 raise
             checked = _checked(found, route, user)
             logged_in = found

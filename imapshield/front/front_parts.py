@@ -148,9 +148,7 @@ class Front:
     ) -> _Made:
         """Make the backends, except for those that are `known`, and the source."""
         backends, tls = [], {}
-        for given, options in tls_options_of(settings):
-            workers = max(1, settings.workers)
-            address = replace(given, connections=-(-given.connections // workers))
+        for address, options in tls_options_of(settings):
             backend = known.get(address)
             tls[address] = options if backend is None else self._made.tls[address]
             backends.append(
@@ -162,6 +160,7 @@ class Front:
                     self._limits,
                     sends_proxy_header=settings.backend_proxy,
                     sends_id=settings.backend_id,
+                    workers=settings.workers,
                 )
             )
         of_map: list[BackendTls] = []
@@ -200,9 +199,11 @@ class Front:
         return apply
 
     async def reload(self) -> Sequence[str]:
-        """Read the files of ``ca=`` again, and return one line for each that cannot be used."""
+        """Read the files of ``ca=`` and of the map again, and return one line for each that cannot be used."""
         problems = await reload_tls("--backend", self._made.tls.values())
-        return problems + await reload_tls("--user-map", self._made.tls_of_map)
+        problems += await reload_tls("--user-map", self._made.tls_of_map)
+        source = self.nodes.source
+        return problems + (await source.reread() if isinstance(source, MapFile) else [])
 
     @property
     def make_session(self) -> SessionFactory:

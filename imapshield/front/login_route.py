@@ -64,7 +64,7 @@ class LoginRoute:
             if not session.is_leaving:
                 self.is_known = bool(answer.node)
                 self.backend = nodes.backend_of(answer, user)
-                session.node = self.backend.address.node
+                session.backend = self.backend
                 return
         raise BackendUnavailable("the user is moved again and again")
 

@@ -113,6 +113,12 @@ class MapFile:
         if self._problem:
             raise LookUpFailed(self._problem)
 
+    async def reread(self) -> list[str]:
+        """Read the file now if it has changed, and return one line if it is wrong."""
+        await self._read()
+        table = "nobody can log in" if self._table is None else "the table stays as it was"
+        return [f"--user-map file:{self._problem}; {table}"] if self._problem else []
+
     def _look(self) -> Deferred[None]:
         reading = Deferred.fromCoroutine(self._read())
         # A LoopingCall whose function fails stops for ever.

@@ -58,9 +58,10 @@ class NodeCommands:
         if backend is None:
             known = ", ".join(self._nodes.by_name)
             raise ControlError(f"no --backend has the name {name}; known are {known}")
+        unchanged = backend.is_draining is is_draining
         backend.is_draining = is_draining
         (row,) = (row for row in self._nodes.described() if row["node"] == name)
-        return row
+        return {**row, "unchanged": unchanged}
 
     async def hold(self, request: Request) -> dict[str, Any]:
         """Let the logins of the argument `user` wait for `seconds`, and return when no session of the user is left.
@@ -125,5 +126,5 @@ def _user(request: Request) -> str:
         ControlError: it is no name of a user, but one that stands for many, or has a master user.
     """
     if "*" in request.get("user"):
-        raise ControlError("name one user, without *")
+        raise ControlError(f"{request.command}: name one user, without *")
     return mailbox_user(request.get("user").encode("utf-8", "replace"))

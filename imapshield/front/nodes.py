@@ -1,11 +1,13 @@
 """`Nodes`: all backends of a server, and which of them serves a user. To clients they look like one server."""
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from hashlib import blake2b
+from itertools import chain, count
 from typing import Any
 
 from imapshield.front.backend import Backend
+from imapshield.front.backend_address import BackendAddress
 from imapshield.front.backend_connection import NodeDrained
 from imapshield.front.exchange_queue import ExchangeQueue
 from imapshield.front.offered_capabilities import WITHOUT_CHECK
@@ -183,10 +185,11 @@ class Nodes:
         counts, now = self.sessions.counts(), self.reactor.seconds()
         rows = []
         self._removed = [each for each in self._removed if each.connections]
-        # A removed one with the name of another has no row: sessions are counted by name.
-        removed = {each.address.node: each for each in self._removed}
-        for name, backend in {**self.by_name, **removed, **self.by_name}.items():
-            users, sessions = counts.get(name, (0, 0))
+        shown = {**self.by_name}
+        for each in self._removed:
+            shown[_free_name(each.address, shown)] = each
+        for name, backend in shown.items():
+            users, sessions = counts.get(backend, (0, 0))
             checked = backend.checked_at
             rows.append(
                 {
@@ -196,7 +199,7 @@ class Nodes:
                     "users": users,
                     "sessions": sessions,
                     "connections": backend.connections,
-                    "max_connections": backend.max_connections,
+                    "max_connections": backend.max_connections_of_server,
                     "failures": backend.failures,
                     "consecutive_failures": backend.breaker.failures,
                     "max_consecutive_failures": backend.breaker.max_failures,
@@ -206,3 +209,9 @@ class Nodes:
                 }
             )
         return rows
+
+
+def _free_name(address: BackendAddress, taken: Container[str]) -> str:
+    """Return the name of the row of a removed backend: the whole option if another one has its name now."""
+    more = (f"{address.text} ({number})" for number in count(2))
+    return next(each for each in chain((address.node, address.text), more) if each not in taken)

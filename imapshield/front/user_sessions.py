@@ -29,14 +29,15 @@ class UserSession:
         sessions: has all sessions.
 
     Attributes:
-        node: the name of the node; "" until it is known.
+        backend: the node, as it is now; a later one may have its name. None until it is known.
         is_leaving: whether the session must not go on, because its user is being moved.
     """
 
-    __slots__ = ("_connection", "_relay", "_sessions", "is_leaving", "node", "user")
+    __slots__ = ("_connection", "_relay", "_sessions", "backend", "is_leaving", "user")
 
     def __init__(self, user: str, sessions: "UserSessions") -> None:
-        self.user, self.node, self.is_leaving = user, "", False
+        self.user, self.is_leaving = user, False
+        self.backend: object = None
         self._sessions = sessions
         self._connection: BackendConnection | None = None
         self._relay: EndableRelay | None = None
@@ -121,12 +122,12 @@ class UserSessions:
             ended.callback(None)
         return ended
 
-    def counts(self) -> dict[str, tuple[int, int]]:
-        """Return the numbers of users and of sessions of each node that has any."""
-        users: dict[str, set[str]] = {}
-        sessions: dict[str, int] = {}
+    def counts(self) -> dict[object, tuple[int, int]]:
+        """Return the numbers of users and of sessions of each `UserSession.backend` that has any."""
+        users: dict[object, set[str]] = {}
+        sessions: dict[object, int] = {}
         for user, each in self._of.items():
             for session in (session for session in each if session.is_connected):
-                users.setdefault(session.node, set()).add(user)
-                sessions[session.node] = sessions.get(session.node, 0) + 1
-        return {node: (len(users[node]), sessions[node]) for node in users}
+                users.setdefault(session.backend, set()).add(user)
+                sessions[session.backend] = sessions.get(session.backend, 0) + 1
+        return {each: (len(users[each]), sessions[each]) for each in users}

@@ -107,6 +107,7 @@ class Reloader:
             if not done.problems:
                 for renew in self.renewals:
                     problems += await renew()
+                problems = [*dict.fromkeys(problems)]  # workers may have the same ones
                 _log.emit(
                     self.level,
                     "reloaded: changes={changes} problems={problems}",

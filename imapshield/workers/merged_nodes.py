@@ -140,6 +140,9 @@ def _merged_rows(answers: list[list[Any]]) -> list[Any]:
 
 
 _SAME = frozenset(
-    {"seconds", "checked", "latency", "consecutive_failures", "max_consecutive_failures"}
+    {
+        *("seconds", "checked", "latency", "consecutive_failures", "max_consecutive_failures"),
+        "max_connections",  # of all workers already; some may have forgotten a removed node
+    }
 )
 """Numbers that are not added: the first worker stands for all."""

@@ -204,7 +204,7 @@ class LoginTests(HoldCase):
         for user in ("*", "*admin", "*@example.org", "alice*admin"):
             for command in ("hold", "release"):
                 error = self.failureResultOf(self.ask(command, user=user), ControlError).value
-                self.assertEqual(str(error), "name one user, without *")
+                self.assertEqual(str(error), f"{command}: name one user, without *")
 
     def test_hold_that_nobody_releases(self) -> None:
         """A hold ends by itself, and its logins go on."""

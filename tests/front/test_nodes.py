@@ -228,6 +228,8 @@ class DrainTests(NodeCase):
         """A drained node has no further logins; its sessions go on, and those of other nodes."""
         client = self.log_in("alice", "mail1")
         row = self.ask("drain", node="mail1")
+        self.assertFalse(row["unchanged"])
+        self.assertTrue(self.ask("drain", node="mail1")["unchanged"])
         self.assertEqual((row["state"], row["users"], row["sessions"]), ("draining", 1, 1))
         other = self.server.connect()
         self.assertEqual(other(b"a LOGIN alice secret"), b"a " + MAINTENANCE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -14,6 +15,7 @@ from imapshield.front.backend import Backend, ClientAddress
 from imapshield.front.backend_address import parse_nodes
 from imapshield.front.front_parts import Front
 from imapshield.front.map_file import MapFile
+from imapshield.front.nodes import _free_name
 from imapshield.front.user_map import Answer, Query, UserMap
 from imapshield.limits import Limits
 from imapshield.testing.in_process import Server
@@ -52,7 +54,9 @@ class ReplacedNodesTests(NodeCase):
         self.assertEqual(client.read(), b"n OK done\r\n")
         with capturedLogs() as logged:
             client.lose_connection()
-        self.assertIn("the last user has left", [formatEvent(event) for event in logged][-1])
+        self.assertIn(
+            "the last user of this process has left", [formatEvent(event) for event in logged][-1]
+        )
         self.assertEqual([row["node"] for row in self.ask("nodes")], ["mail2", "mail3"])
 
     def test_login_during_the_reload(self) -> None:
@@ -64,13 +68,20 @@ class ReplacedNodesTests(NodeCase):
         self.assertIn("removed by a reload", str(self.failureResultOf(failed).value))
 
     def test_other_address(self) -> None:
-        """A node with another address is another one, and stays drained."""
+        """A node with another address is another one, and stays drained. Sessions at the old one have their own row."""
+        self.log_in("alice", "mail1")
         self.ask("drain", node="mail1")
         (address,) = parse_nodes(["mail1=tcp:127.0.0.1:9"])
         other = Backend(address, None, self.clock, self.get_limits, connect=self._connect("mail2"))
         self.nodes.replace([other], self.map)
-        row = self.ask("nodes")[0]
-        self.assertEqual((row["address"], row["state"]), (address.text, "draining"))
+        row, old = [row for row in self.ask("nodes") if row["node"].startswith("mail1")]
+        self.assertEqual(
+            (row["address"], row["state"], row["sessions"]), (address.text, "draining", 0)
+        )
+        self.assertEqual(
+            (old["node"], old["state"], old["sessions"]), ("mail1=tcp:127.0.0.1:1", "removed", 1)
+        )
+        self.assertEqual(_free_name(address, ["mail1", address.text]), f"{address.text} (2)")
 
     def test_other_source(self) -> None:
         """The source of before ends when it has answered all; at the end of the server, at once."""
@@ -137,7 +148,9 @@ class FrontReloadTests(SynchronousTestCase):
         self.assertEqual([*after], ["mail3", "mail1"])
         self.assertIs(after["mail1"], before["mail1"])
         self.assertEqual(self.front.nodes.known("alice"), Answer("mail1"))
-        assert isinstance(self.front.nodes.source, MapFile)
+        source: Any = self.front.nodes.source
+        assert isinstance(source, MapFile)
+        source._run_in_thread = maybeDeferred
         self.assertEqual(self.successResultOf(Deferred.fromCoroutine(self.front.reload())), [])
 
     def test_user_who_is_released_during_the_reload(self) -> None:
@@ -169,6 +182,32 @@ class FrontReloadTests(SynchronousTestCase):
         failed = self.failureResultOf(self.prepare(self.settings("mail2", "mail3")), ConfigError)
         self.assertIn("no --backend has the name mail1", str(failed.value))
         self.assertEqual([*self.front.nodes.by_name], ["mail1", "mail2"])
+
+    def test_map_that_is_wrong(self) -> None:
+        """A reload reads the file of the map, and says if it is wrong or missing; the table stays."""
+        source: Any = self.front.nodes.source
+        source._run_in_thread = maybeDeferred
+        self.write("alice mail1\nbob\n")
+        (line,) = self.successResultOf(Deferred.fromCoroutine(self.front.reload()))
+        self.assertRegex(line, "^--user-map file:.*: line 2: .*; the table stays as it was$")
+        self.assertEqual(self.front.nodes.known("alice"), Answer("mail1"))
+        source._table = None
+        (line,) = self.successResultOf(Deferred.fromCoroutine(self.front.reload()))
+        self.assertTrue(line.endswith("; nobody can log in"), line)
+        self.write("alice mail2\n")
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(self.front.reload())), [])
+        self.assertEqual(self.front.nodes.known("alice"), Answer("mail2"))
+
+    def test_connections_of_workers(self) -> None:
+        """Each worker has its share of the connections, and the row of a node the maximum of all of them."""
+        backends = ["mail1=tcp:127.0.0.1:1:connections=7", "mail2=tcp:127.0.0.1:2"]
+        settings = replace(self.settings("mail1", "mail2", backend=backends), workers=2)
+        nodes = Front(settings, Server().clock, Limits).nodes
+        most = Limits().max_backend_connections
+        shares = [each.max_connections for each in nodes.by_name.values()]
+        self.assertEqual(shares, [4, most])
+        rows = nodes.described()
+        self.assertEqual([row["max_connections"] for row in rows], [7, 2 * most])
 
     def test_no_backend(self) -> None:
         """A server that is to have the mail itself needs a restart."""

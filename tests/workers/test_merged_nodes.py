@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.front import front_parts
+from imapshield.front.map_file import MapFile
 from imapshield.workers.merged_nodes import MergedNodes, merged
 from tests.workers.cluster import ClusterTestCase
 
@@ -73,6 +74,11 @@ class MergedNodesTests(SynchronousTestCase):
         rows = [{"node": "mail1", "users": 1}, {"node": "mail2", "users": 5}]
         self.assertEqual(merged([one, two]), rows)
 
+    def test_maximum_of_connections(self) -> None:
+        """Each worker says the maximum of the whole server, so it is not added."""
+        row = {"node": "mail1", "connections": 1, "max_connections": 7}
+        self.assertEqual(merged([[row], [row]]), [{**row, "connections": 2}])
+
     def test_worker_that_does_not_answer(self) -> None:
         """An answer that one worker does not give is none: it may still have sessions of the user."""
         for result in (ask([{"ended": 1}, None]), ask([]), ask([{"a": 1}], ControlError("full"))):
@@ -96,6 +102,7 @@ class NewWorkerTests(ClusterTestCase):
     def reload_in_place(self, settings: Any) -> None:
         """Reload, without threads."""
         self.patch(front_parts, "deferToThread", maybeDeferred)
+        self.patch(MapFile, "reread", lambda _: succeed([]))  # it was read a moment ago
         for parts in (self.parts, *(self.worker(number).parts for number in (1, 2))):
             parts.control_process.reloader._run_in_thread = maybeDeferred
         self.load = lambda: settings
