@@ -69,6 +69,7 @@ OTHER_BLOCKS = {
     "compatibility_level": "configuration of Postfix",
     "clients ──▶": "a drawing",
     "global\n": "configuration of HAProxy; checked by test_planning",
+    "imapshield: 31 files": "what `imapshield move` prints",
     "imap           ": "records of a DNS zone",
     "listen imap": "configuration of HAProxy; checked by test_planning",
     "login peer=": "lines of the log",

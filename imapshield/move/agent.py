@@ -48,7 +48,7 @@ class Agent(Protocol):
 
         Args:
             side: ``source``, ``target`` or ``copies``, for `SourceSide`, `TargetSide` and `OldCopies`, or ``server``
-                for `close_on_server`.
+                for `close_on_server` and, with the method ``check``, `check_server`.
             method: the method of the side.
             arguments: those of the method; the move comes first for the target.
 
@@ -185,7 +185,8 @@ def _perform(request: dict[str, Any]) -> Any:
 
     side: Any = None
     if request["side"] == "server":
-        return close_on_server(request["control"], user)
+        control = request["control"]
+        return check_server(control) if method == "check" else close_on_server(control, user)
     if request["side"] == "source" and method in _SOURCE:
         side = SourceSide(places, root.base, acting)
     elif request["side"] == "target" and method in _TARGET:
@@ -196,6 +197,22 @@ def _perform(request: dict[str, Any]) -> Any:
     if side is None:
         raise MoveError(f"unknown step {method!r}; is the same version of imapshield on all nodes?")
     return getattr(side, method)(*arguments)
+
+
+def check_server(control: str) -> None:
+    """Ask the server of a node whether it runs, if the file of ``--nodes`` says where.
+
+    Raises:
+        MoveError: it does not answer.
+    """
+    if not control:
+        return
+    try:
+        ask(control, Request("status", {}))
+    except ControlError as error:
+        text = "its server does not answer; start it, or correct `control` in the file of --nodes"
+        # What follows is about an option that this command has not.
+        raise MoveError(f"{text} ({str(error).partition('; is the server')[0]})") from None
 
 
 def close_on_server(control: str, user: str) -> bool:

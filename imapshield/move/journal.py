@@ -154,6 +154,20 @@ class Journal:
         finally:
             os.close(fd)
 
+    def is_locked(self, user: str) -> bool:
+        """Whether a process on this machine moves the user now."""
+        try:
+            fd = os.open(self._path(user) + ".lock", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
     def recent(self) -> list[Entry]:
         """Return the moves of the last days, the last one at the end, and then those that have not ended.
 

@@ -130,7 +130,19 @@ class _Context:
         """Ask before anything is copied; later, a move goes on as far as it can."""
         UserSwitch(self.nodes).check(self.user, entry.target)
         if entry.phase == COPYING:
-            self.shields.check(entry.target)
+            self.check_logins(entry.target)
+
+    def check_logins(self, name: str) -> None:
+        """Ask the shields and the server of a node whether the user could log in there.
+
+        Raises:
+            MoveError: the user could not.
+        """
+        self.shields.check(name)
+        try:
+            self.agent(name).call("server", "check")
+        except MoveError as error:
+            raise MoveError(f"node {name}: {str(error).removeprefix(f'{name}: ')}") from None
 
     def has_arrived(self, entry: Entry) -> bool:
         """Ask the target of a move whether it has the mail since that move."""
@@ -238,6 +250,7 @@ def _mover(context: _Context, entry: Entry) -> Iterator[Mover]:
         copier,
         context.shields,
         switch.switch,
+        check=lambda: context.check_logins(target.name),
         max_pause=context.options.max_pause,
         report=lambda text: print(f"imapshield: {text}", file=sys.stderr),
     )
@@ -265,10 +278,12 @@ def _status(journal: Journal, options: argparse.Namespace) -> None:
     if len(entries) > len(shown):
         print(f"and {len(entries) - len(shown)} earlier ones: `imapshield move USER --status`")
     for entry in shown:
-        if not entry.has_ended:
-            print(
-                f"`imapshield move {entry.user} {entry.target}` goes on with that of {entry.user}"
-            )
+        if entry.has_ended:
+            continue
+        if journal.is_locked(entry.user):
+            print(f"the move of {entry.user} to {entry.target} runs now")
+            continue
+        print(f"`imapshield move {entry.user} {entry.target}` goes on with that of {entry.user}")
     if options.user:
         with Ssh() as ssh:
             context = _Context(options, journal, _read_nodes(options.nodes), ssh)
@@ -298,4 +313,5 @@ def _delete_old(context: _Context) -> None:
             context.agent(name).call("copies", "delete", copy["kind"], copy["move"])
             print(f"deleted {path}")
         else:
-            print(f"kept {path}: {age(copy['age'])} old, and not {context.options.days:g} days")
+            days = f"{context.options.days:g} day{'s' * (context.options.days != 1)}"
+            print(f"kept {path}: {age(copy['age'])} old, and not {days}; --days 0 deletes it now")

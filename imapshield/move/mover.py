@@ -98,6 +98,7 @@ class Mover:
         copier: copies.
         shields: hold and release the user.
         switch: changes the map: called with the user and the node.
+        check: asks right before each pause whether the user could log in on the target; `MoveError` if not.
         max_pause: seconds for which the user may have to wait.
         report: called with a line for the operator.
         clock: returns seconds of a monotonic clock.
@@ -117,6 +118,7 @@ class Mover:
         shields: Holding,
         switch: Callable[[str, str], object],
         *,
+        check: Callable[[], object] = lambda: None,
         max_pause: float = 2.0,
         report: Callable[[str], object] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
@@ -124,7 +126,7 @@ class Mover:
     ) -> None:
         self._journal, self._entry = journal, entry
         self._source, self._target, self._copier = source, target, copier
-        self._shields, self._switch = shields, switch
+        self._shields, self._switch, self._check = shields, switch, check
         self._max_pause, self._report = max_pause, report
         self._clock, self._sleep = clock, sleep
         self._paths: dict[str, str] = {}
@@ -240,6 +242,7 @@ class Mover:
     def _pause(self) -> None:
         """Hold the user, close the account, copy the rest, and give the account up."""
         for attempt in range(ATTEMPTS):
+            self._check()  # the copy may have taken hours
             self._began = self._step_began = self._clock()
             self._steps = []
             try:
@@ -347,6 +350,10 @@ class Mover:
                 self._advance(ABORTED)
                 return False
             self._settle()
+        if self._entry.phase == DONE:
+            text = f"the move of {self._entry.user} from {self._entry.source} to {self._entry.target} is done"
+            again = f"imapshield move {self._entry.user} {self._entry.source}"
+            raise MoveError(f"{text}; `{again}` moves the mail back")
         if self._entry.is_final:
             text = f"the mail of {self._entry.user} belongs to {self._entry.target} already"
             again = f"imapshield move {self._entry.user} {self._entry.target}"

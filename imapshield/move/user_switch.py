@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import subprocess
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,20 @@ from imapshield.regular_file import open_regular
 SWITCH_SECONDS = 10.0
 """Seconds that ``switch-command`` may take. Users wait for it."""
 
+FAILING_LOOKS = 6
+FAILING_SECONDS = 2.0
+"""How often, and after how many seconds each time, a shield is asked again about a node that is failing.
+
+One failure may be a restart. The next check comes within ``backend_check_seconds`` (10)."""
+
+_START = "start its server, and run this again when `imapshield nodes` says that it is up"
+_NO_LOGINS = {
+    "down": _START,
+    "failing": _START,
+    "draining": "`imapshield undrain` permits logins again",
+}
+"""The states of a node that gets no logins, or is about to get none, and what to do."""
+
 
 class Shields:
     """The shields in front of the nodes.
@@ -33,17 +48,32 @@ class Shields:
         self._shields, self._user, self._ssh = shields, user, ssh
 
     def check(self, node: str) -> None:
-        """Ask the shields whether they answer, and know a node, before anything is done.
+        """Ask the shields whether they answer, and pass logins to a node, before anything is done.
 
         Raises:
             MoveError: one does not.
         """
         for shield in self._shields:
-            rows = self._ask(shield, "nodes", {})
-            known = [each["node"] for each in rows if each.get("state") != "removed"]
-            if node not in known:
-                text = f"has no --backend with the name {node}; it has {', '.join(known)}"
+            row = self._row(shield, node)
+            for _ in range(FAILING_LOOKS):
+                if row["state"] == "failing":
+                    time.sleep(FAILING_SECONDS)
+                    row = self._row(shield, node)
+            state, reason = row["state"], row.get("reason")
+            if state in _NO_LOGINS:
+                text = f"{node} is {state}" + (f": {reason}" if reason else "")
+                text = f"{text}, so {self._user} could not log in there; {_NO_LOGINS[state]}"
                 raise MoveError(f"shield {shield.name}: {text}")
+
+    def _row(self, shield: Shield, node: str) -> Any:
+        """Return what a shield says of a node."""
+        rows = self._ask(shield, "nodes", {})
+        known = {each["node"]: each for each in rows if each["state"] != "removed"}
+        if node not in known:
+            text = f"has no --backend with the name {node}; it has {', '.join(known)}"
+            advice = "add it to the configuration of that shield, and reload it"
+            raise MoveError(f"shield {shield.name}: {text}; {advice}")
+        return known[node]
 
     def hold(self, seconds: float) -> None:
         """Let new logins of the user wait, and end the connections.

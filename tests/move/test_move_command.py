@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import Any
 from unittest import mock
 
@@ -76,8 +77,10 @@ class MoveCommandTests(MoveCase):
         self.assertIn("files,", err)
         with open(f"{self.base}/users.map", encoding="utf-8") as file:
             self.assertEqual(file.read(), "# users\nbob one\nAlice two\n")
-        commands = ["nodes", "hold", "close-account", "release"]
-        self.assertEqual([command for _, command in self.asked], commands)
+        could_log_in = [("edge.control", "nodes"), ("two.control", "status")]
+        pause = [("edge.control", "hold"), ("one.control", "close-account")]
+        asked = [*could_log_in, *could_log_in, *pause, ("edge.control", "release")]
+        self.assertEqual(self.asked, asked)
         self.assertEqual(self.dump("two"), self.before)
         _, out, _ = self.run_command("--status")
         self.assertIn("alice  one   two  done", out)
@@ -145,7 +148,10 @@ class MoveCommandTests(MoveCase):
         self.run_command("alice", "two")
         before = sorted(os.listdir(f"{self.base}/one/mail"))
         self.assertEqual(len(before), 2)
-        self.assertIn("and not 1 days", self.run_command("alice", "--delete-old")[1])
+        kept = "and not 1 day; --days 0 deletes it now\n"
+        self.assertIn(kept, self.run_command("alice", "--delete-old")[1])
+        _, out, _ = self.run_command("alice", "--delete-old", "--days", "7")
+        self.assertIn("and not 7 days; ", out)
         self.assertEqual(sorted(os.listdir(f"{self.base}/one/mail")), before)
         _, out, _ = self.run_command("alice", "--delete-old", "--days", "0")
         self.assertIn("deleted ", out)
@@ -178,6 +184,14 @@ class MoveCommandTests(MoveCase):
         self.assertIn("belongs to two", self.error("alice", "--abort"))
         _, out, _ = self.run_command("--status")
         self.assertIn("`imapshield move alice two` goes on", out)
+        with self.journal.locked("alice"):
+            _, out, _ = self.run_command("--status")
+        self.assertEqual(out.splitlines()[2:], ["the move of alice to two runs now"])
+
+    def test_abort_after_the_end(self) -> None:
+        self.run_command("alice", "two")
+        text = "the move of alice from one to two is done; `imapshield move alice one` moves"
+        self.assertIn(text, self.error("alice", "--abort"))
 
     def test_lost_journal(self) -> None:
         """If the journal is lost after the account was given up, the index of the old node says how to go on."""
@@ -257,6 +271,7 @@ class MoveCommandTests(MoveCase):
         self.backends["two"] = "removed"  # and sessions of others are left there
         line = self.error("alice", "two")
         self.assertIn("shield edge: has no --backend with the name two; it has one", line)
+        self.assertIn("add it to the configuration of that shield, and reload it", line)
 
         def no_server(path: str, request: Any) -> None:
             raise NoServer(path)
@@ -268,6 +283,43 @@ class MoveCommandTests(MoveCase):
         entry = new_entry("alice", "one", "two")._replace(phase=GIVEN_UP)
         self.journal.write(entry)
         self.assertIn("has gone", self.last_line("alice", "two"))
+
+    def test_node_without_logins(self) -> None:
+        """Nobody is moved to a node that a shield passes no logins to, and whose users are locked out."""
+        self.patch(time, "sleep", self.slept.append)
+        for state, advice in (
+            ("down", "start its server"),
+            ("failing", "start its server"),
+            ("draining", "undrain"),
+        ):
+            self.backends["two"] = state
+            line = self.error("alice", "two")
+            self.assertIn(f"shield edge: two is {state}, so alice could not log in there; ", line)
+            self.assertIn(advice, line)
+        self.assertEqual(os.listdir(f"{self.base}/two/mail"), [])
+        self.assertEqual(self.run_command("--status")[1], "no moves\n")
+        self.assertEqual(len(self.slept), user_switch.FAILING_LOOKS)
+        self.backends["two"] = "new"
+        self.assertEqual(self.run_command("alice", "two")[0], 0)
+
+    def test_node_that_starts(self) -> None:
+        """A node whose last check has failed may have been started since: the next check decides."""
+        self.backends["two"] = "failing"
+        self.patch(time, "sleep", lambda _: self.backends.update(two="up"))
+        self.assertEqual(self.run_command("alice", "two")[0], 0)
+
+    def test_node_that_fails_while_it_is_copied(self) -> None:
+        """The shields are asked again right before the pause, which does not begin."""
+        copy = TreeCopier.copy
+
+        def fail(copier: TreeCopier, *arguments: Any, **options: Any) -> None:
+            copy(copier, *arguments, **options)
+            self.backends["two"] = "down"
+
+        self.patch(TreeCopier, "copy", fail)
+        self.assertIn("shield edge: two is down", self.last_line("alice", "two"))
+        self.assertNotIn(("edge.control", "hold"), self.asked)
+        self.assertEqual(self.dump("one"), self.before)
 
     def test_status_shows_earlier_moves(self) -> None:
         """All moves of the last days are listed, the last ones at the end, and at most some."""
@@ -312,16 +364,24 @@ class MoveCommandTests(MoveCase):
         return self.run_command(*arguments)[2].splitlines()[-1]
 
     def test_server_that_does_not_run(self) -> None:
-        """A server of a node that is not running has nothing open; one that refuses ends the move."""
+        """That of the old node has nothing open; that of the new one must run. One that refuses ends the move."""
+        gone = "two.control"
 
         def no_server(path: str, request: Any) -> None:
-            raise NoServer(path)
+            if path == gone:
+                raise NoServer(f"{path}: gone; is the server running? Try --control")
 
         self.patch(agent, "ask", no_server)
+        line = self.error("alice", "two")
+        self.assertIn("node two: its server does not answer; start it", line)
+        self.assertTrue(line.endswith("(two.control: gone)\n"), line)
+        self.assertEqual(os.listdir(f"{self.base}/two/mail"), [])
+        gone = "one.control"
         self.assertEqual(self.run_command("alice", "two")[0], 0)
 
         def refuse(path: str, request: Any) -> None:
-            raise ControlError("connections of alice do not end")
+            if request.command != "status":
+                raise ControlError("connections of alice do not end")
 
         self.patch(agent, "ask", refuse)
         self.assertIn("do not end", self.last_line("alice", "one"))
@@ -344,14 +404,19 @@ class MoveCommandTests(MoveCase):
         request = agent._request(node, "alice")
         lines = [
             json.dumps({**request, "side": side, "method": method, "arguments": []}).encode()
-            for side, method in (("source", "inspect"), ("source", "unlink"), ("server", ""))
+            for side, method in (
+                ("source", "inspect"),
+                ("source", "unlink"),
+                ("server", ""),
+                ("server", "check"),
+            )
         ]
         answers = io.BytesIO()
         agent.serve(lines, answers)
         found = [json.loads(line) for line in answers.getvalue().splitlines()]
         self.assertTrue(found[0]["result"]["has_mail"])
         self.assertIn("unknown step 'unlink'", found[1]["error"])
-        self.assertEqual(found[2], {"result": False})
+        self.assertEqual(found[2:], [{"result": False}, {"result": None}])
 
     def test_remote_agent(self) -> None:
         """The other end is a process; one that is no imapshield is an error that says what to try."""

@@ -264,7 +264,7 @@ class MoverTests(MoveCase):
     def test_abort_is_refused_after_the_account_was_given_up(self) -> None:
         self.mover().run()
         error = self.assertRaises(MoveError, self.mover().abort)
-        self.assertIn("belongs to two", str(error))
+        self.assertIn("from one to two is done", str(error))
 
     def test_other_mail_on_the_target_is_not_touched(self) -> None:
         self.fill("two")
