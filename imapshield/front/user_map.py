@@ -252,22 +252,21 @@ class UserMap:
             self._breaker.succeeded()
             self._log(str(error))
             return Answer("", problem=str(error))
-        except LookUpFailed as error:
-            self._failed(str(error))
-            raise
         except Exception as error:
-            reason = str(error) or type(error).__name__
-            self._failed(reason)
+            # The text of a service reaches the terminal of an operator.
+            reason = self._failed(str(error) or type(error).__name__)
             raise LookUpFailed(reason) from None
         self._logged.clear()
         if self._breaker.succeeded():
             _log.info("--user-map {text}: answers again", text=self.text)
         return answer
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, reason: str) -> str:
+        """Note a failure, and return the reason as text for operators."""
         reason = printable(reason.encode("utf-8", "replace"), MAX_REASON_BYTES)
         self._breaker.failed(reason)
         self._log(reason)
+        return reason
 
     def _log(self, reason: str) -> None:
         """Log a reason that is not known yet."""

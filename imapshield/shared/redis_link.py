@@ -284,4 +284,5 @@ def _text(error: BaseException | None) -> str:
     """Return in one line why Redis cannot be used."""
     if isinstance(error, NoReply):
         return f"no reply within {REPLY_SECONDS:.0f} seconds"
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    return "".join(each if each.isprintable() else "?" for each in text)

@@ -57,8 +57,8 @@ class CacheTests(UserMapCase):
         found = self.look_up("alice")
         with capturedLogs() as logged:
             self.service.fail(ValueError("a\nbanned peer=192.0.2.1\x1b[1m" + "x" * 10000))
-        self.failureResultOf(found, LookUpFailed)
-        for text in (formatEvent(logged[0]), self.map.problem):
+        error = self.failureResultOf(found, LookUpFailed).value
+        for text in (formatEvent(logged[0]), self.map.problem, str(error)):
             self.assertIn(r"a\nbanned peer=192.0.2.1\x1b[1mxxx", text)
             self.assertTrue(text.isprintable())
             self.assertLess(len(text), 500)
