@@ -303,6 +303,18 @@ class StyleTests(SynchronousTestCase):
 
 
 class PatternTests(SynchronousTestCase):
+    def test_data_of_the_package_is_read_at_the_start(self) -> None:
+        """`pip install` replaces the files of the package while the server runs, so it reads none of them later."""
+        readers = []
+        for module, path in modules().items():
+            source = read(path)
+            if re.search(r"from importlib(\.resources)? import (files|resources)\b", source):
+                for scope in ast.walk(ast.parse(source)):
+                    if isinstance(scope, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                        names = {node.id for node in ast.walk(scope) if isinstance(node, ast.Name)}
+                        readers += [(module, scope.name)] if names & {"files", "resources"} else []
+        self.assertEqual(readers, [("admin.web_pages", "__init__")])  # made at the start
+
     def test_patterns_have_no_possessive_groups(self) -> None:
         """No pattern repeats a group possessively, which the oldest supported Python matches incorrectly."""
         found = {

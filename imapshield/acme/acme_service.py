@@ -75,12 +75,16 @@ class AcmeService:
             source = certificates.main = certificates.add(acme_pair(settings, files))
         if not obtains:
             return
+        # Imported here, because the packages take a moment, and memory that servers without --acme do not need. Not at
+        # the renewal: an upgrade may have replaced them by then.
+        from imapshield.acme import acme_client
+
         self._port = port = ChallengePort(settings.acme_http, reactor)
         self._renewal = Renewal(
             settings.acme,
             files,
             port,
-            partial(_obtain, settings, files, port),
+            partial(_obtain, settings, files, port, acme_client),
             source,
             certificates,
             reactor,
@@ -112,12 +116,11 @@ class AcmeService:
             await self._port.close()
 
 
-def _obtain(settings: Settings, files: AcmeFiles, port: ChallengePort) -> Issued:
-    """Obtain a certificate and write it. Runs in a thread."""
-    # Imported here, because the packages take a moment, and memory that servers without --acme do not need.
-    from imapshield.acme.acme_client import new_key, obtain
-
-    key = files.key(new_key)
-    issued = obtain(settings.acme, files.server, settings.acme_email, key, port.publish)
+def _obtain(settings: Settings, files: AcmeFiles, port: ChallengePort, client: Any) -> Issued:
+    """Obtain a certificate with `acme_client`, and write it. Runs in a thread."""
+    key = files.key(client.new_key)
+    issued: Issued = client.obtain(
+        settings.acme, files.server, settings.acme_email, key, port.publish
+    )
     files.save(issued.pem)
     return issued

@@ -6,6 +6,9 @@ from importlib import resources
 VERSION = 3
 """The version of schema.sql, stored as ``user_version``."""
 
+# Read at import: an upgrade replaces the files of the package while the server runs.
+_SCHEMA = resources.files("imapshield.maildir").joinpath("schema.sql").read_text("utf-8")
+
 _TO_VERSION_2 = """
 ALTER TABLE account DROP COLUMN boot;
 ALTER TABLE account ADD COLUMN inode INTEGER NOT NULL DEFAULT 0;
@@ -93,8 +96,7 @@ def check_schema(db: sqlite3.Connection, version: int) -> None:
 
 def create_tables(db: sqlite3.Connection) -> None:
     """Create the tables of an empty database, in a transaction."""
-    schema = resources.files("imapshield.maildir").joinpath("schema.sql").read_text("utf-8")
-    _execute_all(db, schema)
+    _execute_all(db, _SCHEMA)
 
 
 def migrate(db: sqlite3.Connection) -> None:
