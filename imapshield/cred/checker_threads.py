@@ -42,6 +42,7 @@ class CheckerThreads:
         self._pool = pool or _DaemonPool(0, threads, name)
         self._pending = 0
         self._started = self.closed = False
+        self._trigger: Any = None  # ends them with the reactor
         self._closing: Deferred[None] | None = None  # while calls run after `close`
 
     @property
@@ -59,7 +60,9 @@ class CheckerThreads:
         if not self._started:
             self._started = True
             self._pool.start()
-            self._reactor.addSystemEventTrigger("during", "shutdown", self.close)
+            self._trigger = self._reactor.addSystemEventTrigger(
+                "during", "shutdown", self._shut_down
+            )
         self._pending += 1
         result: Deferred[Any] = Deferred()
         running = deferToThreadPool(self._reactor, self._pool, function, *arguments)
@@ -72,6 +75,10 @@ class CheckerThreads:
             self._closing.callback(None)
         return result
 
+    def _shut_down(self) -> Deferred[None]:
+        self._trigger = None  # the reactor has removed it
+        return self.close()
+
     def close(self) -> Deferred[None]:
         """Let each thread end when it has nothing to do; further calls are refused.
 
@@ -83,6 +90,8 @@ class CheckerThreads:
         if self.closed:
             return succeed(None)
         self.closed = True
+        if self._trigger is not None:  # each reload may close a checker, and make another one
+            self._reactor.removeSystemEventTrigger(self._trigger)
         if self._started:
             self._pool.adjustPoolsize(0, 0)
         if not self._pending:

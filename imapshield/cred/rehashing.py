@@ -47,7 +47,7 @@ class Rehasher:
         self._is_hashing = False
         self._begun: set[str] = set()  # users whose new hash is computed, waits or is written
         self._waiting: dict[str, tuple[str, str]] = {}  # user → the old and the new hash
-        self._has_trigger = False
+        self._trigger: Any = None  # while hashes wait
         self._timer: Any = None
 
     def password_was_right(self, user: str, password: bytes, stored: str) -> None:
@@ -78,15 +78,22 @@ class Rehasher:
         self._waiting[user] = stored, new
         if self._timer is None:
             self._timer = self._reactor.callLater(WRITE_SECONDS, self.write)
-        if not self._has_trigger:
-            self._has_trigger = True
-            self._reactor.addSystemEventTrigger("before", "shutdown", self.write)
+            self._trigger = self._reactor.addSystemEventTrigger(
+                "before", "shutdown", self._shut_down
+            )
+
+    def _shut_down(self) -> Deferred[None]:
+        self._trigger = None  # the reactor has removed it
+        return self.write()
 
     def write(self) -> Deferred[None]:
         """Write the new hashes that wait, of users who have the old hash still; fires when that is done."""
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
+        trigger, self._trigger = self._trigger, None
+        if trigger is not None:
+            self._reactor.removeSystemEventTrigger(trigger)
         hashes, self._waiting = self._waiting, {}
         if not hashes:
             return succeed(None)

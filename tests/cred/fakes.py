@@ -21,8 +21,14 @@ class FakeReactor(Clock):
     def callFromThread(self, call: Callable[..., object], *args: Any, **named: Any) -> None:
         call(*args, **named)
 
-    def addSystemEventTrigger(self, phase: str, event: str, call: Callable[[], object]) -> None:
+    def addSystemEventTrigger(
+        self, phase: str, event: str, call: Callable[[], object]
+    ) -> Callable[[], object]:
         self.triggers.append(call)
+        return call
+
+    def removeSystemEventTrigger(self, trigger: Callable[[], object]) -> None:
+        self.triggers.remove(trigger)
 
 
 class FakePool(ThreadPool):

@@ -46,6 +46,21 @@ class CloseTests(SynchronousTestCase):
         """If nothing runs, the end is at once."""
         self.assertIsNone(self.successResultOf(self.threads.close()))
 
+    def test_leaves_nothing_in_the_reactor(self) -> None:
+        """Each reload may close a checker, so the reactor must not keep it until the shutdown."""
+        self.threads.run(lambda: 7)
+        self.assertEqual(len(self.reactor.triggers), 1)
+        self.threads.close()
+        self.assertEqual(self.reactor.triggers, [])
+
+    def test_the_shutdown_closes(self) -> None:
+        """The shutdown of the reactor, which has removed the trigger itself, lets the threads end."""
+        running = self.threads.run(lambda: 7)
+        self.reactor.triggers.pop()()
+        self.assertTrue(self.threads.closed)
+        self.pool.run_pending()
+        self.assertEqual(self.successResultOf(running), 7)
+
 
 class RealThreadTests(TestCase):
     @inlineCallbacks
