@@ -4,7 +4,7 @@ import math
 import struct
 from collections.abc import Hashable, Iterable
 from heapq import nlargest
-from itertools import islice
+from itertools import islice, starmap
 from operator import itemgetter
 from typing import Generic, TypeVar
 
@@ -132,7 +132,6 @@ class RateNews(Generic[K]):
 
 
 _RECORD = struct.Struct("<8sI")  # an item, and the second in which it was last added
-_ITEM_SIZE = 8
 
 
 class RecentItems:
@@ -183,16 +182,18 @@ class RecentItems:
         return [(key, self._table.get(key, b"")) for key in self._table]
 
     def merge(self, rows: Iterable[tuple[Hashable, bytes]]) -> int:
-        """Add the items of another table; returns the highest of those that are new, as a number."""
+        """Add the items of another table, each with the later time; returns the highest of them, as a number."""
         highest = b""
         for key, added in rows:
             own = self._table.get(key, b"")
             if own == added:  # most are, in a process that has missed something
                 continue
-            items = {added[at : at + _ITEM_SIZE] for at in range(0, len(added), _RECORD.size)}
-            ats = range(0, len(own), _RECORD.size)
-            others = [at for at in ats if own[at : at + _ITEM_SIZE] not in items]
-            records = added + b"".join(own[at : at + _RECORD.size] for at in others)
+            items = dict(_RECORD.iter_unpack(added))
+            times = items | dict(_RECORD.iter_unpack(own))
+            times |= {item: max(time, times[item]) for item, time in items.items()}
+            # The oldest first, as `_recent` needs them.
+            by_time = sorted(times.items(), key=lambda row: row[1])
+            records = b"".join(starmap(_RECORD.pack, by_time))
             self._table.put(key, records[-self._max_bytes :])
             highest = max([highest, *items])
         return int.from_bytes(highest, "big")

@@ -133,6 +133,28 @@ class RecentItemsTests(SynchronousTestCase):
         self.assertFalse(own.has("key", (1).to_bytes(8, "big"), 6))
         self.assertEqual(own.merge([]), 0)
 
+    def test_merged_items_expire_by_their_own_times(self) -> None:
+        """An item of another table counts no longer than in that table, also beside a newer one, and is dropped first."""
+        old, both, new = b"item old", b"itemboth", b"item new"
+        own, others = RecentItems(100, 10, 3), RecentItems(100, 10, 3)
+        for table, item, time in (
+            (own, old, 0),
+            (own, both, 10),
+            (others, both, 50),
+            (others, new, 60),
+        ):
+            table.add("key", item, time)
+        swapped = RecentItems(100, 10, 3)
+        swapped.merge(others.rows())
+        swapped.merge(own.rows())
+        own.merge(others.rows())
+        for table in own, swapped:
+            self.assertEqual(table.count("key", 99), 3)
+            self.assertEqual(table.count("key", 101), 2)
+            self.assertEqual(table.count("key", 151), 1)
+            self.assertEqual(table.add("key", b"itemlast", 99), 3)
+            self.assertEqual([table.has("key", item, 99) for item in (old, both)], [False, True])
+
     def test_forget(self) -> None:
         """A forgotten key has no items."""
         items = RecentItems(100, 10, 5)
