@@ -63,9 +63,10 @@ def publish(event: events.Event, observers: Iterable[events.EventObserver]) -> N
 
     An exception of an observer is logged. It reaches neither the other observers nor the connection.
     """
-    wanting = observers
-    if isinstance(observers, Observers):
-        wanting = observers.by_class.get(type(event)) or observers.wanting(type(event))
+    shared = observers if isinstance(observers, Observers) else Observers(observers)
+    wanting = shared.by_class.get(type(event))
+    if wanting is None:  # empty: nobody wants it, which is known, too
+        wanting = shared.wanting(type(event))
     for observer in wanting:
         try:
             observer(event)

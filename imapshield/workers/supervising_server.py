@@ -14,7 +14,7 @@ from imapshield.control.commands import ConnectionCommands
 from imapshield.control.request_lines import ControlError
 from imapshield.control.server import Handler
 from imapshield.edge.admission import OPERATOR
-from imapshield.edge.event_reporter import publish
+from imapshield.edge.event_reporter import Observers, publish
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.gate import ACCEPT_QUEUE
 from imapshield.guard.bans import Ban
@@ -129,6 +129,7 @@ class SupervisorLife(ServerLife):
         self._sockets: list[Any] = []
         self._behind: set[WorkerProcess] = set()  # those that have missed reports
         self._last_numbers = dict.fromkeys(supervisor.workers, 0)
+        self._observers = Observers.of(parts.operator.event_observers)
         supervisor.sockets = self._sockets
         supervisor.limits = lambda: parts.factory.limits
         supervisor.first_message, supervisor.received = self._first_message, self._received
@@ -219,7 +220,7 @@ class SupervisorLife(ServerLife):
                 if isinstance(event, events.ConnectionOpened):
                     last = self._last_numbers[worker]
                     self._last_numbers[worker] = max(last, event.connection)
-                publish(event, operator.event_observers)
+                publish(event, self._observers)
         elif isinstance(message, Worked):
             for source, work in message.rows:
                 operator.meter.add(Source(*source), Work(*work))

@@ -1,11 +1,20 @@
 """Events of one connection reach every observer, without secrets."""
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.edge.event_reporter import EventReporter, Observers
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.protocol import ShieldedIMAP4Server
-from imapshield.events import Event, EventHandlers, EventObserver, LimitTriggered, LoggedIn
+from imapshield.events import (
+    ConnectionOpened,
+    Event,
+    EventHandlers,
+    EventObserver,
+    LimitTriggered,
+    LoggedIn,
+)
 from imapshield.guard.verdicts import Reset
 from imapshield.limits import Limits
 from imapshield.testing.in_process import Server
@@ -75,6 +84,22 @@ class EventReporterTests(SynchronousTestCase):
         observers = Observers([self.first.append])
         self.assertIs(Observers.of(observers), observers)
         self.assertEqual([*observers], [self.first.append])
+
+    def test_event_that_nobody_wants(self) -> None:
+        """Who wants a class of events is asked once, also if nobody does."""
+        asked = list[type[Event]]()
+
+        class Wanted(dict[type[Event], EventObserver]):
+            def get(self, kind: Any, default: Any = None) -> Any:
+                asked.append(kind)
+                return super().get(kind, default)
+
+        observer = EventHandlers()
+        observer.handlers = Wanted()
+        reporter = EventReporter([observer])
+        for _ in range(3):
+            reporter.connection_opened()
+        self.assertEqual(asked, [ConnectionOpened])
 
     def test_failing_observer_does_not_affect_others(self) -> None:
         """An exception of an observer is logged, and other observers get the event."""
