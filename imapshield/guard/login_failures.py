@@ -132,7 +132,7 @@ class LoginFailures:
     def restart(self, key: bytes) -> None:
         """Forget everything, and use another key, with which known users can be restored."""
         limits, self._key = self._limits, key
-        # A login needs the hashes of its user and of its address several times.
+        # Of users and addresses. Hashes of guesses are needed once, and would displace those of honest logins.
         self._hash = lru_cache(MAX_HASHES)(self._new_hash)
         self._addresses = RecentItems(PAIR_SECONDS, MAX_ADDRESSES, limits.max_failed_pairs)
         self._free = RecentItems(PAIR_SECONDS, MAX_ADDRESSES, FREE_PAIRS)
@@ -202,10 +202,11 @@ class LoginFailures:
             pair = wide_pair = self._pair(user_hash, secret)
         elif self.scram_rate.take(source, now, SCRAM_KNOWN_COST if known else 1):
             self._scram_excess += 1
-            pair = wide_pair = self._hash(b"scram", b"%d%b" % (self._scram_excess, self._member))
+            excess = b"%d%b" % (self._scram_excess, self._member)
+            pair = wide_pair = self._new_hash(b"scram", excess)
         else:
             # Without the address, guesses from a thousand addresses would be one pair of their network.
-            pair, wide_pair = user_hash, self._hash(b"source", source)
+            pair, wide_pair = user_hash, self._new_hash(b"source", source)
         is_guess = secret is None or not self._users.has(user_hash, wide_pair, now)
         user_pairs = self._users.add(user_hash, wide_pair, now)
         if not networks:
@@ -380,7 +381,7 @@ class LoginFailures:
         return blake2b(data, digest_size=_HASH_SIZE, key=self._key, person=kind).digest()
 
     def _pair(self, user_hash: bytes, secret: bytes) -> bytes:
-        return self._hash(b"pair", user_hash + secret)
+        return self._new_hash(b"pair", user_hash + secret)
 
     def _address_hash(self, networks: tuple[Network, ...]) -> bytes:
         return self._hash(b"address", repr(networks[:1]).encode())

@@ -45,6 +45,16 @@ class FailureTests(FailuresCase):
         other = LoginFailures(Limits(), b"another key")
         self.assertNotEqual(other.digest(b"secret"), self.failures.digest(b"secret"))
 
+    def test_guesses_do_not_displace_hashes_of_users(self) -> None:
+        """After hundreds of guesses for one user, with SCRAM too, an honest login needs no new hash."""
+        self.failures.succeeded(THERE, b"alice", 0.0)
+        self.guess(2 * login_failures.MAX_HASHES)
+        for _ in range(2 * login_failures.MAX_HASHES):
+            self.failures.failed(HERE, b"u", None, 0.0)
+        self.patch(login_failures, "blake2b", None)
+        self.assertTrue(self.failures.is_known(THERE, b"alice"))
+        self.failures.succeeded(THERE, b"alice", 0.0)
+
     def test_tenth_pair_bans(self) -> None:
         """The tenth different password for one user bans the address; the delay doubles from the third on."""
         results = self.guess(10)
