@@ -138,7 +138,13 @@ def _users(
         return
     if not settings.auth:
         path = FirstRunFolder.from_environ(os.environ).users
-        yield OK, f"no --auth: a demo user, whose password the first start prints, in {path}"
+        if os.path.exists(path):
+            checkers.append(demo := PasswordFile(path, reactor=reactor))
+            with user.acting():
+                demo.load()
+            yield from _who_can_log_in("no --auth", demo)
+        else:
+            yield OK, f"no --auth: a demo user, whose password the first start prints, in {path}"
         return
     for text in settings.auth:
         checker = make_checker(reactor, text)

@@ -5,6 +5,7 @@ import secrets
 import sys
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -13,6 +14,7 @@ from mailbox import Maildir
 from typing import Self
 
 from imapshield.cred import passwords, users
+from imapshield.regular_file import open_regular
 
 USER = "demo"
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # of passwords, without characters that look alike, such as l and 1
@@ -99,9 +101,14 @@ imapshield: first start. The mail server is at {_addresses(listening)}, with a f
 
     def _restart_message(self, listening: Sequence[tuple[str, str]]) -> str:
         change = f"{_program('imapshield')} passwd {self.users} {USER}"
+        logins = f"the password of {USER} was shown at the first start; to change it: {change}"
+        with suppress(OSError), open_regular(self.users) as file:  # the log says what is wrong
+            entries, problems = users.parse(file.read())
+            if not users.usable(entries):
+                logins = "; ".join(["nobody can log in", *problems[:1]])
         return f"""\
 imapshield: listening on {_addresses(listening)}, mail in {self.mail}, users in {self.users}
-imapshield: the password of {USER} was shown at the first start; to change it: {change}
+imapshield: {logins}
 """
 
 

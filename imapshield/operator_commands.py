@@ -233,6 +233,8 @@ def _show_why(answer: dict[str, Any]) -> Iterable[str]:
 
 
 def _cause(end: dict[str, Any]) -> str:
+    if end["cause"] == "login refused: unavailable":
+        return f"{end['cause']}; `imapshield status` and the log say why"
     if not end["value"]:
         return str(end["cause"])
     option = "" if end["setting"] in ("", "none") else f"; to change it: {end['setting']}"

@@ -133,7 +133,7 @@ def _enable(options: argparse.Namespace) -> None:
     entry = entries.get(options.user)
     if entry is None or not entry.stored:
         file, user = shlex.quote(options.file), shlex.quote(options.user)
-        reason = (
+        reason = (entry.lacks if entry else "") or (
             "the line has nologin; remove that" if entry and entry.is_disabled else "no password"
         )
         raise CommandError(

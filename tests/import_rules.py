@@ -137,7 +137,7 @@ RULES = {
         ),
         ("OpenSSL", "twisted", "txredisapi"),
     ),
-    "first_run": Rule(("cred.passwords", "cred.users")),
+    "first_run": Rule(("cred.passwords", "cred.users", "regular_file")),
     "cli": Rule(
         (
             "__init__",

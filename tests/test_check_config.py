@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from unittest import mock
 
 from imapshield import cli
 from imapshield.config import Settings
 from imapshield.config_check import check
 from imapshield.cred import passwords, users
+from imapshield.first_run import FirstRunFolder
 from imapshield.process.server_user import ServerUser
 from imapshield.tap import makeService
 from tests.certificates import issued, self_signed
@@ -168,6 +170,23 @@ class CheckConfigTests(CheckConfigCase):
         status, text = self.check(*self.options[:2], "--auth", f"file:{empty}")
         self.assertEqual(status, 2)
         self.assertIn("line 1", text)
+
+    def test_users_of_the_first_start(self) -> None:
+        """Without ``--auth``, the users of the first start are looked at, if there are some."""
+        self.patch(os, "environ", {"XDG_DATA_HOME": os.path.abspath(self.mktemp())})
+        self.assertIn(
+            "a demo user, whose password the first start prints", self.check(*self.options[-2:])[1]
+        )
+        os.makedirs(FirstRunFolder.from_environ(os.environ).folder)
+        users.set_hash(
+            FirstRunFolder.from_environ(os.environ).users,
+            "demo",
+            "$argon2id$v=19$m=65536,t=3,p=1$AAAAAAAAAAA$AAAA",
+        )
+        with mock.patch.object(passwords, "_argon2", None):
+            status, text = self.check(*self.options[-2:])
+        self.assertEqual(status, 2)
+        self.assertIn("cannot log in: argon2-cffi is not installed; type `", text)
 
     def test_check_option_of_twistd(self) -> None:
         """``--check`` does the same, and ends the start with the status."""

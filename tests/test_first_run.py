@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from email import message_from_binary_file, policy
 from email.message import EmailMessage
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -88,6 +89,17 @@ class FirstRunFolderTests(SynchronousTestCase):
         command = f"{os.path.dirname(os.path.abspath(sys.argv[0]))}/imapshield passwd {self.first_run.users} demo"
         self.assertIn(command, text)
         self.assertIn(command, again)
+
+    def test_later_start_with_hashes_that_need_a_package(self) -> None:
+        """A start says that nobody can log in, if another installation has written the password file."""
+        self.first_run.create_mail_root(samples=False)
+        users.set_hash(
+            self.first_run.users, "demo", "$argon2id$v=19$m=65536,t=3,p=1$AAAAAAAAAAA$AAAA"
+        )
+        with mock.patch.object(passwords, "_argon2", None):
+            text = self.first_run.add_demo_user(LISTENING)
+        self.assertIn("nobody can log in; demo cannot log in: argon2-cffi is not installed", text)
+        self.assertNotIn("was shown", text)
 
     def test_addresses(self) -> None:
         """The commands to try use the first TCP port without TLS, and its loopback address if it has all addresses."""

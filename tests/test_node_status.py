@@ -24,7 +24,7 @@ class NodeStatusTests(SynchronousTestCase):
         answers: dict[str, Any] = {"nodes": [NODE], "user-map": user_map}
 
         async def status(_: Request) -> Any:
-            return {"version": "1"}
+            return {"version": "1", "login_problems": ["users: no users"]}
 
         async def answer(request: Request) -> Any:
             if not answers:
@@ -35,12 +35,17 @@ class NodeStatusTests(SynchronousTestCase):
         operator.add_commands({"nodes": answer, "user-map": answer})
         for expected in (
             {
-                "warnings": ["--user-map file:x: gone; write it"],
+                "warnings": ["users: no users", "--user-map file:x: gone; write it"],
                 "version": "1",
+                "login_problems": ["users: no users"],
                 "nodes": [NODE],
                 "user_map": user_map,
             },
-            {"warnings": [], "version": "1"},
+            {
+                "warnings": ["users: no users"],
+                "version": "1",
+                "login_problems": ["users: no users"],
+            },
         ):
             found: Any = operator.status(Request("status"))
             self.assertEqual(self.successResultOf(Deferred.fromCoroutine(found)), expected)

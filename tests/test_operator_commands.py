@@ -163,6 +163,8 @@ class OperatorCommandTests(SynchronousTestCase):
         network = {"tables": {"network": [{"key": "192.0.2.0/26", **SHARES}]}}
         self.answers["talkers"] = TALKERS | network
         self.assertIn("network (IPv4 /26, IPv6 /56)", self.run_command("top", "--once")[1])
+        self.answers["why"] = {"ends": [END | {"cause": "login refused: unavailable"}]}
+        self.assertIn("`imapshield status` and the log say why", self.run_command("why", "bob")[1])
         self.answers["why"] = {"networks": []}
         self.assertIn("has ended", self.run_command("why")[1])
 

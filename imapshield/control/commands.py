@@ -7,6 +7,8 @@ from collections.abc import Callable
 from heapq import nlargest
 from typing import Any
 
+from twisted.cred.credentials import IUsernamePassword
+
 from imapshield import __version__
 from imapshield.command_output import counted, plain
 from imapshield.control.arguments import MAX_LISTED
@@ -42,6 +44,7 @@ class ConnectionCommands:
         """Return what the server is doing, in a few numbers."""
         shares, shared = self._factory.shared.admission.guard.shares, self._factory.shared
         servers = self._factory.connections
+        checker: Any = self._factory.portal.checkers.get(IUsernamePassword)
         return {
             "version": __version__,
             "seconds": round(self._now() - self._started, 1),
@@ -52,6 +55,8 @@ class ConnectionCommands:
             "memory_of_connections": shared.memory_budget.memory,
             "max_memory": self._factory.limits.max_memory_bytes,
             "bans": sum(1 for _ in shared.admission.guard.bans.active(self._now())),
+            # Only a `CheckerChain` has them.
+            "login_problems": getattr(checker, "outages", list)(),
         }
 
     async def who(self, request: Request) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 def status_warnings(status: Mapping[str, Any]) -> list[str]:
     """Return what is wrong, and what to do: one line each."""
-    warnings = []
+    warnings = list(status.get("login_problems", ()))
     if problem := (status.get("user_map") or {}).get("problem"):
         warnings.append(f"--user-map {problem}")
     for node in status.get("nodes", ()):

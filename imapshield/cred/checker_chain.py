@@ -48,6 +48,11 @@ class CheckerChain:
         """Return the name under which logins with `name` are counted (`UserNames.resolve`)."""
         return self.names.resolve(name, self.checkers)
 
+    def outages(self) -> list[str]:
+        """Return why users cannot log in, and what to do: one line for each password file."""
+        checkers = (*self.checkers, *self.masters)
+        return [outage for each in checkers if (outage := getattr(each, "outage", ""))]
+
     def master_name(self, names: tuple[bytes, bytes]) -> bytes | None:
         """Return the name for a login with an authorization identity of SASL; None if nobody may act for another user.
 

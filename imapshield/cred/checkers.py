@@ -30,7 +30,7 @@ from imapshield.cred.checker_threads import CLOSE_SECONDS, CheckerThreads
 from imapshield.cred.rehashing import Rehasher
 from imapshield.cred.sasl import IScramProof, fake_secret
 from imapshield.cred.unavailable import CheckerUnavailable, TooManyLogins
-from imapshield.cred.user_table import UserTable
+from imapshield.cred.user_table import UNVERIFIABLE, UserTable
 from imapshield.regular_file import open_regular
 
 __all__ = ["CheckerUnavailable", "PasswordFile", "TooManyLogins"]
@@ -80,6 +80,7 @@ class PasswordFile:
         rehashes: whether a hash of another server is replaced by one of imapshield after its user has logged in, which
             changes the file (`Rehasher`).
         on_gone: called in the reactor's thread with users who could log in and cannot any more.
+        outage: why nobody can log in, or some users cannot, and what to do; "" if all can.
     """
 
     credentialInterfaces = (IUsernamePassword, IScramProof)
@@ -109,7 +110,7 @@ class PasswordFile:
         self._waiters: list[Deferred[None]] | None = None  # of a reading that has not begun
         self._is_slow = False  # no reading has ended for `READ_SECONDS`
         self.on_gone: Callable[[Set[str]], object] = lambda _: None
-        self._logged_problems = ""
+        self._logged_problems = self.outage = ""
         self._key = secrets.token_bytes(32)
         self.decoy_key = decoy_key
         # user → stored hash, keyed digest of the correct password, and when the entry expires
@@ -281,6 +282,8 @@ class PasswordFile:
         # The time of a login must not reveal whether the user exists. So the password of an unknown user is verified
         # against the hash of another user, which takes as long.
         cost = decoys.choose(self._salt_key(), user.encode(), table.costs)
+        if user in table.lacking or (stored is None and cost == UNVERIFIABLE):
+            raise CheckerUnavailable("a package is missing")
         verifiable = stored or (table.examples[cost] if cost else None)
         return stored if verifiable and passwords.verify(verifiable, password) else None
 
@@ -326,6 +329,7 @@ class PasswordFile:
                 " or create it with `imapshield passwd {path} USER`"
             )
             self._table = replace(self._table, version=None)
+            self.outage = text.format(path=self.path, problems=problem)
             self._log_problems(text, [problem])
             return
         table = self._table.next(version, entries)
@@ -339,8 +343,13 @@ class PasswordFile:
                 f"SCRAM is not offered, because {without} has no SCRAM secret; {advice}"
             )
         if not table.hashes:
-            advice = f"add a user with `imapshield passwd {self.path} USER`"
-            problems = [f"no users; nobody can log in; {advice}", *problems]
+            advice = (
+                f"no users; nobody can log in; add a user with `imapshield passwd {self.path} USER`"
+            )
+            problems = ["nobody can log in" if table.lacking else advice, *problems]
+        self.outage = ""
+        if table.lacking or not table.hashes:
+            self.outage = f"{self.path}: {'; '.join(problems[: 1 if table.hashes else 2])}"
         self._log_problems("{path}: {problems}", problems)
 
     def _log_problems(self, text: str, problems: Sequence[str]) -> None:

@@ -67,6 +67,10 @@ class UnusableHash(ValueError):
     """No password can be verified against a stored value. The text says why, and what to do."""
 
 
+class MissingPackage(UnusableHash):
+    """The hash is right, but this installation lacks the package that verifies it."""
+
+
 def hash_password(password: bytes) -> str:
     """Return the hash of a password with a new salt: argon2id if argon2-cffi is installed, else scrypt."""
     if _argon2 is not None:
@@ -191,7 +195,8 @@ def _needs(stored: str) -> tuple[int, int, int]:
     """Return the bytes of memory that an argon2 or scrypt hash takes, its work, and the maximum of work."""
     if stored.startswith("$argon2"):
         if _argon2 is None:
-            raise UnusableHash(f"argon2-cffi is not installed: {install_command('argon2')}")
+            advice = f"type `{install_command('argon2')}`, and restart the server"
+            raise MissingPackage(f"argon2-cffi is not installed; {advice}")
         try:
             found = _argon2.extract_parameters(stored)
         except _argon2.exceptions.InvalidHashError:

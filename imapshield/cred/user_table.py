@@ -1,11 +1,14 @@
 """`UserTable`: what a password file said when it was read last. Without Twisted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple, Self
 
 from imapshield.cred import decoys, passwords, users
+
+UNVERIFIABLE = ""
+"""In place of the cost of a hash that needs a package which is not installed."""
 
 
 class _Hash(NamedTuple):
@@ -23,10 +26,11 @@ class UserTable:
         version: which state of the file it is; None if the file could not be read the last time.
         entries: the lines, by user.
         hashes: the hashes of the users who can log in.
+        lacking: the users who cannot, because a package is not installed that verifies their hashes.
         scram_secrets: their SCRAM secrets; empty if a user has another kind of hash.
         without_scram: the first user without a SCRAM secret, if others have one; otherwise "".
-        costs: how many users have hashes of each cost (`decoys.frequencies`).
-        examples: a hash of each cost.
+        costs: how many users have hashes of each cost (`decoys.frequencies`), which is `UNVERIFIABLE` for `lacking`.
+        examples: a hash of each other cost.
         scram_forms: how many users have secrets of each form: iterations and length of the salt.
         decoy_key: derived from the hash of the first user.
     """
@@ -34,6 +38,7 @@ class UserTable:
     version: object = None
     entries: Mapping[str, users.UserEntry] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
+    lacking: Set[str] = frozenset()
     scram_secrets: Mapping[bytes, passwords.ScramSecret] = field(default_factory=dict)
     without_scram: str = ""
     costs: Mapping[str, int] = field(default_factory=dict)
@@ -49,7 +54,8 @@ class UserTable:
         known = {each: self._known.get(each) or _parse(each) for each in stored}
         parsed = {user: known[each].scram for user, each in hashes.items()}
         secrets = {user.encode(): scram for user, scram in parsed.items() if scram is not None}
-        without = [user for user, scram in parsed.items() if scram is None]
+        lacking = [user for user, entry in entries.items() if entry.lacks]
+        without = [*lacking, *(user for user, scram in parsed.items() if scram is None)]
         if without and secrets:
             secrets.clear()
         else:
@@ -59,9 +65,12 @@ class UserTable:
             version=version,
             entries=entries,
             hashes=hashes,
+            lacking=frozenset(lacking),
             scram_secrets=secrets,
             without_scram=without[0] if without else "",
-            costs=decoys.frequencies(known[each].cost for each in stored),
+            costs=decoys.frequencies(
+                [*(known[each].cost for each in stored), *(UNVERIFIABLE for _ in lacking)]
+            ),
             examples={known[each].cost: each for each in stored},
             scram_forms=decoys.frequencies(
                 (each.iterations, len(each.salt)) for each in secrets.values()

@@ -13,7 +13,7 @@ at once. These have a meaning here:
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from imapshield.cred import foreign_hashes, passwords
@@ -37,11 +37,14 @@ class UserEntry(NamedTuple):
         stored: the hash; "" if nobody can log in with this line.
         is_disabled: whether the line says so itself.
         quota: the maximum number of bytes and of messages; 0 means no limit, None that the line does not say.
+        lacks: which package is not installed that verifies the hash, and what to do. Until then, nobody can log in with
+            the line.
     """
 
     stored: str
     is_disabled: bool = False
     quota: tuple[int | None, int | None] = (None, None)
+    lacks: str = ""
 
 
 class BadUserName(ValueError):
@@ -91,7 +94,8 @@ def parse(
 
     Returns:
         The entry of each user, and a text for each invalid line. If a user has two lines, the first one is used. A user
-        with an invalid line is one who cannot log in.
+        with an invalid line is one who cannot log in. What all users lack that need the same package is one text, the
+        first one.
     """
     known = {} if known is None else known
     lines: dict[bytes, ParsedLine] = {}
@@ -110,7 +114,16 @@ def parse(
             problems.append(f"line {number}: {problem}")
     known.clear()
     known.update(lines)
-    return entries, problems
+    return entries, [*_lacking(entries), *problems]
+
+
+def _lacking(entries: Mapping[str, UserEntry]) -> Iterator[str]:
+    """Yield what packages are not installed that hashes need."""
+    lacking = {user: entry.lacks for user, entry in entries.items() if entry.lacks}
+    for lacks in dict.fromkeys(lacking.values()):
+        first, *others = (user for user in lacking if lacking[user] == lacks)
+        more = f" and {len(others)} more" if others else ""
+        yield f"{first}{more} cannot log in: {lacks}"
 
 
 def _parse_line(line: bytes) -> ParsedLine:
@@ -119,6 +132,8 @@ def _parse_line(line: bytes) -> ParsedLine:
     try:
         name = user_name(raw)
         return ParsedLine(name, *parse_entry(rest))
+    except passwords.MissingPackage as error:
+        return ParsedLine(name, UserEntry("", lacks=str(error)), "")
     except ValueError as error:
         return ParsedLine(name, UserEntry(""), str(error))
 

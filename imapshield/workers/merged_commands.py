@@ -43,7 +43,11 @@ class MergedConnections:
         """Return what the server is doing, with one row for each worker."""
         status, (answers, _) = await self._own.status(request), await self._ask(request)
         by_worker = dict(answers)
-        sums = {name: sum(each[name] for each in by_worker.values()) for name in SUMS}
+        sums: dict[str, Any] = {
+            name: sum(each[name] for each in by_worker.values()) for name in SUMS
+        }
+        problems = [text for each in by_worker.values() for text in each["login_problems"]]
+        sums["login_problems"] = [*dict.fromkeys(problems)]
         workers = [self._row(each, by_worker.get(each, {})) for each in self._supervisor.workers]
         return {**status, **sums, "workers": workers}
 

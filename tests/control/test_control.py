@@ -105,6 +105,7 @@ class CommandTests(SynchronousTestCase):
         status = self.ask("status")
         counts = [status[name] for name in ("connections", "without_login", "bans")]
         self.assertEqual(counts, [2, 1, 1])
+        self.assertEqual(status["login_problems"], [])
 
     def test_who_is_found_by_user_address_network_and_number(self) -> None:
         """`who` lists all connections, or those of a user, an address, a network, or a number."""

@@ -194,6 +194,29 @@ class PasswordFileTests(SynchronousTestCase):
         self.assertEqual(formatEvent(warning), f"{self.checker.path}: {text}")
         self.refuses(b"alice", b"secret")
 
+    def test_hashes_whose_package_is_not_installed(self) -> None:
+        """Such users cannot be checked now, which is no wrong password. The log says what to install."""
+        self.patch(passwords, "_argon2", None)
+        for name in ("carol", "dave"):
+            users.set_hash(self.path, name, "$argon2id$v=19$m=65536,t=3,p=1$AAAAAAAAAAA$AAAA")
+        self.checker.decoy_key = b"k"
+        self.refuses(b"carol", b"secret", CheckerUnavailable)
+        self.accepts(b"alice", b"secret")
+        # As unknown users: who gets which answer does not tell who exists.
+        found = {type(self.failureResultOf(self.check(b"u%d" % n, b"x")).value) for n in range(9)}
+        self.assertEqual(found, {CheckerUnavailable, UnauthorizedLogin})
+        (warning,) = self.warnings()
+        text = formatEvent(warning)
+        self.assertRegex(text, "carol and 1 more cannot log in: argon2-cffi is not installed; type")
+        self.assertEqual(CheckerChain([self.checker]).outages(), [text])
+        self.assertIn("imapshield[argon2]", text)
+        users.remove(self.path, "alice")
+        self.refuses(b"nobody", b"secret", CheckerUnavailable)
+        self.assertIn(": nobody can log in; carol and 1 more cannot", self.checker.outage)
+        os.unlink(self.path)
+        self.checker.load()
+        self.assertIn("No such file", self.checker.outage)
+
     def test_result_comes_after_a_thread_has_worked(self) -> None:
         """The result comes only after a thread has done the work."""
         self.pool.paused = True

@@ -29,6 +29,7 @@ class AsOneTests(ClusterTestCase):
         self.assertEqual((status["connections"], status["without_login"]), (3, 3))
         self.assertEqual((status["max_connections"], status["max_memory"]), (10_000, 256 << 20))
         self.assertEqual([row["connections"] for row in status["workers"]], [2, 1])
+        self.assertEqual(status["login_problems"], [])
 
     def test_who_lists_all(self) -> None:
         """`who` lists the connections of all workers, at most as many as asked for."""
