@@ -288,8 +288,9 @@ def _option_value(name: str, value: object) -> object:
     if name not in _TOML_TYPES:
         meant = get_close_matches(name.replace("_", "-"), _TOML_TYPES, 1)
         similar = "".join(f" did you mean {option!r}?" for option in meant)
-        known = ", ".join(sorted(_TOML_TYPES))
-        raise ConfigError(f"unknown option {name!r};{similar} known are {known}")
+        raise ConfigError(
+            f"unknown option {name!r};{similar} `twistd imapshield --help` lists all, here they are without --"
+        )
     if name in ("backlog", "workers") and type(value) is int:
         return str(value)
     if value == "":
@@ -331,10 +332,8 @@ def _report_only_advice(limit: str) -> str:
     if name in REPORTABLE:
         return f"write the name alone: --report-only-limit {name}"
     similar = "".join(f" did you mean {n}?" for n in get_close_matches(name, REPORTABLE, 1))
-    can = f"limits that can be report-only: {', '.join(sorted(REPORTABLE))}"
-    if name in _LIMITS:
-        return f"cannot be report-only; {can}"
-    return f"unknown limit;{similar} {can}"
+    can = "docs/limits.rst lists those that can be report-only"
+    return f"cannot be report-only; {can}" if name in _LIMITS else f"unknown limit;{similar} {can}"
 
 
 def _limit_value(name: str, option: str, text: str) -> float | bool:

@@ -98,7 +98,10 @@ class CheckConfigTests(CheckConfigCase):
     def test_errors_of_the_file_have_its_line(self) -> None:
         """An error in the TOML file has the line, and what was probably meant."""
         for content, words in (
-            (b'\nmail-rot = "x"\n', "line 2: unknown option 'mail-rot'; did you mean 'mail-root'?"),
+            (
+                b'\nmail-rot = "x"\n',
+                "line 2: unknown option 'mail-rot'; did you mean 'mail-root'? `twistd imapshield --help` lists",
+            ),
             (b"verbose = true\nverbose 1", "line 2"),
             (
                 b"[limit]\n# x\nbakclog = 3\n",
