@@ -8,6 +8,7 @@ violations and rates the same, of connections the sum of the group, as if the gr
 from collections import Counter
 from collections.abc import Callable
 
+from imapshield.guard.login_news import LoginNewsOfTwo
 from imapshield.guard.networks import Network
 from imapshield.guard.remote_counts import MAX_COUNTS, CountNews
 from imapshield.guard.shared_guard import SharedGuard
@@ -60,6 +61,8 @@ class GuardRelay:
         assert remote is not None
         self._members, self._remote = inner.members, remote
         inner.other, outer.other = outer, inner
+        # Logins to the status page are those of the process itself.
+        inner.guard.failures.news = LoginNewsOfTwo(inner.logins, outer.logins)
         self._of_inner = GroupCounts(lambda: remote.sums(inner.members.__contains__))
         self._of_outer = GroupCounts(lambda: remote.sums(lambda name: name not in inner.members))
         outer.counts, inner.counts = self._of_inner, self._of_outer

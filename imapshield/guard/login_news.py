@@ -57,3 +57,21 @@ class LoginNews:
         for login in taken:
             del self._logins[login]
         return taken
+
+
+class LoginNewsOfTwo(LoginNews):
+    """Adds to two others, for a process that tells two groups of processes."""
+
+    def __init__(self, first: LoginNews, second: LoginNews) -> None:
+        super().__init__()
+        self._both = first, second
+
+    def add_pair(self, pair: FailedPair) -> None:
+        """Add a failed login."""
+        for each in self._both:
+            each.add_pair(pair)
+
+    def add_login(self, user_hash: bytes, address_hash: bytes) -> None:
+        """Add a login of a user from an address."""
+        for each in self._both:
+            each.add_login(user_hash, address_hash)

@@ -110,6 +110,7 @@ class SharedGuard:
         members: the names of the other processes.
         counts: the connections that the others are told.
         other: tells another group of processes what members of this one count (`GuardRelay`).
+        logins: the logins that the others are told.
         clock_offset: the seconds by which the clock that all processes share is ahead of the times of the calls here.
     """
 
@@ -134,7 +135,7 @@ class SharedGuard:
         self._bans = dict.fromkeys(guard.bans, False)
         guard.bans.news.append(self._bans)
         assert guard.failures.news is not None
-        self._logins = guard.failures.news
+        self.logins = guard.failures.news
 
     def tell_all(self, *, logins: bool = False) -> None:
         """Tell all bans and all counts of connections in the next reports; with `logins`, also the known users."""
@@ -143,7 +144,7 @@ class SharedGuard:
         for network in (*self.guard.bans, *self._ended):
             self._bans.setdefault(network, False)
         if logins:
-            self.guard.failures.tell_all(self._logins)
+            self.guard.failures.tell_all(self.logins)
 
     def forget_rate_news(self) -> None:
         """Tell nobody what was taken of rates since the last report. It counts in this process alone."""
@@ -155,7 +156,7 @@ class SharedGuard:
 
         Call it every fraction of a second, and at once after a ban or the end of one.
         """
-        shared_now, login_news = now + self.clock_offset, self._logins
+        shared_now, login_news = now + self.clock_offset, self.logins
         connections, users, is_restarted = self.counts.take_counts(MAX_ENTRIES)
         bans, unbans = self._take_bans(now)
         report = GuardReport(
@@ -263,9 +264,9 @@ class SharedGuard:
     def pass_on(self, report: GuardReport) -> None:
         """Tell the others which logins, violations and rates another group has counted."""
         for user, address in report.logins:
-            self._logins.add_login(user, address)
+            self.logins.add_login(user, address)
         for pair in report.failures:
-            self._logins.add_pair(pair)
+            self.logins.add_pair(pair)
         for network, count in report.violations:
             self._violations.add(network, count)
         for taken in report.rates:

@@ -129,6 +129,17 @@ class RelayTests(SynchronousTestCase):
             assert remote is not None
             self.assertEqual(remote.networks[wide], 8)
 
+    def test_logins_to_the_status_page(self) -> None:
+        """The process of the status page tells its workers and all other servers of wrong passwords there."""
+        a = self.servers[0]
+        for number in range(9):
+            a.guard.failures.failed(ADDRESS, b"\0admin", b"wrong %d" % number, 0.0)
+        a.guard.failures.succeeded(OTHER, b"admin", 0.0)
+        self.share()
+        for worker in self.workers:
+            reached = worker.guard.failures.failed(ADDRESS, b"alice", b"guess", 0.0).banned_for
+            self.assertIsNotNone(reached)
+
     def test_bans_and_their_ends(self) -> None:
         """A ban in one worker applies in all, and so does its end; a later ban and its end, too."""
         for number in (1, 2, 3):
