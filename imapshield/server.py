@@ -83,6 +83,9 @@ class ServerLife:
 
     def __init__(self, parts: ServerParts) -> None:
         self.parts = parts
+        self._open_files: int | None = None
+        self._files_for_nodes = 0
+        parts.control_process.reloader.renewals.append(self._count_nodes)
         # Now, because twistd redirects standard output before the server listens.
         has_users = parts.settings.auth or parts.front is not None
         self._announce = (lambda _: None) if has_users else _announcer(parts.first_run)
@@ -130,16 +133,26 @@ class ServerLife:
             needed = 2 * min(front.nodes.max_connections, limits.max_connections)
         return needed + files_for(limits.max_connections)
 
+    def _needed_for_nodes(self) -> int:
+        """Return how many files the logins take that are checked: each has a connection to the backend, too."""
+        front, limits = self.parts.front, self.parts.guard.limits
+        nodes = 0 if front is None else len(front.nodes.by_name)
+        return limits.max_login_checks * nodes + limits.max_backend_exchanges
+
+    async def _count_nodes(self) -> list[str]:
+        """Fit the limits again, if a reload has changed how many files the nodes need."""
+        if self.parts.front is not None and self._needed_for_nodes() != self._files_for_nodes:
+            self.fit_open_files(self._open_files)
+        return []
+
     def fit_open_files(self, open_files: int | None) -> None:
         """Fit the limits to the number of files that the process may open."""
+        self._open_files, self._files_for_nodes = open_files, self._needed_for_nodes()
         guard, realm = self.parts.guard, self.parts.realm
         shares, wanted, of_users = guard.shares, guard.limits.max_connections, open_files
         if self.parts.front is not None:
             shares.count_for_backend()
-            # Logins that are checked have a connection to the backend, too.
-            nodes = len(self.parts.front.nodes.by_name)
-            checks = guard.limits.max_login_checks * nodes + guard.limits.max_backend_exchanges
-            of_users = None if open_files is None else max(0, open_files - checks)
+            of_users = None if open_files is None else max(0, open_files - self._files_for_nodes)
         shares.set_open_files(of_users)
         if shares.max_idle_accounts is not None:
             realm.max_idle_accounts = min(realm.max_idle_accounts, shares.max_idle_accounts)

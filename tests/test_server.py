@@ -154,6 +154,25 @@ class OpenFileTests(CommandLineTestCase):
         self.assertIn("max_connections=1000 needs 1398", text)
         self.assertEqual(service.factory.guard.shares.max_connections, 1000)
 
+    async def test_nodes_that_a_reload_adds(self) -> None:
+        """The logins that are checked at other nodes need files, too."""
+        config = self.path("nodes.toml")
+        for number in (2, 9):
+            nodes = [f"m{n}=tcp:127.0.0.1:{n}" for n in range(1, number + 1)]
+            users = "".join(f"alice{n} m{n}\n" for n in range(1, number + 1))
+            with open(self.path("map"), "w") as file:
+                file.write(users)
+            with open(config, "w") as file:
+                file.write(f"backend = {nodes}\nuser-map = 'file:{self.path('map')}'\n")
+            if number == 2:
+                service: Any = self.make("--config", config)
+                service.on_open_files(3000)
+                before = service.factory.guard.shares.max_connections
+        reloader = service.on_start[0].__self__.parts.control_process.reloader
+        reloaded = await reloader.reload()
+        self.assertEqual(([*reloaded.problems], len(reloaded.changed)), ([], 1))
+        self.assertLess(service.factory.guard.shares.max_connections, before)
+
 
 class RunningServiceTests(CommandLineTestCase):
     async def test_salts_of_unknown_users_survive_a_restart(self) -> None:
