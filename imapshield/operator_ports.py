@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from imapshield.admin.monitor import Monitor, process_memory
 from imapshield.admin.web_ports import WebPorts, check_admin_auth
@@ -80,10 +81,18 @@ class OperatorPorts:
         except ControlError:  # a worker is busy
             return None
 
+    def _begin(self, name: str, part: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+        """Begin a part of the status. An error of this program costs this part alone, and is in the log."""
+
+        def failed(failure: Failure) -> None:
+            _log.failure("status: {part} failed", failure, part=name)
+
+        return Deferred.fromCoroutine(part).addErrback(failed)
+
     async def status(self, request: Request) -> dict[str, Any]:
         """Answer the command ``status``. What is wrong is first: ``warnings``, each with what to do."""
         # All at once: a worker that does not answer delays the answer to each question.
-        asked = {name: Deferred.fromCoroutine(part()) for name, part in self.status_parts.items()}
+        asked = {name: self._begin(name, part()) for name, part in self.status_parts.items()}
         answer: Any = await self._status_of_connections(request)
         parts = {name: await part for name, part in asked.items()}
         answer = {**answer, **{name: part for name, part in parts.items() if part is not None}}

@@ -67,6 +67,35 @@ class NodeStatusTests(SynchronousTestCase):
             asked[command].errback(ControlError("busy"))
         self.assertEqual(self.successResultOf(status), {"warnings": []})
 
+    def test_part_that_fails(self) -> None:
+        """An error of the program in one part is in the log, and costs no other part, also if the status fails."""
+        operator = OperatorPorts(Settings(), Clock())
+        for fails in (False, True):
+            late: Deferred[Any] = Deferred()
+
+            async def status(_: Request, fails: bool = fails) -> Any:
+                if fails:
+                    raise ControlError("busy")
+                return {"version": "1"}
+
+            async def broken(late: Deferred[Any] = late) -> Any:
+                return await late
+
+            async def good() -> Any:
+                return {}
+
+            operator._status_of_connections = status
+            operator.status_parts |= {"guard_redis": broken, "certificate": good}
+            found: Any = operator.status(Request("status"))
+            answer = Deferred.fromCoroutine(found)
+            late.errback(ZeroDivisionError())
+            if fails:
+                self.failureResultOf(answer, ControlError)
+            else:
+                expected = {"warnings": [], "version": "1", "certificate": {}}
+                self.assertEqual(self.successResultOf(answer), expected)
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_warnings(self) -> None:
         """What is wrong with the map, with Redis and with certificates is said, with what to do."""
         self.assertEqual(status_warnings({"user_map": {"user_map": "", "problem": ""}}), [])

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.front.nodes import Nodes
@@ -15,6 +17,8 @@ HOLD_SECONDS = 10.0
 
 MAX_HOLDS = 1000
 """Users who are held at once. Each move of a user is one, and moves take turns at the disks."""
+
+_log = Logger(namespace="imapshield")
 
 
 class NodeCommands:
@@ -74,7 +78,7 @@ class NodeCommands:
             raise ControlError(f"{MAX_HOLDS} users are held already; release one of them first")
         seconds = request.get("seconds", HOLD_SECONDS)
         # The hold does not wait for it: a worker that starts must hold the user before its first connection.
-        looking_up = Deferred.fromCoroutine(self._node(user))
+        looking_up = Deferred.fromCoroutine(self._node(user)).addErrback(_log_failure)
         try:
             held = await holds.hold(user, seconds)
         except TimeoutError:
@@ -117,6 +121,11 @@ class NodeCommands:
         except LookUpFailed as error:
             raise ControlError(f"{user}: the user map: {error}") from None
         return {"user": user, "held": was_held, "node": answer.node}
+
+
+def _log_failure(failure: Failure) -> None:
+    """Log an error of this program. Nobody waits for the look-up if the hold fails first."""
+    _log.failure("hold: a look-up failed", failure)
 
 
 def _user(request: Request) -> str:

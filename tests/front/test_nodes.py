@@ -5,11 +5,12 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
 
 from imapshield import events
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.front.sasl_user import replace_secret, wrong_proof, wrong_secret
+from imapshield.front.user_holds import Held
 from imapshield.front.user_map import Answer, LookUpFailed
 from tests.front.node_case import NodeCase
 from tests.front.test_login import UNAVAILABLE
@@ -311,6 +312,22 @@ class MoveTests(NodeCase):
         self.service.answer("mail1")
         self.assertEqual(self.successResultOf(held)["node"], "mail1")
         self.nodes.stop()
+
+    def test_look_up_that_fails_unexpectedly(self) -> None:
+        """An error of the program in the look-up is in the log, and the hold answers, or says why it has failed."""
+        for times_out in (False, True):
+            holding = fail(TimeoutError()) if times_out else succeed(Held(0, 0, False))
+            looked_up: Deferred[Answer] = Deferred()
+            self.patch(self.nodes, "look_up", lambda _, answer=looked_up: answer)
+            self.patch(self.nodes.holds, "hold", lambda *_, answer=holding: answer)
+            hold: Any = self.commands.hold(Request("hold", {"user": "alice"}))
+            answer = Deferred.fromCoroutine(hold)
+            looked_up.errback(ZeroDivisionError())
+            if times_out:
+                self.failureResultOf(answer, ControlError)
+            else:
+                self.assertIsNone(self.successResultOf(answer)["node"])
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_map_that_needs_the_password(self) -> None:
         """Only a login says which node the user has; a release does not ask with a wrong password."""
