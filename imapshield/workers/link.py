@@ -15,13 +15,16 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from imapshield.workers.link_messages import BadMessage, Message, MessageBuffer, encode
+from imapshield.workers.link_messages import Answer, BadMessage, Message, MessageBuffer, encode
 
 MAX_UNSENT = 4 << 20
 """Bytes that wait for the other side, above which a message that may be left out is left out."""
 
 WAIT_SECONDS = 0.05
 """Seconds that a message waits which is not urgent."""
+
+FAILED = "internal error; the log of the server has it"
+"""The answer to a request that has failed because of an error of this program."""
 
 _LITTLE = MAX_UNSENT // 4
 
@@ -51,7 +54,7 @@ class Link(Protocol):
         self.on_end: Callable[[], object] = lambda: None
         self._buffer = MessageBuffer()
         self._is_open = False
-        self._large = 0  # bytes of large messages of which some may be unsent
+        self._large = 0  # bytes of the largest message of which some may be unsent
 
     def connectionMade(self) -> None:
         """Notice from now on how much waits."""
@@ -99,11 +102,14 @@ class Link(Protocol):
             call.cancel()
         waiting, self._waiting = self._waiting, []
         if self._is_open and waiting:
-            data = encode(*waiting)
+            try:
+                data = encode(*waiting)
+            except Exception:  # pickle may raise anything
+                data = b"".join(map(_encode_alone, waiting))
             if self._unsent <= _LITTLE:
                 self._large = 0
             if len(data) > _LITTLE:
-                self._large += len(data)
+                self._large = max(self._large, len(data))
             self.transport.write(data)
 
     def close(self) -> None:
@@ -130,6 +136,15 @@ class Link(Protocol):
         self._is_open = False
         self.flush()
         self.on_end()
+
+
+def _encode_alone(message: Message) -> bytes:
+    """Return a message as bytes. In place of one that cannot be encoded, the log has a line, and an asker an error."""
+    try:
+        return encode(message)
+    except Exception:
+        _log.failure("a message cannot be sent: {name}", name=type(message).__name__)
+        return encode(Answer(message.request, error=FAILED)) if isinstance(message, Answer) else b""
 
 
 class LinkFactory(Factory):

@@ -24,7 +24,7 @@ from imapshield.service import ShieldService
 from imapshield.workers.accepting import Accepting, ConnectionCounts
 from imapshield.workers.guard_exchange import GuardExchange
 from imapshield.workers.inherited_ports import FIRST_SOCKET, InheritedEndpoint
-from imapshield.workers.link import Link
+from imapshield.workers.link import FAILED, Link
 from imapshield.workers.link_messages import (
     Answer,
     Ask,
@@ -213,7 +213,7 @@ class Worker:
     def _failed(self, failure: Failure, request: int) -> None:
         if not isinstance(failure.value, CancelledError):
             _log.failure("error in a request to a worker", failure)
-            self._link.send(Answer(request, error="internal error; the log of the server has it"))
+            self._link.send(Answer(request, error=FAILED))
 
 
 class WorkerLife(ServerLife):

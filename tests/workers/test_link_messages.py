@@ -13,14 +13,16 @@ from imapshield.config import load_settings
 from imapshield.guard.bans import SavedBan
 from imapshield.limits import Limits
 from imapshield.workers.division import DIVIDED, divided_limits, worker_settings
-from imapshield.workers.link import MAX_UNSENT, WAIT_SECONDS, Link
+from imapshield.workers.link import FAILED, MAX_UNSENT, WAIT_SECONDS, Link
 from imapshield.workers.link_messages import (
     HEADER,
     MARK,
     MAX_MESSAGE,
+    Answer,
     BadMessage,
     Counted,
     Happened,
+    Logged,
     Message,
     MessageBuffer,
     Shared,
@@ -109,6 +111,30 @@ class MessagesTests(SynchronousTestCase):
             link.send(Stop())
             transport.dataBuffer = bytes(MAX_UNSENT + 1)
             self.assertEqual(link.is_full, unsent == 0)
+
+    def test_several_large_messages(self) -> None:
+        """Large messages that wait together count as one: a side that reads none of them is full."""
+        link, transport = Link(Clock()), MemoryTransport()
+        link.transport = transport
+        link.connectionMade()
+        for size in (2 * MAX_UNSENT, MAX_UNSENT):
+            transport.dataBuffer = bytes(MAX_UNSENT)
+            link.send(Shared("worker 1 1", bytes(size)))
+        transport.dataBuffer = bytes(4 * MAX_UNSENT)
+        self.assertTrue(link.is_full)
+
+    def test_message_that_cannot_be_sent(self) -> None:
+        """Only that one is not sent, and is in the log. Who waits for its answer gets an error."""
+        link, transport = Link(Clock()), MemoryTransport()
+        link.transport = transport
+        link.connectionMade()
+        link.send_soon(Happened([]))
+        link.send_soon(Logged("info", "x", "a line", {"field": lambda: None}))
+        link.send(Answer(7, {"function": lambda: None}))
+        link.send(Stop())
+        received = [each for data in transport.written for each in MessageBuffer().add(data)]
+        self.assertEqual(received, [Happened([]), Answer(7, error=FAILED), Stop()])
+        self.assertEqual(len(self.flushLoggedErrors()), 2)
 
     def test_message_that_cannot_be_used(self) -> None:
         """An error in one message is in the log; the next one is read."""
