@@ -132,8 +132,9 @@ RULES = {
     ),
     "shared": Rule(
         (
-            *("config", "credentials", "edge.admission", "extras", "front.backend_address"),
-            *("front.backend_tls", "guard", "guard_state", "observe.talkers", "regular_file"),
+            *("config", "credentials", "edge.admission", "events", "extras"),
+            *("front.backend_address", "front.backend_tls", "guard", "guard_state"),
+            *("observe.talkers", "regular_file"),
         ),
         ("OpenSSL", "twisted", "txredisapi"),
     ),

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
+from imapshield.events import printable
 from imapshield.guard.guard_report import RateTaken
 from imapshield.guard.rates import RateTable
 from imapshield.shared.rate_script import SCRIPT, key_names, script_arguments, taken_by_all
@@ -37,6 +38,9 @@ RETRY_SECONDS = (1.0, 30.0)
 
 CLOCK_SECONDS = 10.0
 """Seconds between two looks at the clock of Redis."""
+
+MAX_PROBLEM_BYTES = 200
+"""Bytes of a text of Redis that reach the log and the terminal of an operator."""
 
 _log = Logger(namespace="imapshield")
 
@@ -268,7 +272,7 @@ class RedisLink:
             _log.warn(
                 "guard-redis {address}: {problem}; rates are counted by each server alone",
                 address=self._address.text,
-                problem=failure.getErrorMessage(),
+                problem=_text(failure.value),
             )
 
 
@@ -284,5 +288,5 @@ def _text(error: BaseException | None) -> str:
     """Return in one line why Redis cannot be used."""
     if isinstance(error, NoReply):
         return f"no reply within {REPLY_SECONDS:.0f} seconds"
-    text = " ".join(str(error).split())[:200] or type(error).__name__
-    return "".join(each if each.isprintable() else "?" for each in text)
+    text = " ".join(str(error).split()) or type(error).__name__
+    return printable(text.encode("utf-8", "replace"), MAX_PROBLEM_BYTES)

@@ -159,6 +159,22 @@ class RedisLinkTests(TestCase):
         self.assertEqual(len(about), 2)
         self.assertIn("OOM command not allowed; rates are counted by each server alone", about[0])
 
+    async def test_texts_of_redis(self) -> None:
+        """What Redis says is a line of bounded length, and cannot control a terminal."""
+        link = self.make()
+        await self.until(lambda: link.is_ready)
+        said = "OOM \x1b]0;owned\x07 ä\t" + "x" * 5000
+        self.redis.answers[b"EVAL"] = b"-" + said.encode() + b"\r\n"
+        self.assertIsNone(await link.send(b"x", RATES))
+        self.redis.answers[b"PUBLISH"] = b"-" + said.encode() + b"\r\n"
+        with self.assertRaises(RedisError):
+            await link.send(b"x", ())
+        await self.until(lambda: len([line for line in self.lines if "OOM" in line]) == 2)
+        for line in (each for each in self.lines if "OOM" in each):
+            self.assertIn(r"OOM \x1b]0;owned\x07 \xc3\xa4 xxx", line)
+            self.assertTrue(line.isprintable())
+            self.assertLess(len(line), 400)
+
     async def test_a_lying_redis(self) -> None:
         """Replies that are malformed, too long, endless or not asked for end the connection, and nothing is kept."""
         link = self.make()
