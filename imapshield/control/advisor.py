@@ -148,7 +148,7 @@ class Advisor(events.EventHandlers):
             if event.peaks.get(limit, 0) > getattr(limits, limit) and (
                 not any(each.limit == limit for each in reached)
             ):
-                self._peaks.mark(limit, event.user)
+                self._peaks.count_reached(limit, event.user)
 
     def _limit(self, event: events.LimitTriggered) -> None:
         if self._factory is None:

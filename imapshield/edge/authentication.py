@@ -19,7 +19,7 @@ from imapshield.cred.twisted_mail_account import TwistedMailAccount
 from imapshield.edge import peer
 from imapshield.edge.answer_delay import AnswerDelay
 from imapshield.edge.channel_binding import channel_bindings
-from imapshield.edge.client_peaks import peaks_before_login, report_user_peaks
+from imapshield.edge.client_peaks import peaks_of_login, report_user_peaks
 from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.login_checks import LEFT, Check, LoginAttempt, LoginNotChecked, RunsChecks
 from imapshield.edge.write_buffer import Disconnected
@@ -327,7 +327,7 @@ class Authentication:
         owner.account, owner.state = account, "auth"
         owner.MAX_LENGTH = owner.limits.max_line_length
         owner.write_buffer.set_high_water_mark(owner.limits.max_unsent_bytes)
-        peaks = peaks_before_login(owner)
+        peaks = peaks_of_login(owner)
         owner.guard.login()
         owner.memory.set_user(name)
         owner.restart_timeout()

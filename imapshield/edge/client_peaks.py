@@ -3,8 +3,11 @@
 from imapshield.edge.connection_owner import ConnectionOwner
 
 
-def peaks_before_login(owner: ConnectionOwner) -> dict[str, float]:
-    """Return the peaks before a login. Call it when the login has been counted, and before the guard knows of it."""
+def peaks_of_login(owner: ConnectionOwner) -> dict[str, float]:
+    """Return the peaks of a login: of the time before it, and how many connections the user has with it.
+
+    Call it when the login has been counted, and before the guard knows of it.
+    """
     shares, user = owner.shared.admission.guard.shares, owner.counted.user
     return owner.guard.preauth_counts() | {
         "max_connections_per_user": shares.held_by(user),

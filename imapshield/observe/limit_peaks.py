@@ -128,10 +128,10 @@ class LimitPeaks:
     def reach(self, limit: str, value: float, name: str, detail: str, now: float) -> None:
         """Note that a connection of an honest client has reached a limit, with a value that is at least `value`."""
         self.note(limit, value, name, detail, now)
-        self.mark(limit, name)
+        self.count_reached(limit, name)
 
-    def mark(self, limit: str, name: str) -> None:
-        """Note that the last value of a client for a limit has reached it."""
+    def count_reached(self, limit: str, name: str) -> None:
+        """Count that the last value of a client for a limit has reached it."""
         peaks = self.limits[limit]
         peaks.reached += 1
         client = peaks.clients.get(self._hash_of(name))

@@ -96,7 +96,7 @@ class GuardSharing:
             "others": exchange.members,
             "reports": exchange.received,
             "refused": exchange.malformed,
-            "refusal": exchange.refusal,
+            "refusal": exchange.last_refusal,
         }
 
 

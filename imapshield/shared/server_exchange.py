@@ -144,7 +144,7 @@ class ServerExchange:
         return sorted(self._heard)
 
     @property
-    def refusal(self) -> str:
+    def last_refusal(self) -> str:
         """Why a message was refused in the last `COMPLAINT_SECONDS`; "" if none was."""
         is_recent = self._reactor.seconds() - self._refused_at < COMPLAINT_SECONDS
         return self._refusal if is_recent else ""

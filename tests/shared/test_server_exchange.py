@@ -197,7 +197,7 @@ class ExchangeTests(SynchronousTestCase):
         for data in (b"nonsense", SignedMessages(b"s").encode(Message("x_1", old))):
             self.one.exchange.message(data)
         self.assertEqual(self.one.exchange.malformed, 2)
-        self.assertIn("are the clocks right?", self.one.exchange.refusal)
+        self.assertIn("are the clocks right?", self.one.exchange.last_refusal)
         self.assertEqual(len([line for line in self.lines if "was refused" in line]), 1)
         self.assertEqual(self.one.exchange.members, ["s_1"])
 
