@@ -56,7 +56,12 @@ def user_names(settings: Settings) -> UserNames:
 
 
 def make_chain(
-    reactor: Any, checkers: Sequence[Any], settings: Settings, master: Any = None
+    reactor: Any,
+    checkers: Sequence[Any],
+    settings: Settings,
+    master: Any = None,
+    *,
+    waits_for_files: bool = False,
 ) -> CheckerChain:
     """Return what tries all checkers, with the ways to write a user name and with the master users of the settings.
 
@@ -65,6 +70,7 @@ def make_chain(
         checkers: the checkers.
         settings: the settings.
         master: the checker of the master users, if there is one already.
+        waits_for_files: as for `make_checker`.
 
     Raises:
         ConfigError: the domain is wrong, or no checker knows the users that a master user may log in as.
@@ -77,8 +83,10 @@ def make_chain(
             "--master-users needs --auth file:PATH, or ldap:PATH with base and filter, because others do not say which"
             " users exist"
         )
-    path = settings.master_users.removeprefix("file:")
-    master = master or PasswordFile(readable(path, "--master-users"), reactor=reactor)
+    if master is None:
+        find = _password_path if waits_for_files else readable
+        path = find(settings.master_users.removeprefix("file:"), "--master-users")
+        master = PasswordFile(path, reactor=reactor)
     return MasterUserChain(checkers, master, names)
 
 
@@ -107,16 +115,21 @@ def quota_setting(checkers: Sequence[Any], user: str, limit: str) -> str:
     return ""
 
 
-def make_checker(reactor: Any, text: str) -> Any:
+def make_checker(reactor: Any, text: str, *, waits_for_files: bool = False) -> Any:
     """Return the checker of one ``--auth``.
 
     `_KINDS` come first: the checker of strcred with the name ``file`` compares passwords in plain text.
+
+    Args:
+        reactor: the reactor.
+        text: the value of the option.
+        waits_for_files: whether a file that cannot be used now is no error. Until it can, logins are refused for now.
 
     Raises:
         ConfigError: there is none.
     """
     kind, _, argument = text.partition(":")
-    make = _KINDS.get(kind)
+    make = (_WAITING if waits_for_files else {}).get(kind) or _KINDS.get(kind)
     if make is not None:
         return make(reactor, argument)
     if kind == "memory" and ":" not in argument:
@@ -170,18 +183,18 @@ def _pam(reactor: Any, argument: str) -> PamChecker:
     return PamChecker(service, reactor=reactor)
 
 
-def _ldap(reactor: Any, argument: str) -> LdapChecker:
-    path = _ldap_file(argument)
+def _ldap(reactor: Any, argument: str, find: Callable[[str], str] | None = None) -> LdapChecker:
+    path = (find or _ldap_file)(argument)
     if not ldap_checker.is_available():
         raise ConfigError(f"--auth ldap: python-ldap is not installed: {install_command('ldap')}")
     return LdapChecker(path, reactor=reactor)
 
 
-def _ldap_file(path: str) -> str:
-    """Return the path of a file of `LdapSettings`, which may be a credential, if nothing is wrong with it.
+def _ldap_path(path: str) -> str:
+    """Return the path of a file of `LdapSettings`, which may be a credential.
 
     Raises:
-        ConfigError: something is.
+        ConfigError: it is no path, or there is no such credential.
     """
     if not path:
         raise ConfigError("--auth ldap: needs a file, as in --auth ldap:/etc/imapshield/ldap.toml")
@@ -189,7 +202,16 @@ def _ldap_file(path: str) -> str:
         raise ConfigError(
             f'--auth ldap:{path}: needs a file; write uri = "{path}" in it, as docs/running.rst shows'
         )
-    path = credential_path(path, "--auth ldap:")
+    return credential_path(path, "--auth ldap:")
+
+
+def _ldap_file(path: str) -> str:
+    """Return the same, if nothing is wrong with the file.
+
+    Raises:
+        ConfigError: something is.
+    """
+    path = _ldap_path(path)
     try:
         LdapSettings.read(path)
     except OSError as error:
@@ -223,6 +245,18 @@ _KINDS: Mapping[str, Callable[[Any, str], Any]] = {
 """The types of ``--auth`` that are our own: what makes the checker from the text after the colon."""
 
 
+def _waiting_file(reactor: Any, path: str) -> Any:
+    return PasswordFile(_password_path(path, "--auth"), reactor=reactor)
+
+
+_WAITING: Mapping[str, Callable[[Any, str], Any]] = {
+    "file": _waiting_file,
+    "imapshield": _waiting_file,
+    "ldap": lambda reactor, argument: _ldap(reactor, argument, _ldap_path),
+}
+"""The same for checkers that read their file again and again, without a look at it now."""
+
+
 def check_auth_file(text: str) -> None:
     """Check that the process can read the file of one ``--auth``, if it has one.
 
@@ -244,15 +278,24 @@ def check_auth_files(settings: Settings) -> None:
         readable(settings.master_users.removeprefix("file:"), "--master-users")
 
 
-def readable(path: str, option: str) -> str:
-    """Return the path of a password file, which may be a credential, if it can be read.
+def _password_path(path: str, option: str) -> str:
+    """Return the path of a password file, which may be a credential.
 
     Raises:
-        ConfigError: it cannot. `option` has named it as ``file:PATH``.
+        ConfigError: it is none. `option` has named it as ``file:PATH``.
     """
     if not path:
         raise ConfigError(f"{option} file: needs a path, as in {option} file:/etc/imapshield/users")
-    path = credential_path(path, f"{option} file:")
+    return credential_path(path, f"{option} file:")
+
+
+def readable(path: str, option: str) -> str:
+    """Return the same, if the file can be read.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    path = _password_path(path, option)
     try:
         open_regular(path).close()
     except OSError as error:

@@ -9,11 +9,11 @@ Rules
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from OpenSSL import SSL
@@ -26,7 +26,18 @@ from zope.interface import implementer
 
 from imapshield.config import ConfigError
 from imapshield.credentials import credential_path
-from imapshield.tls import Certificate, apply_policy, load_directory, load_file, pem_files
+from imapshield.tls import (
+    Certificate,
+    SavedCertificate,
+    expiry,
+    load_directory,
+    load_file,
+    no_certificate,
+    no_protocol,
+    pem_files,
+    restored,
+    saved,
+)
 
 RELOAD_SECONDS = 1.0
 """Seconds after which the files of certificates are checked again. A check is a few system calls in a thread."""
@@ -124,22 +135,32 @@ class CertificateSource:
 
     Args:
         files: where they are.
+        earlier: those of another process, which are used if the files cannot be used now.
 
     Attributes:
         files: as above.
         certificates: those in use.
 
     Raises:
-        ConfigError: they cannot be used.
+        ConfigError: they cannot be used, and there are no earlier ones.
     """
 
-    def __init__(self, files: PairFiles | DirectoryFiles) -> None:
+    def __init__(
+        self, files: PairFiles | DirectoryFiles, earlier: Sequence[SavedCertificate] = ()
+    ) -> None:
         self.files = files
-        paths = files.paths()
-        self._stamps = _stamps(paths)
+        self._stamps: object = None
         self._failed: object = None
         self._reported: object = None
-        self._use(files.load(paths))
+        try:
+            paths = files.paths()
+            stamps, found = _stamps(paths), files.load(paths)
+        except ConfigError:
+            if not earlier:
+                raise
+            stamps, found = None, [*map(restored, earlier)]
+        self._stamps = stamps
+        self._use(found)
 
     def take(self, other: "CertificateSource") -> None:
         """Use the certificates and the files of another source from now on.
@@ -152,7 +173,7 @@ class CertificateSource:
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:  # noqa: ARG002
         """Return a connection with the default certificate, which is replaced when the client has named the server."""
-        context = self.certificates[0].context if self.certificates else _no_certificate()
+        context = self.certificates[0].context if self.certificates else no_certificate()
         return SSL.Connection(context, None)
 
     def read(self) -> _Reading:
@@ -208,7 +229,7 @@ class CertificateSource:
             for each in certificates:
                 each.context.set_tlsext_servername_callback(self._select)
         for each in certificates:
-            each.context.set_alpn_select_callback(_no_protocol)
+            each.context.set_alpn_select_callback(no_protocol)
         self.certificates = certificates
         self._by_name = {name: each.context for each in certificates for name in each.names}
 
@@ -219,19 +240,6 @@ class CertificateSource:
         context = self._by_name.get(name) or self._by_name.get(wildcard)
         if context is not None:
             connection.set_context(context)
-
-
-@cache
-def _no_certificate() -> SSL.Context:
-    return apply_policy(SSL.Context(SSL.TLS_METHOD))
-
-
-def _no_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:  # noqa: ARG001
-    """Negotiate no protocol (ALPN, RFC 7301), whichever the client offers: an endpoint has only one.
-
-    Twisted's own callback needs the protocol of the connection, and fails the handshake if there is no common one.
-    """
-    return SSL.NO_OVERLAPPING_PROTOCOLS
 
 
 def _digests(certificates: Iterable[Certificate]) -> list[bytes]:
@@ -258,6 +266,7 @@ class Certificates:
         clock: an `IReactorTime`.
         run_in_thread: calls a function in a thread.
         now: returns the time of day.
+        earlier: those of another process, as its `saved` returns them (`CertificateSource`).
 
     Attributes:
         main: those of ``--certificate``, or None.
@@ -268,7 +277,9 @@ class Certificates:
         clock: Any,
         run_in_thread: Callable[[Callable[[], Any]], Deferred[Any]] = deferToThread,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        earlier: Mapping[str, Sequence[SavedCertificate]] = MappingProxyType({}),
     ) -> None:
+        self._earlier = earlier
         self.main: CertificateSource | None = None
         self._sources: list[CertificateSource] = []
         self._clock, self._run_in_thread, self._now = clock, run_in_thread, now
@@ -283,7 +294,7 @@ class Certificates:
         Raises:
             ConfigError: its certificates cannot be used.
         """
-        source = CertificateSource(files)
+        source = CertificateSource(files, self._earlier.get(repr(files), ()))
         self._sources.append(source)
         self.warn_of_expiry()
         return source
@@ -292,6 +303,10 @@ class Certificates:
     def sources(self) -> Sequence[CertificateSource]:
         """All sources."""
         return tuple(self._sources)
+
+    def saved(self) -> dict[str, list[SavedCertificate]]:
+        """Return all certificates, by their files, for another process of this server."""
+        return {repr(each.files): [*map(saved, each.certificates)] for each in self._sources}
 
     def set_main(self, source: CertificateSource) -> None:
         """Use another certificate for ``--certificate``, also on the endpoints that have the present one."""
@@ -381,13 +396,5 @@ class Certificates:
                     # A third of the lifetime remains for the renewal; authorities have certificates for a week, too.
                     warn_days = min(warn_days, (each.expires - each.starts) / timedelta(days=5))
                 if days <= warn_days:
-                    problem = _expiry(days, each.expires)
+                    problem = expiry(days, each.expires)
                     yield each, f"{each.option}: the certificate {problem}; renew it"
-
-
-def _expiry(days: float, expires: datetime) -> str:
-    date = expires.strftime("%Y-%m-%d")
-    if days <= 0:
-        return f"has expired on {date}, and clients will refuse it"
-    left = f"{days:.0f} days" if days >= 2 else f"{days * 24:.0f} hours"
-    return f"expires in {left}, on {date}"

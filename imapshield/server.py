@@ -66,7 +66,7 @@ def make_parts(
     Raises:
         ConfigError: the settings cannot be used.
     """
-    certificates = _certificates(settings, reactor)
+    certificates = _certificates(settings, reactor, process)
     folder, acting = FirstRunFolder.from_environ(os.environ).folder, process.user.acting
     acme = AcmeService(
         *(settings, certificates, reactor, os.environ, folder, acting), obtains=obtains_certificate
@@ -210,9 +210,10 @@ class ServerLife:
         ]
 
 
-def _certificates(settings: Settings, reactor: Any) -> Certificates:
+def _certificates(settings: Settings, reactor: Any, process: Process) -> Certificates:
     """Return the certificates, with that of ``--certificate``."""
-    certificates = Certificates(reactor)
+    earlier = {} if process.earlier is None else process.earlier.certificates
+    certificates = Certificates(reactor, earlier=earlier)
     if settings.certificate is not None:
         certificates.main = certificates.add(pair_files(settings.certificate, settings.key))
     return certificates

@@ -110,16 +110,18 @@ class ServerParts:
         self.realm: Any
         if settings.backend:
             # A worker that cannot start would serve nobody; one that waits is there when the file is correct.
+            earlier = self.process.earlier
             self.front = Front(
                 settings,
                 reactor,
                 lambda: self.factory.limits,
-                waits_for_file=self.process.is_worker,
+                earlier=None if earlier is None else earlier.authorities,
             )
             self.realm, self._portal, self._challengers = self.front.realm, self.front.portal, {}
             return
-        self.checkers = _checkers(settings, self.first_run, reactor)
-        chain = make_chain(reactor, self.checkers, settings)
+        waits = self.process.earlier is not None
+        self.checkers = _checkers(settings, self.first_run, reactor, waits_for_files=waits)
+        chain = make_chain(reactor, self.checkers, settings, waits_for_files=waits)
         self.realm = _realm(settings, settings.mail_root or self.first_run.mail, reactor)
         self.realm.quota_of = partial(quota_of, self.checkers)
         self.realm.quota_setting = partial(quota_setting, self.checkers)
@@ -241,9 +243,13 @@ def _first_run_folder(settings: Settings) -> FirstRunFolder:
     return folder
 
 
-def _checkers(settings: Settings, first_run: FirstRunFolder, reactor: Any) -> list[Any]:
+def _checkers(
+    settings: Settings, first_run: FirstRunFolder, reactor: Any, *, waits_for_files: bool
+) -> list[Any]:
     """Return the checkers of ``--auth``, or that of the demo user."""
-    checkers = [make_checker(reactor, text) for text in settings.auth]
+    checkers = [
+        make_checker(reactor, text, waits_for_files=waits_for_files) for text in settings.auth
+    ]
     checkers = checkers or [PasswordFile(first_run.users, reactor=reactor)]
     set_rehashing(checkers, settings)
     return checkers

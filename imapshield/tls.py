@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from typing import Any
 
 from OpenSSL import SSL, crypto
 from service_identity.exceptions import CertificateError
@@ -52,6 +54,7 @@ class Certificate:
         expires: when it is no longer valid.
         digest: tells it from others.
         chain: the certificate itself, and those that are sent with it.
+        key: its private key.
     """
 
     option: str
@@ -61,6 +64,25 @@ class Certificate:
     expires: datetime
     digest: bytes
     chain: tuple[crypto.X509, ...]
+    key: crypto.PKey
+
+
+SavedCertificate = tuple[str, bytes, list[bytes]]
+"""A certificate as plain values: its option, and its key and chain as PEM."""
+
+
+def saved(certificate: Certificate) -> SavedCertificate:
+    """Return a certificate as plain values, for another process of this server."""
+    dump, pem = crypto.dump_certificate, crypto.FILETYPE_PEM
+    key = crypto.dump_privatekey(pem, certificate.key)
+    return certificate.option, key, [dump(pem, each) for each in certificate.chain]
+
+
+def restored(values: SavedCertificate) -> Certificate:
+    """Return the certificate that was `saved`."""
+    option, key, chain = values
+    leaf, *issuers = (crypto.load_certificate(crypto.FILETYPE_PEM, each) for each in chain)
+    return _certificate(option, crypto.load_privatekey(crypto.FILETYPE_PEM, key), leaf, issuers)
 
 
 def apply_policy(context: SSL.Context) -> SSL.Context:
@@ -69,6 +91,29 @@ def apply_policy(context: SSL.Context) -> SSL.Context:
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_RENEGOTIATION)
     return context
+
+
+@cache
+def no_certificate() -> SSL.Context:
+    """Return a context with which each handshake fails."""
+    return apply_policy(SSL.Context(SSL.TLS_METHOD))
+
+
+def no_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:  # noqa: ARG001
+    """Negotiate no protocol (ALPN, RFC 7301), whichever the client offers: an endpoint has only one.
+
+    Twisted's own callback needs the protocol of the connection, and fails the handshake if there is no common one.
+    """
+    return SSL.NO_OVERLAPPING_PROTOCOLS
+
+
+def expiry(days: float, expires: datetime) -> str:
+    """Return that a certificate expires in some days, or has expired, as text."""
+    date = expires.strftime("%Y-%m-%d")
+    if days <= 0:
+        return f"has expired on {date}, and clients will refuse it"
+    left = f"{days:.0f} days" if days >= 2 else f"{days * 24:.0f} hours"
+    return f"expires in {left}, on {date}"
 
 
 def load_file(
@@ -109,8 +154,7 @@ def load_file(
         ) from None
     try:
         leaf, *issuers = (crypto.load_certificate(crypto.FILETYPE_PEM, pem) for pem in pems)
-        context = CertificateOptions(private_key, leaf, extraCertChain=issuers).getContext()
-        return _certificate(of_certificate, context, leaf, issuers)
+        return _certificate(of_certificate, private_key, leaf, issuers)
     except crypto.Error:
         raise ConfigError(
             f"{of_certificate}: damaged; {advice or 'name a valid PEM file'}"
@@ -143,9 +187,8 @@ def load_directory(directory: str, paths: list[str]) -> list[Certificate]:
             leaf = newest[public]
             named = f"{option} ({b' '.join(_names(leaf)).decode('ascii', 'replace')})"
             chain = _chain(leaf, issuers)
-            options = CertificateOptions(keys[public], leaf, extraCertChain=chain)
             try:
-                found.append(_certificate(named, options.getContext(), leaf, chain))
+                found.append(_certificate(named, keys[public], leaf, chain))
             except SSL.Error as error:
                 reason = _WEAK if _is_weak(error) else f"OpenSSL refuses the certificate ({error})"
                 raise ConfigError(f"{named}: {reason}") from None
@@ -223,13 +266,14 @@ def pem_files(directory: str) -> Iterator[str]:
 
 
 def _certificate(
-    option: str, context: SSL.Context, leaf: crypto.X509, issuers: list[crypto.X509]
+    option: str, key: crypto.PKey, leaf: crypto.X509, issuers: list[crypto.X509]
 ) -> Certificate:
+    context = CertificateOptions(key, leaf, extraCertChain=issuers).getContext()
     starts = certificate_time(leaf.get_notBefore(), datetime.min)
     expires = certificate_time(leaf.get_notAfter(), datetime.max)
     names, digest = tuple(_names(leaf)), leaf.digest("sha256")
     return Certificate(
-        option, apply_policy(context), names, starts, expires, digest, (leaf, *issuers)
+        option, apply_policy(context), names, starts, expires, digest, (leaf, *issuers), key
     )
 
 

@@ -71,7 +71,8 @@ class AcmeService:
             return
         files = acme_files(settings, environ, first_run_folder)
         with acting():
-            files.prepare()
+            if obtains:
+                files.prepare()
             source = certificates.main = certificates.add(acme_pair(settings, files))
         if not obtains:
             return

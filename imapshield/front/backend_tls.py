@@ -1,7 +1,8 @@
 """TLS toward a backend, whose certificate is always verified."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.ssl import (
@@ -25,15 +26,28 @@ class BackendTls:
 
     Args:
         address: the backend.
+        earlier: the `authorities` of another process, for a file that cannot be used now.
+
+    Attributes:
+        path: the file of ``ca=``; "" for none.
+        authorities: the certificates of the file of ``ca=`` that are in use, as PEM; empty without one.
+        problem: why the file cannot be used, so that `earlier` is; "" if it can.
 
     Raises:
-        ValueError: as for `load`.
+        ValueError: as for `load`, without `earlier`.
     """
 
-    def __init__(self, address: BackendAddress) -> None:
-        self._address = address
+    def __init__(self, address: BackendAddress, earlier: bytes = b"") -> None:
+        self._address, self.path = address, address.authority
         self._options: Any = None
-        self.load()
+        self.authorities, self.problem = b"", ""
+        try:
+            self.load()
+        except ValueError as error:
+            if not earlier:
+                raise
+            self.problem = str(error)
+            self._use(earlier)
 
     def load(self) -> None:
         """Read the file of ``ca=``, or the authorities of the system, for the connections that come.
@@ -42,25 +56,36 @@ class BackendTls:
             ValueError: the file cannot be used, or the name cannot be that of a certificate. What was read before
                 remains. The text says why.
         """
-        path, name = self._address.authority, self._address.name
-        trusted = _trust(path) if path else platformTrust()
+        self._use(_read(self.path) if self.path else b"")
+        self.problem = ""
+
+    def _use(self, authorities: bytes) -> None:
+        name = self._address.name
+        trusted = _trust(self.path, authorities) if self.path else platformTrust()
         try:
             self._options = optionsForClientTLS(name, trustRoot=trusted)
         except ValueError:  # as those of a name with an empty label are
             raise ValueError(f"{name} cannot be the name in a certificate") from None
+        self.authorities = authorities
 
     def __call__(self) -> Any:
         """Return the options."""
         return self._options
 
 
-def tls_options(address: BackendAddress) -> BackendTls | None:
+def tls_options(
+    address: BackendAddress, earlier: Mapping[str, bytes] = MappingProxyType({})
+) -> BackendTls | None:
     """Return what has the options of a TLS client for each connection; None without TLS.
+
+    Args:
+        address: the server.
+        earlier: by the path of ``ca=``, the authorities of another process, for a file that cannot be used now.
 
     Raises:
         ValueError: as for `BackendTls`.
     """
-    return BackendTls(address) if address.uses_tls else None
+    return BackendTls(address, earlier.get(address.authority, b"")) if address.uses_tls else None
 
 
 async def reload_tls(option: str, of_option: Iterable[BackendTls | None]) -> list[str]:
@@ -75,13 +100,17 @@ async def reload_tls(option: str, of_option: Iterable[BackendTls | None]) -> lis
     return problems
 
 
-def _trust(path: str) -> Any:
+def _read(path: str) -> bytes:
     try:
         with open_regular(path) as file:
-            found = _PEM.findall(file.read())
-        certificates = [Certificate.loadPEM(pem) for pem in found]
+            return b"\n".join(_PEM.findall(file.read()))
     except OSError as error:
         raise ValueError(f"ca={path}: {error.strerror}; name a readable PEM file") from None
+
+
+def _trust(path: str, authorities: bytes) -> Any:
+    try:
+        certificates = [Certificate.loadPEM(pem) for pem in _PEM.findall(authorities)]
     except Exception as error:  # of OpenSSL, which raises several kinds
         raise ValueError(f"ca={path}: not a certificate ({type(error).__name__})") from None
     if not certificates:

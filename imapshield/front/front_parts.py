@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -64,7 +65,9 @@ class BackendRealm:
         """Do nothing: there are no accounts."""
 
 
-def tls_options_of(settings: Settings) -> list[tuple[BackendAddress, BackendTls | None]]:
+def tls_options_of(
+    settings: Settings, earlier: Mapping[str, bytes] = MappingProxyType({})
+) -> list[tuple[BackendAddress, BackendTls | None]]:
     """Return the address of each backend, and what makes the options of a TLS client, as `tls_options` does.
 
     Raises:
@@ -73,7 +76,7 @@ def tls_options_of(settings: Settings) -> list[tuple[BackendAddress, BackendTls 
     found = []
     for address in parse_nodes(settings.backend):  # `config` has checked them
         try:
-            found.append((address, tls_options(address)))
+            found.append((address, tls_options(address, earlier)))
         except ValueError as error:
             raise ConfigError(f"--backend {address.text}: {error}") from None
     return found
@@ -115,7 +118,8 @@ class Front:
         settings: the configuration, with a backend.
         reactor: the reactor.
         limits: returns the limits that apply now.
-        waits_for_file: as for `MapFile`, until the first reload.
+        earlier: `authorities` of the process that has started this one. With it, a file that is wrong now is no error:
+            of ``ca=`` what that process has read is used, and of a map nobody can log in until it is correct.
 
     Raises:
         ConfigError: the backends or the user map cannot be used.
@@ -130,10 +134,10 @@ class Front:
         reactor: Any,
         limits: Callable[[], Limits],
         *,
-        waits_for_file: bool = False,
+        earlier: Mapping[str, bytes] | None = None,
     ) -> None:
         self._settings, self._reactor, self._limits = settings, reactor, limits
-        made = self._made = self._make(settings, {}, waits_for_file=waits_for_file)
+        made = self._made = self._make(settings, {}, earlier)
         self.realm = BackendRealm()
         self.portal = Portal(self.realm, [BackendChecker()])
         self.nodes = Nodes(made.backends, reactor, limits, made.source)
@@ -143,12 +147,11 @@ class Front:
         self,
         settings: Settings,
         known: Mapping[BackendAddress, Backend],
-        *,
-        waits_for_file: bool = False,
+        earlier: Mapping[str, bytes] | None = None,
     ) -> _Made:
         """Make the backends, except for those that are `known`, and the source."""
         backends, tls = [], {}
-        for address, options in tls_options_of(settings):
+        for address, options in tls_options_of(settings, earlier or {}):
             backend = known.get(address)
             tls[address] = options if backend is None else self._made.tls[address]
             backends.append(
@@ -165,9 +168,26 @@ class Front:
             )
         of_map: list[BackendTls] = []
         source = make_source(
-            *(settings, [*tls], self._reactor, self._limits, of_map), waits_for_file=waits_for_file
+            *(settings, [*tls], self._reactor, self._limits, of_map, earlier),
         )
         return _Made(backends, tls, source, of_map)
+
+    def authorities(self) -> dict[str, bytes]:
+        """Return the certificates of all files of ``ca=`` that are in use, as PEM by path, for another process."""
+        found = self._all_tls()
+        return {each.path: each.authorities for each in found if each.authorities}
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with files of ``ca=``, for which another process has given what it has read."""
+        return [
+            f"{each.problem}; what was read before is used"
+            for each in self._all_tls()
+            if each.problem
+        ]
+
+    def _all_tls(self) -> list[BackendTls]:
+        made = [*self._made.tls.values(), *self._made.tls_of_map]
+        return [each for each in made if each is not None]
 
     async def prepare(self, new: Settings) -> Callable[[], object] | None:
         """Return what uses the backends and the map of new settings; None if these need a restart.

@@ -32,6 +32,8 @@ class MapLdap:
         nodes: the addresses of all nodes.
         reactor: the reactor.
         pool: the threads, for tests.
+        waits_for_file: whether a file that cannot be used now is no error. It is read at each look-up, so it may be
+            correct then.
 
     Raises:
         ValueError: the file cannot be used.
@@ -45,13 +47,16 @@ class MapLdap:
         nodes: Sequence[BackendAddress],
         reactor: Any,
         pool: ThreadPool | None = None,
+        *,
+        waits_for_file: bool = False,
     ) -> None:
         self.text = f"ldap:{path}"
         if not is_available():
             raise ValueError(f" python-ldap is not installed: {install_command('ldap')}")
         self._path, self._nodes, self._reactor = path, nodes, reactor
         try:
-            _settings(path)
+            if not waits_for_file:
+                _settings(path)
         except OSError as error:
             raise ValueError(f"{path}: {error.strerror}; name a readable file") from None
         except ValueError as error:

@@ -1,6 +1,6 @@
 """Makes what says which node a user has, from the option ``--user-map``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from imapshield.config import ConfigError, Settings
@@ -21,12 +21,11 @@ def make_source(
     reactor: Any,
     limits: Callable[[], Limits],
     tls: list[BackendTls] | None = None,
-    *,
-    waits_for_file: bool = False,
+    earlier: Mapping[str, bytes] | None = None,
 ) -> MapSource | None:
     """Return the source of a configuration; None if there is no ``--user-map``.
 
-    What has a file of ``ca=`` is appended to `tls`, so that it can be read again. `waits_for_file` is for `MapFile`.
+    What has a file of ``ca=`` is appended to `tls`, so that it can be read again. `earlier` is as for `Front`.
 
     Raises:
         ConfigError: it cannot be used.
@@ -37,8 +36,9 @@ def make_source(
     try:
         if option.kind == "file":
             names = [node.node for node in nodes]
-            return MapFile(option.target, names, reactor, waits_for_file=waits_for_file)
-        return UserMap(_service(option, settings, nodes, reactor, tls), reactor, limits)
+            return MapFile(option.target, names, reactor, waits_for_file=earlier is not None)
+        service = _service(option, settings, nodes, reactor, tls, earlier)
+        return UserMap(service, reactor, limits)
     except ValueError as error:
         raise ConfigError(f"--user-map {option.kind}:{error}") from None
 
@@ -49,11 +49,12 @@ def _service(
     nodes: Sequence[BackendAddress],
     reactor: Any,
     tls: list[BackendTls] | None,
+    earlier: Mapping[str, bytes] | None,
 ) -> Service:
     if option.kind == "ldap":
-        return MapLdap(option.target, nodes, reactor)
+        return MapLdap(option.target, nodes, reactor, waits_for_file=earlier is not None)
     if option.kind.startswith("redis"):
-        return _redis(option, settings, nodes, reactor, tls)
+        return _redis(option, settings, nodes, reactor, tls, earlier or {})
     return MapHttp(
         option.target,
         option.text,
@@ -69,6 +70,7 @@ def _redis(
     nodes: Sequence[BackendAddress],
     reactor: Any,
     tls: list[BackendTls] | None,
+    earlier: Mapping[str, bytes],
 ) -> Service:
     try:
         from imapshield.front.map_redis import MapRedis
@@ -83,7 +85,7 @@ def _redis(
         raise ValueError(f" {error}") from None
     if settings.guard_redis_password and not (address.uses_tls or address.is_local):
         raise ValueError(" the password would cross a network in the clear; use rediss://")
-    options = redis_tls(address)
+    options = redis_tls(address, earlier)
     if tls is not None and options is not None:
         tls.append(options)
     return MapRedis(address, nodes, lambda: read_password(settings), options, reactor)

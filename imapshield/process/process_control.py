@@ -1,8 +1,8 @@
 """`ProcessControl`: what the operator and systemd tell the running process to do, and what it tells them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -17,6 +17,18 @@ from imapshield.process.systemd import Notifier
 _log = Logger(namespace="imapshield")
 
 
+class EarlierFiles(NamedTuple):
+    """What another process of this server has read, for files that cannot be used when this one starts.
+
+    Attributes:
+        certificates: what `certificates.Certificates.saved` returns.
+        authorities: what `Front.authorities` returns.
+    """
+
+    certificates: Mapping[str, Sequence[tuple[str, bytes, list[bytes]]]]
+    authorities: Mapping[str, bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """What a program that starts a server knows of its process.
@@ -25,13 +37,14 @@ class Process:
         load: reads and returns the settings again, or raises `ConfigError`; None if they cannot change.
         signals: those of the process; None if the server does not handle any.
         user: the user to which the process will change.
-        is_worker: whether another process has checked the settings, and starts this one in place of one that has ended.
+        earlier: what the process has read that has checked the settings and starts this one, which is a worker; None
+            for another process. With it, a file that is wrong at the start is no error, as at a reload.
     """
 
     load: Callable[[], Settings] | None = None
     signals: ProcessSignals | None = None
     user: ServerUser = field(default_factory=ServerUser)
-    is_worker: bool = False
+    earlier: EarlierFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)

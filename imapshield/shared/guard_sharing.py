@@ -3,8 +3,9 @@
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any
 
 from imapshield.config import ConfigError, Settings
@@ -176,8 +177,10 @@ def read_password(settings: Settings) -> bytes | None:
     return None if path is None else _read("--guard-redis-password", path)
 
 
-def redis_tls(address: RedisAddress) -> BackendTls | None:
-    """Return what has the options of a TLS client; None without TLS.
+def redis_tls(
+    address: RedisAddress, earlier: Mapping[str, bytes] = MappingProxyType({})
+) -> BackendTls | None:
+    """Return what has the options of a TLS client; None without TLS. `earlier` is as for `tls_options`.
 
     Raises:
         ConfigError: the file of ``ca=`` or the name cannot be used.
@@ -188,6 +191,6 @@ def redis_tls(address: RedisAddress) -> BackendTls | None:
         *(address.text, "tls", address.host, address.port, address.host, address.authority)
     )
     try:
-        return tls_options(as_backend)
+        return tls_options(as_backend, earlier)
     except ValueError as error:
         raise ConfigError(f"--guard-redis {address.text}: {error}") from None

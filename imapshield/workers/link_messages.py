@@ -55,6 +55,8 @@ class Start:
         known: hashes of each known user and of the user's addresses.
         node_commands: commands about nodes and users who are held, with their arguments, that others have carried out.
         inherited: the address family of each listening socket, in the order of ``settings.listen``.
+        certificates: those in use, and
+        authorities: those of ``ca=``, for files that cannot be used now (`EarlierFiles`).
     """
 
     number: int
@@ -70,6 +72,8 @@ class Start:
     known: Sequence[tuple[bytes, bytes]]
     node_commands: Sequence[tuple[str, Mapping[str, Any]]]
     inherited: Sequence[int]
+    certificates: Mapping[str, Sequence[tuple[str, bytes, list[bytes]]]]
+    authorities: Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,6 +208,8 @@ class SupervisorLife(ServerLife):
             known,
             parts.operator.nodes.begun(),
             [int(each.family) for each in self._sockets],
+            parts.certificates.saved(),
+            {} if parts.front is None else parts.front.authorities(),
         )
 
     def _received(self, worker: WorkerProcess, message: Message) -> None:

@@ -16,7 +16,7 @@ from imapshield.cred.checkers import PasswordFile
 from imapshield.edge.event_reporter import EventReporter
 from imapshield.endpoints import server_endpoint
 from imapshield.guard.bans import ban_target
-from imapshield.process.process_control import Process
+from imapshield.process.process_control import EarlierFiles, Process
 from imapshield.process.server_user import ServerUser
 from imapshield.server import ServerLife, make_parts
 from imapshield.server_parts import ServerParts
@@ -78,7 +78,8 @@ class Worker:
         self._start, self._link, self._reactor = start, link, reactor
         self._settings = start.settings
         self._operator = WorkerOperator(link, reactor)
-        process = Process(lambda: self._settings, None, ServerUser(), is_worker=True)
+        earlier = EarlierFiles(start.certificates, start.authorities)
+        process = Process(lambda: self._settings, None, ServerUser(), earlier)
         descriptors = iter(range(FIRST_SOCKET, FIRST_SOCKET + len(start.inherited)))
         families = iter(start.inherited)
 
@@ -236,6 +237,8 @@ class WorkerLife(ServerLife):
         parts.user_watch.start()
         if parts.front is not None:
             parts.front.nodes.start()
+            for problem in parts.front.problems():
+                _log.warn("{problem}", problem=problem)
         parts.certificates.start()
         self._worker.begin()
 

@@ -265,6 +265,8 @@ class LdapCheckerTests(SynchronousTestCase):
     def test_option(self) -> None:
         """``--auth ldap:FILE`` needs a valid file and python-ldap; a URL is answered with where to write it."""
         self.assertIsInstance(make_checker(self.reactor, f"ldap:{self.path}"), LdapChecker)
+        waiting = make_checker(self.reactor, "ldap:/does/not/exist", waits_for_files=True)
+        self.assertIsInstance(waiting, LdapChecker)
         check_auth_file(f"ldap:{self.path}")
         for text, error in (
             ("ldap", "needs a file, as in"),

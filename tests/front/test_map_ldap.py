@@ -80,3 +80,6 @@ class MapLdapTests(SynchronousTestCase):
                 self.make(*lines)
         with self.assertRaisesRegex(ValueError, "name a readable file"):
             MapLdap("/does/not/exist", NODES, self.reactor)
+        waiting = MapLdap("/does/not/exist", NODES, self.reactor, FakePool(), waits_for_file=True)
+        answer = Deferred.fromCoroutine(waiting.ask(Query("alice")))
+        self.assertIn("No such file", str(self.failureResultOf(answer, LookUpFailed).value))

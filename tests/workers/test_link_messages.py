@@ -44,6 +44,7 @@ class MessagesTests(SynchronousTestCase):
             Start(
                 *(1, 2, "worker 1 1", settings, counted, 1, b"k", None, 7.5),
                 *([ban], [(b"u", b"a")], [], [2]),
+                *({"files": [("--listen x", b"key", [b"chain"])]}, {"/ca.pem": b"pem"}),
             ),
             counted,
             Happened([events.LoggedIn(7, "192.0.2.1", "alice", "PLAIN", True)]),
