@@ -43,6 +43,8 @@ class CommandRunner:
 
     Attributes:
         started: how many commands were executed or are running.
+        waits_for_input: whether no command begins until the rest of what has arrived is processed. If that leads to a
+            reset, none of the commands in it is executed.
         busy_seconds: how long the server has computed for them, see `events.ActivityEvent`.
     """
 
@@ -52,7 +54,7 @@ class CommandRunner:
         self._last_names = b"", b"", b""  # of the last three commands, the last one last
         self._owner = owner
         self._session = session
-        self._scheduled = False
+        self._scheduled = self.waits_for_input = False
         self._reading: ReadingCheck | None = None
         self._received = 0
         self._continuations_due = 0
@@ -81,6 +83,9 @@ class CommandRunner:
 
     def _run_batch(self) -> None:
         self._scheduled = False
+        if self.waits_for_input:
+            self.wake()
+            return
         now, limits, write_buffer = self._owner.now, self._owner.limits, self._owner.write_buffer
         write_buffer.begin_turn()
         # No command is finished between two batches, so this is the exact peak.

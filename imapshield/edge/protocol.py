@@ -180,9 +180,8 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         self.counted = own
         own.owner = self
         self.on_lost: Callable[[ShieldedIMAP4Server], object] = lambda _: None
-        self.bytes_in = 0
+        self.bytes_in = self._partial_reads = 0
         self.closed = self._input_held = self._line_completed = False
-        self._partial_reads = 0
         self._make_session = make_session or (lambda io: Dispatcher(io, limits))
         self._decoder = InputDecoder(self)
         self._long_input = LongInput(self)
@@ -229,7 +228,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
             self.update_reading()
 
     def _continue_input(self) -> None:
-        self._input_held = False
+        self._input_held = self._runner.waits_for_input = False
         if self.paused and not (self.closed or self.guard.input_paused):
             self.resumeProducing()  # which processes one line at least, also if the turn is over
 
@@ -258,6 +257,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
             and self.shared.input_turns.is_over()
         ):
             self._input_held = True
+            self._runner.waits_for_input = not self.guard.authenticated
             self.schedule(self._continue_input)
         if self.closed or (self.guard.input_paused or self._input_held) == self.paused:
             return

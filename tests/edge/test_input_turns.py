@@ -4,6 +4,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.edge.input_turns import FREE_PARTIAL_READS, InputTurns, partial_read_delay
+from imapshield.events import ConnectionClosed
 from imapshield.testing.in_process import Client, Server
 
 
@@ -37,7 +38,7 @@ class TurnTests(SynchronousTestCase):
         )
 
     def test_a_flood_is_reset_all_the_same(self) -> None:
-        """Before login the 101st pending command resets, also if the turn is over after each command."""
+        """Before login the 101st pending command resets, also if the turn is over after each command. None of them is executed."""
         server = Server()
         client = server.connect("192.0.2.1")
         self.patch(server.factory.shared.input_turns, "is_over", lambda: True)
@@ -45,6 +46,23 @@ class TurnTests(SynchronousTestCase):
         for _ in range(300):
             client.read()
         self.assertTrue(client.transport.aborted)
+        client.lose_connection()
+        (closed,) = server.events_of(ConnectionClosed)
+        self.assertEqual((closed.commands, closed.executed), (101, 0))
+
+    def test_a_stranger_is_answered_all_the_same(self) -> None:
+        """Before login all commands are answered, also if the turn is over after each command."""
+        server = Server()
+        client = server.connect("192.0.2.1")
+        self.patch(server.factory.shared.input_turns, "is_over", lambda: True)
+        client.protocol.dataReceived(
+            b"".join(b"t%d NOOP\r\n" % i for i in range(20)) + b"l LOGIN alice secret\r\nz NO"
+        )
+        answers = client.read()
+        while more := client.read():
+            answers += more
+        tags = [line.split()[0] for line in answers.splitlines()]
+        self.assertEqual(tags, [*(b"t%d" % i for i in range(20)), b"l"])
 
 
 class PartialReadTests(SynchronousTestCase):
