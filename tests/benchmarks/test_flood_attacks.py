@@ -133,7 +133,7 @@ class SwarmTests(SynchronousTestCase):
         self.addCleanup(ATTACKS.pop, "ten")
         listening = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(listening.close)
-        listening.settimeout(5)
+        listening.settimeout(60)
 
         def run() -> None:
             for _ in range(3):
@@ -145,25 +145,28 @@ class SwarmTests(SynchronousTestCase):
         finished = threading.Event()
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
-        self.addCleanup(thread.join, 5)
+        self.addCleanup(thread.join, 60)
         plan = Plan(
             host="127.0.0.1",
             port=listening.getsockname()[1],
             attack="ten",
-            seconds=5,
+            seconds=120,
             connections=1,
         )
         swarm = Swarm(plan)
         parent, child = Pipe()
 
         def stop() -> None:
-            finished.wait(5)
-            time.sleep(0.05)  # the end of the last connection is on its way
+            finished.wait(60)
+            tally, give_up = swarm.tally, time.monotonic() + 60
+            # The end of the last connection is on its way.
+            while tally.closed + tally.resets + tally.refused < 3 and time.monotonic() < give_up:
+                time.sleep(0.001)
             parent.send("end")
 
         stopper = threading.Thread(target=stop)
         stopper.start()
-        swarm.attack(5, child)
+        swarm.attack(120, child)
         stopper.join()
         swarm.close()
         return swarm.tally

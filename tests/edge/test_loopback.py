@@ -9,7 +9,6 @@ import select
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -393,38 +392,37 @@ class FloodTests(LoopbackCase):
     async def test_flood_from_three_addresses_leaves_memory_flat(self) -> None:
         """Floods from three addresses that reconnect endlessly leave memory flat, and another user is served."""
         await self.realm.account().append("INBOX", [NewMessage((), None, MemoryLiteral(MAIL))] * 10)
-        deadline = time.monotonic() + 2
+        resets = dict.fromkeys(("127.0.0.2", "127.0.0.3", "127.0.0.4"), 0)
 
-        def flood(host: str) -> int:
-            resets = 0
-            while time.monotonic() < deadline:
+        def flood(host: str, is_over: Callable[[], bool]) -> None:
+            while not is_over():
                 with contextlib.suppress(ConnectionError, EOFError, TimeoutError):
                     peer = Peer(self.port, host)
                     try:
                         peer.send(FULL_PACKET)
-                        resets += peer.ending() == "reset"
+                        resets[host] += peer.ending() == "reset"
                     finally:
                         peer.close()
-            return resets
 
-        def user() -> int:
-            rounds = 0
-            while time.monotonic() < deadline:
+        def user(rounds: int) -> None:
+            for _ in range(rounds):
                 peer = self.log_in(host="127.0.0.1")
                 peer.command(b"SELECT INBOX")
                 assert b" OK" in peer.command(b"FETCH 1:* (FLAGS)")
                 peer.close()
-                rounds += 1
-            return rounds
 
-        await self.client(flood, "127.0.0.2")
-        deadline = time.monotonic() + 2
-        before = resident_bytes()
-        runs = [self.client(flood, f"127.0.0.{n}") for n in (2, 3, 4)]
-        rounds = await self.client(user)
-        resets = [await run for run in runs]
-        self.assertGreater(min(resets), 10)
-        self.assertGreater(rounds, 3)
+        await self.client(flood, "127.0.0.2", lambda: resets["127.0.0.2"] >= 200)
+        resets["127.0.0.2"] = 0
+        before, is_served = resident_bytes(), threading.Event()
+
+        def is_over() -> bool:
+            return is_served.is_set() and min(resets.values()) >= 100
+
+        runs = [self.client(flood, host, is_over) for host in resets]
+        await self.client(user, 5)
+        is_served.set()
+        for run in runs:
+            await run
         self.assertLess(resident_bytes() - before, 8 << 20)
         self.assertLess(len(self.factory.connections), 10)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from imapshield.config import ConfigError, load_settings
@@ -16,6 +15,7 @@ from imapshield.front.map_sources import make_source
 from imapshield.front.user_map import Answer, EntryWrong, LookUpFailed, Query
 from imapshield.limits import Limits
 from imapshield.shared.redis_address import RedisAddress
+from tests.real_reactor import turns, until
 from tests.shared.fake_redis import FakeRedis, FakeRedisProtocol, bulk
 
 reactor: Any = installed_reactor
@@ -23,7 +23,7 @@ NODES = parse_nodes(["mail1=tls:mail1.example:993", "mail2=tls:mail2.example:993
 
 
 class MapRedisTests(TestCase):
-    timeout = 20
+    timeout = 60
 
     def setUp(self) -> None:
         self.redis = FakeRedis()
@@ -31,6 +31,8 @@ class MapRedisTests(TestCase):
         self.fields: dict[bytes, bytes] = {}
         self.port = reactor.listenTCP(0, self.redis, interface="127.0.0.1")
         self.addCleanup(self.port.stopListening)
+        self.maps: list[MapRedis] = []
+        self.addCleanup(self.stop)
 
     def _found(self, _: FakeRedisProtocol, command: list[bytes]) -> bytes:
         values = [self.fields.get(name) for name in command[2:]]
@@ -40,13 +42,15 @@ class MapRedisTests(TestCase):
         """Return the map, whose connection is closed when the test ends."""
         address = RedisAddress.parse(f"redis://127.0.0.1:{self.port.getHost().port}{options}")
         found = MapRedis(address, NODES, lambda: password, None, reactor)
-
-        def stop() -> Deferred[None]:
-            found.stop()
-            return deferLater(reactor, 0.02, lambda: None)
-
-        self.addCleanup(stop)
+        self.maps.append(found)
         return found
+
+    async def stop(self) -> None:
+        """Close the connections of all maps."""
+        for each in self.maps:
+            each.stop()
+        await turns()
+        await until(lambda: not self.redis.connections)
 
     async def test_fields(self) -> None:
         """The field of the user counts, then that of the domain, then that of everybody else."""
@@ -99,8 +103,7 @@ class MapRedisTests(TestCase):
         self.redis.answers[b"HMGET"] = b""
         found = self.make()
         asked = Deferred.fromCoroutine(found.ask(Query("alice")))
-        while not self.redis.commands:
-            await deferLater(reactor, 0.01, lambda: None)
+        await until(lambda: self.redis.commands)
         asked.cancel()
         asked.addErrback(lambda _: None)
         self.redis.answers[b"HMGET"] = self._found
@@ -117,7 +120,7 @@ class MapRedisTests(TestCase):
         self.redis.answers[b"HMGET"] = self._found
         self.assertEqual(await found.ask(Query("alice")), Answer(""))
         self.redis.close_all()
-        await deferLater(reactor, 0.05, lambda: None)
+        await turns()
         self.assertEqual(await found.ask(Query("alice")), Answer(""))
         self.redis.answers[b"AUTH"] = b"-WRONGPASS no\r\n"
         refused = self.make(password=b"wrong")

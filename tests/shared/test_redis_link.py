@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import reactor as installed_reactor
-from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
@@ -16,6 +14,7 @@ from imapshield.shared import redis_link
 from imapshield.shared.redis_address import RedisAddress
 from imapshield.shared.redis_link import RedisLink
 from imapshield.shared.redis_protocol import RedisError
+from tests.real_reactor import turns, until
 from tests.shared.fake_redis import FakeRedis, bulk
 
 reactor: Any = installed_reactor
@@ -23,7 +22,7 @@ RATES = (RateTaken("scram", b"1" * 16, 1.0),)
 
 
 class RedisLinkTests(TestCase):
-    timeout = 20
+    timeout = 60
 
     def setUp(self) -> None:
         self.redis = FakeRedis()
@@ -57,22 +56,19 @@ class RedisLinkTests(TestCase):
         self.addCleanup(self.stop, link)
         return link
 
-    def stop(self, link: RedisLink) -> Deferred[None]:
+    async def stop(self, link: RedisLink) -> None:
         link.stop()
-        return deferLater(reactor, 0.02)
-
-    async def until(self, condition: Any) -> None:
-        while not condition():
-            await deferLater(reactor, 0.01)
+        await turns()
+        await until(lambda: not self.redis.connections)
 
     async def test_messages_and_rates(self) -> None:
         """A message comes back to all listeners; the script adds up what was taken; the clock is that of Redis."""
         link = self.make()
-        await self.until(lambda: link.is_ready)
+        await until(lambda: link.is_ready)
         self.assertEqual(await link.send(b"hello", ()), None)
         self.assertEqual(await link.send(b"again", RATES), [2.5])
         self.assertEqual(await link.send(b"again", RATES), [3.5])
-        await self.until(lambda: len(self.messages) == 3)
+        await until(lambda: len(self.messages) == 3)
         self.assertEqual(self.messages, [b"hello", b"again", b"again"])
         self.assertLess(abs(link.clock_offset + reactor.seconds() - 5000.5), 5)
         self.assertEqual((self.ready, link.problem), (1, ""))
@@ -81,7 +77,7 @@ class RedisLinkTests(TestCase):
         """The password is sent before anything else, with the user, if there is one."""
         address = RedisAddress.parse(f"redis://bob@127.0.0.1:{self.port.getHost().port}/3")
         link = self.started(address, lambda: b"hunter2")
-        await self.until(lambda: link.is_ready)
+        await until(lambda: link.is_ready)
         self.assertEqual(self.redis.commands[0], [b"AUTH", b"bob", b"hunter2"])
         self.assertEqual(self.redis.commands[1], [b"SELECT", b"3"])
 
@@ -89,11 +85,11 @@ class RedisLinkTests(TestCase):
         """What Redis says is in the log, the password is not; the next attempt reads the file again."""
         self.redis.answers[b"AUTH"] = b"-WRONGPASS invalid username-password pair\r\n"
         link = self.make(password=b"hunter2")
-        await self.until(lambda: len(self.redis.commands) > 2)
+        await until(lambda: len(self.redis.commands) > 2)
         self.assertIn("WRONGPASS", link.problem)
         self.assertNotIn("hunter2", " ".join(self.lines))
         self.redis.answers[b"AUTH"] = b"+OK\r\n"
-        await self.until(lambda: link.is_ready)
+        await until(lambda: link.is_ready)
 
     async def test_a_password_file_that_is_missing(self) -> None:
         """An error of the file is the problem."""
@@ -103,21 +99,21 @@ class RedisLinkTests(TestCase):
 
         address = RedisAddress.parse(f"redis://127.0.0.1:{self.port.getHost().port}")
         link = self.started(address, read)
-        await self.until(lambda: "password" in link.problem)
+        await until(lambda: "password" in link.problem)
         self.assertEqual(link.problem, "--guard-redis-password: No such file")
 
     async def test_lost_and_back(self) -> None:
         """The log has one line when Redis is lost, however often it cannot be reached, and one when it is back."""
         link = self.make()
-        await self.until(lambda: link.is_ready)
+        await until(lambda: link.is_ready)
         self.redis.answers[b"TIME"] = b"-LOADING\r\n"
         self.redis.close_all()
-        await self.until(lambda: self.redis.commands.count([b"TIME"]) > 4)
+        await until(lambda: self.redis.commands.count([b"TIME"]) > 4)
         with self.assertRaises(RedisError):
             await link.send(b"x", RATES)
         del self.redis.answers[b"TIME"]
         self.redis.answers[b"TIME"] = b"*2\r\n" + bulk(b"1") + bulk(b"2")
-        await self.until(lambda: self.ready == 2)
+        await until(lambda: self.ready == 2)
         about = [line for line in self.lines if line.startswith("guard-redis")]
         self.assertEqual(len(about), 2)
         self.assertIn("this server decides alone until it is back", about[0])
@@ -127,29 +123,29 @@ class RedisLinkTests(TestCase):
         """A reply that takes too long ends the connections, whatever it is the reply to."""
         self.patch(redis_link, "REPLY_SECONDS", 0.05)
         link = self.make()
-        await self.until(lambda: link.is_ready)
+        await until(lambda: link.is_ready)
         for command in (b"PUBLISH", b"EVAL"):
             before, kept = self.ready, self.redis.answers[command]
             self.redis.answers[command] = b""
             with self.assertRaises(RedisError):
                 await link.send(b"x", RATES)
             self.redis.answers[command] = kept
-            await self.until(lambda: self.ready > before)  # noqa: B023
+            await until(lambda: self.ready > before)  # noqa: B023
         self.redis.answers[b"TIME"] = b""
         self.redis.close_all()
-        await self.until(lambda: not link.is_ready)
+        await until(lambda: not link.is_ready)
 
     async def test_a_listener_that_hears_nothing(self) -> None:
         """If the own messages do not come back, both connections are made again."""
         self.patch(redis_link, "CLOCK_SECONDS", 0.05)
         link = self.make()
-        await self.until(lambda: self.ready == 2)
+        await until(lambda: self.ready == 2)
         self.assertIsNotNone(link)
 
     async def test_a_full_redis(self) -> None:
         """Without memory for rates, messages still pass; the log has a line when it begins and when it ends."""
         link = self.make()
-        await self.until(lambda: link.is_ready)
+        await until(lambda: link.is_ready)
         self.redis.answers[b"EVAL"] = b"-OOM command not allowed\r\n"
         for _ in range(2):
             self.assertIsNone(await link.send(b"x", RATES))
@@ -162,14 +158,14 @@ class RedisLinkTests(TestCase):
     async def test_texts_of_redis(self) -> None:
         """What Redis says is a line of bounded length, and cannot control a terminal."""
         link = self.make()
-        await self.until(lambda: link.is_ready)
+        await until(lambda: link.is_ready)
         said = "OOM \x1b]0;owned\x07 ä\t" + "x" * 5000
         self.redis.answers[b"EVAL"] = b"-" + said.encode() + b"\r\n"
         self.assertIsNone(await link.send(b"x", RATES))
         self.redis.answers[b"PUBLISH"] = b"-" + said.encode() + b"\r\n"
         with self.assertRaises(RedisError):
             await link.send(b"x", ())
-        await self.until(lambda: len([line for line in self.lines if "OOM" in line]) == 2)
+        await until(lambda: len([line for line in self.lines if "OOM" in line]) == 2)
         for line in (each for each in self.lines if "OOM" in each):
             self.assertIn(r"OOM \x1b]0;owned\x07 \xc3\xa4 xxx", line)
             self.assertTrue(line.isprintable())
@@ -178,7 +174,7 @@ class RedisLinkTests(TestCase):
     async def test_a_lying_redis(self) -> None:
         """Replies that are malformed, too long, endless or not asked for end the connection, and nothing is kept."""
         link = self.make()
-        await self.until(lambda: link.is_ready)
+        await until(lambda: link.is_ready)
         for lie in (
             *(b"$99999999999\r\n", b"*99999999\r\n", b"$x\r\n", b"\xff\r\n", b"*-7\r\n"),
             *(b":1\r\n:2\r\n", b"*1\r\n" * 6000, b"x" * 20000, b"*2\r\n" + bulk(b"1")),
@@ -186,12 +182,12 @@ class RedisLinkTests(TestCase):
             before, self.redis.answers[b"EVAL"] = self.ready, lie
             with self.assertRaises(RedisError, msg=repr(lie[:20])):
                 await link.send(b"x", RATES)
-                await deferLater(reactor, 0.05)
+                await turns()
                 await link.send(b"x", RATES)
-            await self.until(lambda: self.ready > before)  # noqa: B023
+            await until(lambda: self.ready > before)  # noqa: B023
         self.redis.answers[b"TIME"] = b"+soon\r\n"
         self.redis.close_all()
-        await self.until(lambda: "malformed reply to TIME" in link.problem)
+        await until(lambda: "malformed reply to TIME" in link.problem)
 
     async def test_a_unix_socket(self) -> None:
         """Redis may be at a UNIX socket."""
@@ -200,4 +196,4 @@ class RedisLinkTests(TestCase):
         self.addCleanup(port.stopListening)
         address = RedisAddress("unix", path=path)
         link = self.started(address, lambda: None)
-        await self.until(lambda: link.is_ready)
+        await until(lambda: link.is_ready)
