@@ -75,6 +75,7 @@ OPERATIONS = [
     Operation("50 NOOPs, pipelined", lambda client, _, __: client.pipeline(["NOOP"] * 50)),
     Operation("FETCH FLAGS of 20", _command("FETCH 1:20 (FLAGS)")),
     Operation("FETCH a body", _command("FETCH {number} (BODY.PEEK[])")),
+    Operation("FETCH bodies of 100", _command("FETCH 1:100 (BODY.PEEK[])")),
     Operation("FETCH ENVELOPE of 10", _command("FETCH 1:10 (ENVELOPE)")),
     Operation("SEARCH UNSEEN", _command("SEARCH UNSEEN")),
     Operation("SEARCH FROM", _command(f"SEARCH FROM {corpus.PLANTED_FROM[0]}")),

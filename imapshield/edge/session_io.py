@@ -46,6 +46,19 @@ class SessionIO(Authentication):
         """Whether the client has not read enough of the output: `drain` before you write more."""
         return self._owner.write_buffer.full
 
+    @property
+    def room(self) -> int:
+        """How many bytes may be written at once: 0 if `drain` is due before."""
+        write_buffer = self._owner.write_buffer
+        if write_buffer.full or write_buffer.work >= WORK_PER_TURN:
+            return 0
+        return write_buffer.room
+
+    @property
+    def piece_size(self) -> int:
+        """How many bytes of a response to encode at once."""
+        return self._owner.write_buffer.piece_size
+
     def set_within_response(self, within: bool) -> None:
         """Note whether what was written ends within a response, whose rest follows later without a running command."""
         write_buffer = self._owner.write_buffer

@@ -178,8 +178,8 @@ class WriteBuffer:
         """Send `data` after everything written before, at the latest in the next iteration of the reactor.
 
         A piece (`wire.pieces.PIECE_SIZE`) or more goes to the transport at once, which thereby notices when it holds
-        too much. So the unsent bytes exceed the high-water mark by two pieces at most, if `data` is no longer than one
-        and the caller waits in `drain` while the buffer is `full`. While the transport holds nothing and the client
+        too much. So the unsent bytes exceed the high-water mark by two pieces at most, if `data` is no longer than
+        `room`, and the caller waits in `drain` while there is none. While the transport holds nothing and the client
         reads, as many bytes as it may hold are one write.
         """
         if self._closed:
@@ -201,6 +201,18 @@ class WriteBuffer:
                 self.tap.output(data)
             self._unflushed.append(data)
             self._pass_on()
+
+    @property
+    def piece_size(self) -> int:
+        """How many bytes of a response to encode at once: what the transport may hold, once `client_reads`."""
+        return self._high_water_mark if self.client_reads else PIECE_SIZE
+
+    @property
+    def room(self) -> int:
+        """How many bytes a session may write at once, unless the buffer is `full`: as many as are collected."""
+        if self._may_collect():
+            return max(PIECE_SIZE, self._high_water_mark - self._unflushed_bytes)
+        return PIECE_SIZE
 
     def _may_collect(self) -> bool:
         """Whether to collect more than a piece: writes of a piece each take twice the time of larger ones."""

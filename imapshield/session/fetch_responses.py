@@ -21,7 +21,7 @@ from imapshield.mailbox.account_api import IMailbox
 from imapshield.mailbox.columns import UNKNOWN_SIZE
 from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.session.state import SessionState
-from imapshield.wire import encode, flags, strings
+from imapshield.wire import encode, fetch_encoding, flags, strings
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
 from imapshield.wire.dates import encode_internaldate
 
@@ -287,7 +287,7 @@ def render_chunk(
         for item, column in zip(items, columns, strict=True)
         if not isinstance(item, Attribute)
     )
-    return Chunk(rows, [encode.label(item) for item in items], columns, has_blobs)
+    return Chunk(rows, [fetch_encoding.label(item) for item in items], columns, has_blobs)
 
 
 def _without_nil(item: FetchItem, column: Column) -> Column:
@@ -325,7 +325,10 @@ def lines(session: SessionState, chunk: Chunk) -> Iterable[bytes]:
     keywords = _new_keywords(session) if FLAGS.name in chunk.labels else ()
     kind, numbers = _kind_and_numbers(session, chunk.rows)
     columns = cast("Sequence[Sequence[bytes | int]]", chunk.columns)
-    return chain(keywords, encode.fetch_lines(numbers, chunk.labels, columns, kind=kind))
+    size = session.io.piece_size
+    return chain(
+        keywords, fetch_encoding.fetch_lines(numbers, chunk.labels, columns, kind=kind, size=size)
+    )
 
 
 async def _stream(session: SessionState, message: Chunk) -> bool:
@@ -351,7 +354,7 @@ async def _stream(session: SessionState, message: Chunk) -> bool:
         if isinstance(value, Blob):
             await _send_blob(session, value, begun)
         else:
-            await session.send([encode.fetch_value(label, value)])
+            await session.send([fetch_encoding.fetch_value(label, value)])
         separator = b" "
     session.io.write(b")\r\n")
     await session.io.drain()

@@ -18,7 +18,7 @@ from imapshield.session.connection import Connection
 from imapshield.wire import encode, strings
 from imapshield.wire.commands.base import Command
 from imapshield.wire.names import NameFormat
-from imapshield.wire.pieces import PIECE_SIZE, sliced
+from imapshield.wire.pieces import PIECE_SIZE
 from imapshield.wire.sequence import SequenceSet, runs
 
 MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE = b"MESSAGENEW", b"MESSAGEEXPUNGE", b"FLAGCHANGE"
@@ -227,13 +227,17 @@ class SessionState:
         self.sending = True
         try:
             for piece in pieces:
-                for part in sliced(piece):
-                    if io.full or io.turn_is_over:
+                start = 0
+                while start < len(piece):
+                    room = io.room
+                    if not room:
                         large = len(piece) if len(piece) > PIECE_SIZE else 0
                         with io.hold_result(held + large):
-                            while io.full or io.turn_is_over:
+                            while not (room := io.room):
                                 await io.drain()
-                    io.write(part)
+                    # A slice of all of it is no copy.
+                    io.write(piece[start : start + room])
+                    start += room
                 io.add_work(min(PIECE_WORK, 1 + len(piece) // 64))
         finally:
             self.sending = False

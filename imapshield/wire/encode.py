@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, islice
 
-from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Section
 from imapshield.wire.names import MODIFIED_UTF7, NameFormat
-from imapshield.wire.pieces import NUMBERS_PER_PIECE, PIECE_SIZE, joined, separated
+from imapshield.wire.pieces import NUMBERS_PER_PIECE, joined, separated
 from imapshield.wire.responses import Code, Tagged, ThreadNode
 from imapshield.wire.sequence import SequenceSet, compact_pieces
 from imapshield.wire.strings import NIL, astring, mailbox, nstring, parenthesised, quoted, string
@@ -32,9 +31,6 @@ Value = int | bytes | Iterable[bytes]
 # Tables for `bytes.translate`. Texts may be derived from anything, so everything but printable ASCII becomes "?".
 _CLEAN = bytes(i if 32 <= i < 127 else 63 for i in range(256))
 _CLEAN_CODE = _CLEAN.replace(b"]", b"?")  # "]" ends a response code
-
-# How `fetch_lines` writes the values of an item. The values of all other items are bytes ready to send.
-_FORMATS = {b"UID": b"%d", b"RFC822.SIZE": b"%d", b"MODSEQ": b"(%d)", b"FLAGS": b"(%b)"}
 
 
 def tagged(tag: bytes, response: Tagged) -> Iterator[bytes]:
@@ -332,65 +328,3 @@ def modified(numbers: Iterable[int]) -> Code:
 
 def _value(value: int | bytes) -> bytes:
     return value if isinstance(value, bytes) else b"%d" % value
-
-
-def label(item: FetchItem) -> bytes:
-    """Return the name of `item` in a FETCH response: without PEEK, and with only the offset of a partial."""
-    if isinstance(item, Attribute):
-        return item.name
-    if isinstance(item, BodySection):
-        name = item.label or b"BODY[%b]" % _section(item.section)
-    elif isinstance(item, Binary):
-        path = b".".join([b"%d" % part for part in item.path])
-        name = b"BINARY.SIZE[%b]" % path if item.size_only else b"BINARY[%b]" % path
-    else:
-        return b"PREVIEW"
-    return name if item.partial is None else b"%b<%d>" % (name, item.partial[0])
-
-
-def _section(section: Section) -> bytes:
-    words = [b"%d" % part for part in section.path]
-    if section.text:
-        words.append(section.text)
-    name = b".".join(words)
-    if section.fields:
-        name += b" " + parenthesised(map(astring, section.fields))
-    return name
-
-
-def fetch_lines(
-    numbers: Iterable[int],
-    labels: Sequence[bytes],
-    columns: Sequence[Sequence[bytes | int]],
-    *,
-    kind: bytes = b"FETCH",
-) -> Iterator[bytes]:
-    r"""Yield a FETCH line for each message, all from one template; a piece has so many that the longest lines fit.
-
-    Args:
-        numbers: the sequence numbers of the messages, or their UIDs if `kind` is ``UIDFETCH`` (RFC 9586).
-        labels: the name of each column, from `label`.
-        columns: for each label the values of all messages. UID, RFC822.SIZE and MODSEQ are int, FLAGS is a flag list
-            without its parentheses (``\Seen $Junk``), and everything else is bytes ready to send.
-        kind: ``FETCH`` or ``UIDFETCH``.
-
-    Raises:
-        ValueError: the columns differ in length.
-    """
-    items = [name.replace(b"%", b"%%") + b" " + _FORMATS.get(name, b"%b") for name in labels]
-    template = b"* %d " + kind + b" (" + b" ".join(items) + b")\r\n"
-    size = len(template) + sum(map(_longest, columns))
-    lines = map(template.__mod__, zip(numbers, *columns, strict=True))
-    return joined(lines, max(1, PIECE_SIZE // size))
-
-
-def _longest(column: Sequence[bytes | int]) -> int:
-    """Return the size of the longest value of a column."""
-    if column and isinstance(column[0], bytes):
-        return max(map(len, column))  # type: ignore[arg-type]
-    return len("18446744073709551615")
-
-
-def fetch_value(name: bytes, value: bytes | int) -> bytes:
-    """Return one value as `fetch_lines` writes it in the column `name`."""
-    return _FORMATS.get(name, b"%b") % value

@@ -6,6 +6,9 @@ from itertools import islice
 PIECE_SIZE = 16 << 10
 """Bytes of a response that are encoded at once. Up to twice as many are unsent beyond the limit on unsent output."""
 
+LONG_LINE = 1 << 10
+"""Bytes of a line of which the parts are joined into a piece. To write shorter ones one by one takes less time."""
+
 NUMBERS_PER_PIECE = PIECE_SIZE // 12
 """Numbers that fit in a piece: ten digits and a separator each. They take some tenths of a millisecond."""
 
@@ -17,11 +20,32 @@ def joined(parts: Iterable[bytes], per_piece: int) -> Iterator[bytes]:
         yield piece
 
 
-def sliced(data: bytes) -> Iterable[bytes]:
-    """Divide `data` into pieces of at most `PIECE_SIZE`, which are copied one at a time."""
-    if len(data) <= PIECE_SIZE:
-        return (data,)
-    return (data[i : i + PIECE_SIZE] for i in range(0, len(data), PIECE_SIZE))
+def gathered(
+    begins: Iterable[bytes], values: Iterable[bytes], end: bytes, size: int
+) -> Iterator[bytes]:
+    """Yield lines, which are copied once, joined into pieces of at most `size` bytes. A longer line is a piece alone.
+
+    Args:
+        begins: the begin of each line.
+        values: the rest of each line without `end`, which is often a whole message.
+        end: the end of all lines.
+        size: bytes of a piece.
+
+    Raises:
+        ValueError: there are more begins than values, or fewer.
+    """
+    piece: list[bytes] = []
+    left = size
+    for begin, value in zip(begins, values, strict=True):
+        octets = len(begin) + len(value) + len(end)
+        if octets > left and piece:
+            yield b"".join(piece)
+            piece.clear()
+            left = size
+        left -= octets
+        piece += begin, value, end
+    if piece:
+        yield b"".join(piece)
 
 
 def separated(parts: Iterable[bytes], separator: bytes, per_piece: int) -> Iterator[bytes]:

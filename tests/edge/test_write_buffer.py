@@ -43,10 +43,12 @@ class WriteBufferTests(SynchronousTestCase):
         buffer.pauseProducing()
         buffer.resumeProducing()
         self.assertEqual((self.transport.bufferSize, buffer.client_reads), (PIECE_SIZE, False))
+        self.assertEqual((buffer.piece_size, buffer.room), (PIECE_SIZE, PIECE_SIZE))
         buffer.write(b"x" * PIECE_SIZE)
         buffer.pauseProducing()
         buffer.resumeProducing()
         self.assertEqual((self.transport.bufferSize, buffer.client_reads), (65536, True))
+        self.assertEqual(buffer.piece_size, 65536)
 
     def test_literals_are_read_in_large_pieces(self) -> None:
         """While a literal arrives, much of it is read at once, whether the peer has read anything or not."""

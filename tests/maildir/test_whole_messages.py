@@ -154,7 +154,7 @@ class WholeMessagesTests(DiskTestCase):
 
     def test_client_that_has_left(self) -> None:
         """It is looked again and again whether the client waits for the messages."""
-        for _ in range(12):
+        for _ in range(24):
             self.append()
         with mock.patch.object(whole_messages, "check_wanted") as check_wanted:
             self.fetch_all(WHOLE)

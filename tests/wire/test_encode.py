@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.wire import encode, strings
+from imapshield.wire import encode, fetch_encoding, strings
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.commands.fetch import (
     Attribute,
@@ -258,22 +258,22 @@ class FetchDataTests(SynchronousTestCase):
             (Binary((1,), size_only=True), b"BINARY.SIZE[1]"),
             (Preview(lazy=True), b"PREVIEW"),
         ):
-            self.assertEqual(encode.label(item), label)
+            self.assertEqual(fetch_encoding.label(item), label)
 
     @LAWS
     @given(FETCH_ITEMS)
     def test_labels_are_one_line(self, item: FetchItem) -> None:
         """No label contains a line break, and a percent sign does not break the template."""
-        label = encode.label(item)
+        label = fetch_encoding.label(item)
         self.assertIsNotNone(re.fullmatch(rb"[ -~]+", label))
         value = 1 if label in (b"UID", b"RFC822.SIZE", b"MODSEQ") else b"x"
-        line = whole(encode.fetch_lines)([7], [label], [[value]])
+        line = whole(fetch_encoding.fetch_lines)([7], [label], [[value]])
         self.assertTrue(line.startswith(b"* 7 FETCH (" + label + b" "))
 
     def test_columns_become_lines(self) -> None:
         """Columns become lines; FLAGS and MODSEQ get their parentheses."""
         self.assertEqual(
-            whole(encode.fetch_lines)(
+            whole(fetch_encoding.fetch_lines)(
                 range(1, 3),
                 [b"UID", b"FLAGS", b"MODSEQ", b"RFC822.SIZE", b"BODY[]"],
                 [
@@ -287,14 +287,29 @@ class FetchDataTests(SynchronousTestCase):
             b"* 1 FETCH (UID 5 FLAGS (\\Seen) MODSEQ (7) RFC822.SIZE 1 BODY[] {1}\r\na)\r\n"
             b"* 2 FETCH (UID 9 FLAGS () MODSEQ (8) RFC822.SIZE 2 BODY[] NIL)\r\n",
         )
-        self.assertEqual(whole(encode.fetch_lines)([], [b"UID"], [[]]), b"")
+        self.assertEqual(whole(fetch_encoding.fetch_lines)([], [b"UID"], [[]]), b"")
+
+    def test_long_lines_are_joined_up_to_a_size(self) -> None:
+        """A piece has as many long lines as fit in its size; one that does not fit is a piece alone."""
+        labels = [b"UID", b"BODY[HEADER.FIELDS (100%)]"]
+        texts = [b"x" * size for size in (600, 600, 2000, 600, 2, 600)]
+        columns: list[Sequence[bytes | int]] = [array("I", range(11, 17)), texts]
+        pieces = list(fetch_encoding.fetch_lines(range(1, 7), labels, columns, size=1500))
+        lines = [
+            b"* %d FETCH (UID %d BODY[HEADER.FIELDS (100%%)] %b)\r\n" % (number, number + 10, text)
+            for number, text in enumerate(texts, 1)
+        ]
+        expected = [lines[0] + lines[1], lines[2], b"".join(lines[3:])]
+        self.assertEqual(pieces, expected)
+        short = [[1], [b"x" * 2000, b"y"]]
+        self.assertRaises(ValueError, whole(fetch_encoding.fetch_lines), [1, 2], labels, short)
 
     def test_value_is_encoded_as_in_a_column(self) -> None:
         """A single value is encoded like the same value in a column."""
-        self.assertEqual(encode.fetch_value(b"FLAGS", b"\\Seen"), b"(\\Seen)")
-        self.assertEqual(encode.fetch_value(b"UID", 5), b"5")
-        self.assertEqual(encode.fetch_value(b"BODY[]", b"NIL"), b"NIL")
+        self.assertEqual(fetch_encoding.fetch_value(b"FLAGS", b"\\Seen"), b"(\\Seen)")
+        self.assertEqual(fetch_encoding.fetch_value(b"UID", 5), b"5")
+        self.assertEqual(fetch_encoding.fetch_value(b"BODY[]", b"NIL"), b"NIL")
 
     def test_short_column_raises_value_error(self) -> None:
         """A column that is too short is an error in the server, and raises ValueError."""
-        self.assertRaises(ValueError, whole(encode.fetch_lines), [1, 2], [b"UID"], [[5]])
+        self.assertRaises(ValueError, whole(fetch_encoding.fetch_lines), [1, 2], [b"UID"], [[5]])
