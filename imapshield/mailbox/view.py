@@ -113,7 +113,7 @@ class View:
 
     def _mark(self, uids: Sequence[int], kind: int) -> None:
         """Make an update of those of `uids` that the client knows pending; it will see the flags of others anyway."""
-        rows = self._rows(uids)
+        rows = self.rows(uids)
         if rows and not self._pending:
             self._pending = bytearray(len(self.uids))
         pending = self._pending
@@ -123,7 +123,7 @@ class View:
             for row in rows:
                 pending[row] = kind
 
-    def _rows(self, uids: Sequence[int]) -> Sequence[int]:
+    def rows(self, uids: Sequence[int]) -> Sequence[int]:
         """Return the rows of those of `uids` that the client knows, as a range if they are adjacent."""
         if not uids:
             return ()
@@ -188,10 +188,16 @@ class View:
     def forget_flag_changes(self, uids: Sequence[int]) -> None:
         """Drop pending flag updates of `uids`, because the client was sent the flags or used .SILENT."""
         self._apply_changes()
-        if self._pending:
-            for row in self._rows(uids):
-                if self._pending[row] == _CHANGED:
-                    self._pending[row] = 0
+        pending = self._pending
+        if pending:
+            rows = self.rows(uids)
+            if isinstance(rows, range):
+                span = slice(rows.start, rows.stop)
+                pending[span] = pending[span].replace(bytes([_CHANGED]), b"\0")
+            else:
+                for row in rows:
+                    if pending[row] == _CHANGED:
+                        pending[row] = 0
             self._release_pending()
 
     def _release_pending(self) -> None:

@@ -12,9 +12,11 @@ files again that have come back.
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
+from imapshield.mailbox.deltas import Delta, MessageRow
 from imapshield.mailbox.values import StoreResult
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
@@ -30,10 +32,16 @@ from imapshield.maildir.paths import CUR, is_file_name
 from imapshield.maildir.unreadable import log_once, log_unreadable
 from imapshield.wire.flags import DELETED
 
-_WITH_END = (
-    "CAST(iif(instr(name, x'3a'), substr(name, 1, instr(name, x'3a') - 1), name) || ? AS BLOB)"
-)
+_COLUMNS = "uid, place, name, flags, modseq, size, internaldate"
+_Row = tuple[int, int, bytes, bytes, int, int | None, int]
 _HAS_DELETED = "AND instr(flags, x'5c44656c65746564') > 0"  # \Deleted
+
+# If a statement fails, the whole transaction is rolled back. FAIL spares SQLite a copy of each page that a statement
+# changes, with which it could undo the statement alone.
+_RECORD = (
+    "UPDATE OR FAIL message SET name = CAST(substr(name, 1, length(name) - ?) || ? AS BLOB), flags = ?, modseq = ?"
+    " WHERE mailbox = ? AND "
+)
 
 
 def store_flags(
@@ -48,38 +56,57 @@ def store_flags(
     """Change flags; `IStore.store_flags` describes the arguments."""
     index = account.index
     failed: list[int] = []
-    new_lists: dict[bytes, bytes] = {}
     with files.UndoSteps() as undo, index.write(undo=undo):
         account.require_recovered(key)
         mailbox = index.mailbox(key)
         folder = account.folders.folder(mailbox.name)
         before = stat_or_create(folder)
         folder_flags = account.keywords.add(mailbox, () if op == b"-" else flags)
-        renames = _Renames(account, folder, folder_flags, undo)
-        rows = index.message_rows("uid, place, name, flags, modseq", key, uids)
-        for uid, directory, name, old, changed_at in rows:
-            if unchanged_since is not None and changed_at > unchanged_since:
-                failed.append(uid)
-                continue
-            new = new_lists.get(old)
-            if new is None:
-                new = canonical_flags(_apply(op, old, flags), folder_flags, len(old))
-                new_lists[old] = new
-            if new != old:
-                renames.add(uid, directory, name, new)
+
+        def new_flags(old: bytes) -> bytes:
+            return canonical_flags(_apply(op, old, flags), folder_flags, len(old))
+
+        rows: list[_Row] = index.message_rows(_COLUMNS, key, uids)
+        if unchanged_since is not None:
+            failed = [row[0] for row in rows if row[4] > unchanged_since]
+            rows = [row for row in rows if row[4] <= unchanged_since]
         modseq = mailbox.highestmodseq + 1
-        if renames.record(key, modseq):
+        renames = _Renames(account, folder, folder_flags, undo)
+        changed = renames.rename_all(rows, new_flags, modseq)
+        if changed:
+            renames.record(key, modseq)
             record_own_change(index, mailbox, folder, before, highestmodseq=modseq)
-        delta = index.delta_since(key, since)
+        if since == mailbox.highestmodseq:  # the caller lacks nothing but this change
+            highest = modseq if changed else since
+            delta = Delta(changed, highestmodseq=highest, uidnext=mailbox.uidnext)
+        else:
+            delta = index.delta_since(key, since)
     return StoreResult(delta, failed)
+
+
+@dataclass(slots=True)
+class _Alike:
+    """Messages whose old flags are the same, and so is what follows the base name in their file names.
+
+    Args:
+        flags: their new flags.
+        old_size: bytes that follow the base name in their old names.
+        end: what follows it in their new names.
+        uids: those that were renamed.
+    """
+
+    flags: bytes
+    old_size: int
+    end: bytes
+    uids: list[int] = field(default_factory=list)
 
 
 class _Renames:
     """Gives files the letters of their new flags, and records that in the index, in a write transaction.
 
-    Most files are where the index has them, and their new names end alike. These are renamed without more calls of
-    functions than necessary, and recorded with one statement for each end: that is half of the time of a statement for
-    each.
+    Most files are where the index has them, and most messages of a mailbox are alike. So files are renamed without more
+    calls of functions than necessary, and one statement records all messages that are alike: that takes less than half
+    of the time of a statement for each message.
     """
 
     def __init__(
@@ -93,31 +120,46 @@ class _Renames:
         self._folder_flags = folder_flags
         self._finder = FileFinder(folder)
         self._undo = undo
-        # What follows the colon in the old name, and the new flags → what follows the base name in the new one.
-        self._ends: dict[tuple[bytes, bytes], bytes] = {}
-        self._renamed: list[tuple[bytes, bytes]] = []
-        self._uids: dict[tuple[bytes, bytes], list[int]] = {}
+        self._alike: dict[tuple[bytes, bytes, bytes], _Alike] = {}
+        self._old_names: list[bytes] = []
+        self._new_names: list[bytes] = []
         self._found_elsewhere: list[tuple[bytes, bytes, int]] = []
 
-    def add(self, uid: int, directory: int, name: bytes, flags: bytes) -> None:
-        """Rename the file that the index has as `name` in `directory`."""
-        base, _, info = name.partition(b":")
-        end = self._ends.get((info, flags))
-        if end is None:
-            end = filename.with_flags(b":" + info, flags.split(), self._folder_flags)
-            self._ends[info, flags] = end
-        is_there = directory == CUR and is_file_name(name)
-        if is_there and self._rename_in_cur(name, base + end):
-            self._uids.setdefault((end, flags), []).append(uid)
-            return
-        new_name = _rename(
-            self._account, self._finder, (directory, name), flags, self._folder_flags, self._undo
-        )
-        if new_name is not None:
-            self._found_elsewhere.append((new_name, flags, uid))
+    def rename_all(
+        self, rows: Iterable[_Row], new_flags: Callable[[bytes], bytes], modseq: int
+    ) -> list[MessageRow]:
+        """Rename the files of messages whose flags change, and return what becomes of these messages.
+
+        Args:
+            rows: the messages.
+            new_flags: returns the new flags of messages that have the given ones.
+            modseq: the new MODSEQ.
+        """
+        self._undo.append(self._rename_back)
+        all_alike = self._alike
+        changed: list[MessageRow] = []
+        new = tuple.__new__  # a fourth faster than MessageRow()
+        for uid, directory, name, old, _, size, date in rows:
+            base, colon, info = name.partition(b":")
+            alike = all_alike.get((colon, info, old))
+            if alike is None:
+                flags, end = new_flags(old), colon + info
+                new_end = filename.with_flags(end, flags.split(), self._folder_flags)
+                alike = all_alike[colon, info, old] = _Alike(flags, len(end), new_end)
+            flags = alike.flags
+            if flags == old:
+                continue
+            if directory == CUR and self._rename_in_cur(name, base + alike.end):
+                alike.uids.append(uid)
+            elif not self._rename_elsewhere(uid, directory, name, flags):
+                continue
+            changed.append(new(MessageRow, (uid, flags, modseq, size, date)))
+        return changed
 
     def _rename_in_cur(self, name: bytes, new_name: bytes) -> bool:
-        """Rename a file in ``cur/``; return False if `_rename` must find it, or another name."""
+        """Rename a file in ``cur/``; return False if it must be found, or needs another name."""
+        if not is_file_name(name):
+            return False
         if new_name == name:  # only keywords without a letter changed
             return True
         cur = self._finder.folder.directory(CUR)
@@ -127,32 +169,39 @@ class _Renames:
             if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):
                 raise named(error, Entry(cur, name)) from None
             return False
-        if not self._renamed:
-            self._undo.append(self._rename_back)
-        self._renamed.append((name, new_name))
+        self._old_names.append(name)
+        self._new_names.append(new_name)
         return True
+
+    def _rename_elsewhere(self, uid: int, directory: int, name: bytes, flags: bytes) -> bool:
+        """Rename a file that may be elsewhere; return False if another program has removed it."""
+        new_name = _rename(
+            self._account, self._finder, (directory, name), flags, self._folder_flags, self._undo
+        )
+        if new_name is not None:
+            self._found_elsewhere.append((new_name, flags, uid))
+        return new_name is not None
 
     def _rename_back(self) -> None:
         cur = self._finder.folder.directory(CUR)
-        for name, new_name in reversed(self._renamed):
+        renamed = list(zip(self._old_names, self._new_names, strict=True))
+        for name, new_name in reversed(renamed):
             files.rename_back(Entry(cur, new_name), Entry(cur, name))
 
-    def record(self, key: int, modseq: int) -> bool:
-        """Record what was renamed; return whether that is anything."""
+    def record(self, key: int, modseq: int) -> None:
+        """Record what was renamed."""
         db = self._account.index.db
-        for (end, flags), uids in self._uids.items():
-            in_uids, parameters = uid_condition(uids, ascending=True)
+        for alike in self._alike.values():
+            if alike.uids:
+                in_uids, parameters = uid_condition(alike.uids, ascending=True)
+                changes = alike.old_size, alike.end, alike.flags, modseq
+                db.execute(_RECORD + in_uids, (*changes, key, *parameters))
+        for name, flags, uid in self._found_elsewhere:
             db.execute(
-                f"UPDATE message SET name = {_WITH_END}, flags = ?, modseq = ?"  # noqa: S608
-                f" WHERE mailbox = ? AND {in_uids}",
-                (end, flags, modseq, key, *parameters),
+                "UPDATE message SET name = ?, flags = ?, place = ?, modseq = ?"
+                " WHERE mailbox = ? AND uid = ?",
+                (name, flags, CUR, modseq, key, uid),
             )
-        db.executemany(
-            "UPDATE message SET name = ?, flags = ?, place = ?, modseq = ?"
-            " WHERE mailbox = ? AND uid = ?",
-            [(name, flags, CUR, modseq, key, uid) for name, flags, uid in self._found_elsewhere],
-        )
-        return bool(self._uids or self._found_elsewhere)
 
 
 def _rename(

@@ -167,12 +167,16 @@ def known_items(
         items: some of `KNOWN_ITEMS`: FLAGS, or MODSEQ alone after STORE with .SILENT (RFC 7162 section 3.1.3).
         uid: whether to include the UID in any case.
     """
-    number_of = session.view.number_lookup(len(uids))
-    rows, values = locate_messages(session, FetchResult(uids), number_of)
+    view = session.view
+    known = view.rows(uids)
+    if isinstance(known, range) and view.uids is view.columns.uids:
+        rows = MessageRows(range(known.start + 1, known.stop + 1), known, uids)
+    else:
+        rows, _ = locate_messages(session, FetchResult(uids), view.number_lookup(len(uids)))
     items = implicit_items(session, items, uid=uid, unsolicited=True)
     if FLAGS in items:
-        session.view.forget_flag_changes(rows.uids)
-    return lines(session, render_chunk(session, rows, items, values))
+        view.forget_flag_changes(rows.uids)
+    return lines(session, render_chunk(session, rows, items, ()))
 
 
 def flag_updates(

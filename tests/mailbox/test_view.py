@@ -1,5 +1,7 @@
 """A view always agrees with the responses that its client has received, whatever other clients do."""
 
+from array import array
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -114,6 +116,20 @@ class UpdateTests(SynchronousTestCase):
         updates = view.take_updates(expunge=True)
         assert updates is not None
         self.assertEqual(list(updates.flags), [(2, 4)])
+
+    def test_known_flags_cause_no_update(self) -> None:
+        """Flags that the client knows, of adjacent or of scattered messages, cause no update; an EXPUNGE stays due."""
+        for known, left in (([2, 3], [1, 4]), ([1, 4], [2])):
+            mailbox = Mailbox(4)
+            view = mailbox.view()
+            for uid in (1, 2, 3, 4):
+                mailbox.flag(uid, b"\\Seen")
+            mailbox.expunge(3)
+            view.forget_flag_changes(array("I", known))
+            updates = view.take_updates(expunge=False)
+            assert updates is not None
+            self.assertEqual([uid for _, uid in updates.flags], left)
+            self.assertTrue(view.has_pending_expunges)
 
     def test_recent_is_sent_when_it_changes(self) -> None:
         """RECENT is sent when it changes, and an expunged message counts until its EXPUNGE is sent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from imapshield.testing.store_contract import BUDGET, DELETED, FLAGGED, SEEN, WHOLE
 from tests.maildir.disk import MAIL_LITERAL, DiskTestCase
@@ -27,6 +28,42 @@ class DoubledFlagsTests(DiskTestCase):
         self.assertEqual(self.cur(), [f"170000000{i}.{c}:2,F" for i, c in enumerate("abc")])
         self.let_mtimes_age()
         self.assertEqual(self.flags(), dict.fromkeys((1, 2, 3), FLAGGED))
+
+
+class ReportedChangeTests(DiskTestCase):
+    def test_store_reports_what_the_index_has(self) -> None:
+        """STORE reports its own change as the next sync would, whatever follows the base name of a file."""
+        endings = ("", ":", ":2,", ":2,S", ":1,x", ":2,Sqz")
+        for number, ending in enumerate(endings):
+            self.deliver(name=f"170000000{number}.x{ending}", directory="cur")
+        self.deliver()
+        self.deliver(directory="cur")
+        opened = self.store.open("INBOX", False)
+        self.store.store_flags(opened.key, [8], b"+", [FLAGGED], None, 0)
+        known = self.store.changes(opened.key, 0, False).highestmodseq
+        uids = range(1, 9)
+        reported = self.store.store_flags(opened.key, uids, b"+", [FLAGGED], None, known).delta
+        self.assertEqual([row.uid for row in reported.rows], [1, 2, 3, 4, 5, 6, 7])
+        for _ in range(2):
+            changes = self.store.changes(opened.key, known, False)
+            self.assertEqual(replace(changes, recent=[]), reported)
+            self.let_mtimes_age()
+        names = self.store._account.index.db.execute("SELECT name FROM message ORDER BY name")
+        self.assertEqual([os.fsdecode(name) for (name,) in names], self.cur())
+        self.assertIn("1700000005.x:2,FSqz", self.cur())
+
+    def test_store_reports_what_the_caller_lacks(self) -> None:
+        """A caller that lacks another change gets both, and one for which nothing changes gets no row."""
+        first = self.append()
+        opened = self.store.open("INBOX", True)
+        second = self.append()
+        since = opened.delta.highestmodseq
+        delta = self.store.store_flags(opened.key, [first], b"+", [SEEN], None, since).delta
+        self.assertEqual([(r.uid, r.flags) for r in delta.rows], [(first, SEEN), (second, b"")])
+        again = self.store.store_flags(
+            opened.key, [first], b"+", [SEEN], None, delta.highestmodseq
+        ).delta
+        self.assertEqual(again, replace(delta, rows=[]))
 
 
 class LongNameTests(DiskTestCase):
