@@ -20,11 +20,12 @@ from typing import Any
 
 from imapshield.mailbox.message_items import ANSWER_VERSION, RECORD_FIELDS, header_of
 from imapshield.maildir.index import Index
-from imapshield.maildir.message_table import as_json, uid_condition
+from imapshield.maildir.message_table import uid_condition
 from imapshield.maildir.search_values import merged_rows, take_rows
 from imapshield.maildir.sqlite_file import is_locked
 from imapshield.message.ordinary import is_field_name
 from imapshield.wire.commands.fetch import Attribute, BodySection, FetchItem, Preview, Section
+from imapshield.wire.sequence import runs
 
 MAX_FIELD_LISTS = 16
 """The maximum of HEADER.FIELDS lists that are cached. A client requests one or two lists, and always the same ones."""
@@ -40,6 +41,10 @@ SEARCH_PREFIX = b"?"
 
 _READ_AT_ONCE = 32
 """Answers that are read before their sizes are looked at: 2 MiB at most, and one by one they would take longer."""
+
+_RUNS_PER_INSERT = 100
+"""Runs of consecutive UIDs whose answers one statement copies. Most COPYs are of one run, which takes two thirds of the
+time of the same messages one by one."""
 
 NO_ITEM = 0
 """The id of an item that cannot be added. No message has answers to it."""
@@ -373,13 +378,21 @@ class FetchCache:
             target_key: the mailbox of the copies.
             first_uid: the UID of the first copy; the others follow without a gap.
         """
-        originals = as_json(uids)
+        # The first and the last UID of each run of them, and what to add to these.
+        runs_of_uids: list[int] = []
+        for first, last in runs(uids):
+            runs_of_uids += (first, last, first_uid - first)
+            first_uid += last - first + 1
         for item, name in self._index.cached_items(key):
             if name.startswith(SEARCH_PREFIX) or not name.endswith(_VERSION):
                 continue
-            self._index.db.execute(
-                "INSERT INTO answer SELECT ?, ?, original.key + ?, answer.value"
-                " FROM json_each(?) AS original CROSS JOIN answer"
-                " ON answer.mailbox = ? AND answer.item = ? AND answer.uid = original.value",
-                (target_key, item, first_uid, originals, key, item),
-            )
+            for start in range(0, len(runs_of_uids), 3 * _RUNS_PER_INSERT):
+                some = runs_of_uids[start : start + 3 * _RUNS_PER_INSERT]
+                values = ", ".join(["(?, ?, ?)"] * (len(some) // 3))
+                self._index.db.execute(
+                    f"WITH run (low, high, shift) AS (VALUES {values})"  # noqa: S608
+                    " INSERT OR FAIL INTO answer SELECT ?, item, uid + shift, value"
+                    " FROM run CROSS JOIN answer"
+                    " ON mailbox = ? AND item = ? AND uid BETWEEN low AND high",
+                    (*some, target_key, key, item),
+                )

@@ -146,7 +146,8 @@ class Staging:
                 # reads both directories and finds out.
                 if file is not None and file[0] == TMP:
                     files.rename(folder.entry(*file), folder.entry(CUR, name))
-        db.execute(f"UPDATE message SET place = {CUR} WHERE {staged}", (key, first_uid))  # noqa: S608
+        query = f"UPDATE OR FAIL message SET place = {CUR} WHERE {staged}"  # noqa: S608
+        db.execute(query, (key, first_uid))
         if first_uid == 0:
             # An earlier attempt has failed, and `recovery` may not look at messages of that time any more.
             folder.sync(CUR)

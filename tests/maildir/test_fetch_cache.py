@@ -65,6 +65,19 @@ class FetchCacheTests(DiskTestCase):
             )
         self.assertEqual(len(opened_messages(calls)), 0)
 
+    def test_answers_of_scattered_messages_are_copied(self) -> None:
+        """The answers of more messages than one statement copies, with gaps between them, are copied in order."""
+        self.patch(fetch_cache, "_RUNS_PER_INSERT", 2)
+        first = self.fetch([1, 2, 3, 4, 5])
+        self.store.create("A", [])
+        for uids in ([1, 2, 4], [1, 3, 5]):
+            self.store.copy(self.key, uids, "A", False, 0)
+        with counting_calls("open") as calls:
+            copied = self.fetch([1, 2, 3, 4, 5, 6], key=self.store.mailbox_key("A"))
+        self.assertEqual(len(opened_messages(calls)), 0)
+        for column, original in zip(copied.columns, first.columns, strict=True):
+            self.assertEqual(column, [original[uid - 1] for uid in (1, 2, 4, 1, 3, 5)])
+
     def test_cached_answers_are_removed_with_the_message(self) -> None:
         """The answers of a message are removed with the message, and with its mailbox."""
         self.fetch([1, 2, 3])
