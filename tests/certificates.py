@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+from collections.abc import Awaitable, Callable, Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
+from twisted.trial.unittest import TestCase
 
 CURVE = ec.SECP256R1()
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -65,3 +67,38 @@ def _certificate(host: str, key: Key, issuer: str, issuer_key: Key, days: int = 
         .sign(issuer_key, hashes.SHA256())
         .public_bytes(serialization.Encoding.PEM)
     )
+
+
+def write_authority(path: str, content: bytes | None = None) -> str:
+    """Write a new certificate, or `content`, to the file of an authority, and return its path."""
+    with open(path, "wb") as file:
+        file.write(self_signed("h")[0] if content is None else content)
+    return path
+
+
+async def reload_authority(
+    case: TestCase,
+    path: str,
+    options: Callable[[], object],
+    reload: Callable[[], Awaitable[Sequence[str]]],
+) -> str:
+    """Check that a reload applies a changed file of an authority, and keeps what was read of one that is unusable.
+
+    Args:
+        case: the test.
+        path: the file.
+        options: returns the options of TLS.
+        reload: reloads, and returns the problems.
+
+    Returns:
+        the problem of the unusable file.
+    """
+    first = options()
+    case.assertIs(options(), first)  # to make one takes milliseconds
+    write_authority(path, b"")
+    (problem,) = await reload()
+    case.assertIs(options(), first)
+    write_authority(path)
+    case.assertEqual(await reload(), [])
+    case.assertIsNot(options(), first)
+    return problem

@@ -23,7 +23,7 @@ from imapshield.front.backend_connection import BackendUnavailable
 from imapshield.front.backend_tls import tls_options
 from imapshield.front.front_parts import Front
 from imapshield.limits import Limits
-from tests.certificates import self_signed
+from tests.certificates import reload_authority, self_signed, write_authority
 
 reactor: Any = installed_reactor
 
@@ -187,31 +187,16 @@ class AuthorityTests(TestCase):
 
     async def test_reload(self) -> None:
         """All logins share what was read, until a reload applies a changed file that can be used."""
-        path = self.mktemp()
-
-        def write(content: bytes) -> None:
-            with open(path, "wb") as file:
-                file.write(content)
-
-        write(self_signed("localhost")[0])
+        path = write_authority(self.mktemp())
         front = Front(load_settings({"backend": [f"tls:localhost:993:ca={path}"]}), reactor, Limits)
         backend = next(iter(front.nodes.by_name.values()))
         options: Any = backend._tls_options
-        first = options()
-        self.assertIs(options(), first)  # to make one takes milliseconds
-        write(b"")
-        (problem,) = await front.reload()
+        problem = await reload_authority(self, path, options, front.reload)
         self.assertIn("has no certificate in PEM format; the certificates that", problem)
-        self.assertIs(options(), first)
-        write(self_signed("localhost")[0])
-        self.assertEqual(await front.reload(), [])
-        self.assertIsNot(options(), first)
 
     async def test_reload_of_the_authority_of_a_map(self) -> None:
         """A reload also reads the file of ``ca=`` in --user-map again."""
-        path = self.mktemp()
-        with open(path, "wb") as file:
-            file.write(self_signed("h")[0])
+        path = write_authority(self.mktemp())
         options = {"backend": ["mail1=unix:/a"], "user-map": f"rediss://h?ca={path}"}
         front = Front(load_settings(options), reactor, Limits)
         self.assertEqual(await front.reload(), [])

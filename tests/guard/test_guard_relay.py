@@ -12,7 +12,7 @@ from imapshield.guard.networks import networks_of
 from imapshield.guard.process_guard import ProcessGuard
 from imapshield.guard.shared_guard import SharedGuard
 from imapshield.limits import Limits
-from tests.guard.test_shared_guard import ADDRESS, OTHER, Member, exchange
+from tests.guard.shared_guard_case import ADDRESS, OTHER, Member, exchange
 
 NETWORK = networks_of(ADDRESS)[0]
 

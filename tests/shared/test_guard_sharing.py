@@ -18,7 +18,7 @@ from imapshield.limits import Limits
 from imapshield.operator_commands import _show_status
 from imapshield.shared.guard_sharing import GuardSharing, member_name, read_password, redis_tls
 from imapshield.shared.redis_address import RedisAddress
-from tests.certificates import self_signed
+from tests.certificates import reload_authority, write_authority
 
 
 class GuardSharingTests(TestCase):
@@ -112,23 +112,11 @@ class GuardSharingTests(TestCase):
 
     async def test_reload_of_the_authority(self) -> None:
         """A reload reads the file of ``ca=`` again; one that cannot be used changes nothing, and is told."""
-        path = self.mktemp()
-
-        def write(content: bytes) -> None:
-            with open(path, "wb") as file:
-                file.write(content)
-
-        write(self_signed("h")[0])
+        path = write_authority(self.mktemp())
         sharing = self.make(f"rediss://h?ca={path}")
         options: Any = sharing.link._tls_options
-        first = options()
-        write(b"")
-        (problem,) = await sharing.reload()
+        problem = await reload_authority(self, path, options, sharing.reload)
         self.assertIn("--guard-redis: ca=", problem)
-        self.assertIs(options(), first)
-        write(self_signed("h")[0])
-        self.assertEqual(await sharing.reload(), [])
-        self.assertIsNot(options(), first)
         self.assertEqual(await self.make().reload(), [])
 
     def test_names_are_unique(self) -> None:
