@@ -90,6 +90,9 @@ class ConnectionGuard:
         if not self.authenticated and not limits.reports_only("backlog"):
             self._full = False
             return
+        is_far = len(self._backlog) + 2 < limits.backlog
+        if is_far and self._backlog_bytes < limits.max_backlog_bytes and not self._full:
+            return
         flow_control = self.authenticated and not limits.strict_backlog
         # Without flow control the excess resets the connection, or is reported. So reading pauses one command later,
         # which only report-only mode reaches. Large commands pause reading in every mode: they are no flood.

@@ -145,6 +145,15 @@ class View:
         self._apply_changes()
         return self._recent
 
+    def is_in_sync(self) -> bool:
+        """Return whether no update is pending, and note how far the client knows the mailbox then."""
+        if self._unapplied:
+            self._apply_changes()
+        if self._pending or self.uids is not self.columns.uids:
+            return False
+        self.synced_modseq = self.columns.highestmodseq
+        return True
+
     @property
     def has_pending_updates(self) -> bool:
         """Whether the mailbox has changed in a way that the client has not been sent."""
@@ -223,8 +232,7 @@ class View:
             flags: whether to include flag updates. Otherwise they stay pending.
             size: the bytes that the responses may have, but for the last one. The other updates stay pending.
         """
-        if not self.has_pending_updates:
-            self.synced_modseq = self.columns.highestmodseq
+        if self.is_in_sync():
             return None
         numbers, expunged = self._take_expunged(size // EXPUNGE_SIZE + 1) if expunge else ([], [])
         vanished = self._is_pending(_VANISHED)

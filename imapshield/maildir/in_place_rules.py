@@ -162,7 +162,7 @@ class InPlaceRules:
         self._threads_until: dict[int, float] = {}
         self._first_in_threads_until: dict[int, float] = {}
         self._reported_at: dict[int, float] = {}
-        self._operations: dict[tuple[str, tuple[int, ...]], _Kind] = {}
+        self._operations: dict[tuple[object, ...], _Kind] = {}
 
     def may_run(
         self, history: CallHistory, kind: CallKind, volumes: Collection[int], now: float
@@ -215,12 +215,23 @@ class InPlaceRules:
         now: float,
     ) -> None:
         """Note that a call in place has ended, which took `seconds`."""
-        self._tried(history, kind, volumes, in_vain=False)
-        self._ended(history, kind, volumes, now, is_short=seconds <= SHORT_SECONDS)
+        operation = self._operation(kind, volumes)
+        if kind not in history.kinds:
+            operation.tried(in_vain=False)
+        known = _record(history, kind)
+        if known.failures:
+            known.tried(in_vain=False)
+        history.warm_until = now + WARM_SECONDS
+        known.warm_until = operation.warm_until = (
+            history.warm_until if seconds <= SHORT_SECONDS else now
+        )
 
     def needed_thread(self, history: CallHistory, kind: CallKind, volumes: Collection[int]) -> None:
         """Note that a call in place was given up, and is to be repeated in a thread."""
-        self._tried(history, kind, volumes, in_vain=True)
+        if kind not in history.kinds:
+            # A client with many cold mailboxes makes a first call in each.
+            self._operation(kind, volumes).tried(in_vain=True)
+        _record(history, kind).tried(in_vain=True)
 
     def ended_in_thread(
         self,
@@ -234,36 +245,18 @@ class InPlaceRules:
     ) -> None:
         """Note that a call has ended in a thread, which took `seconds`."""
         limit = SHORT_WRITE_SECONDS if writes else SHORT_SECONDS
-        self._ended(history, kind, volumes, now, is_short=seconds <= limit)
-
-    def _operation(self, kind: CallKind, volumes: Collection[int]) -> _Kind:
-        key = kind.operation, tuple(volumes)
-        if key not in self._operations:
-            if len(self._operations) >= MAX_OPERATIONS:
-                del self._operations[next(iter(self._operations))]
-            self._operations[key] = _Kind()
-        return self._operations[key]
-
-    def _tried(
-        self, history: CallHistory, kind: CallKind, volumes: Collection[int], *, in_vain: bool
-    ) -> None:
-        if kind not in history.kinds:
-            # A client with many cold mailboxes makes a first call in each.
-            self._operation(kind, volumes).tried(in_vain=in_vain)
-        _record(history, kind).tried(in_vain=in_vain)
-
-    def _ended(
-        self,
-        history: CallHistory,
-        kind: CallKind,
-        volumes: Collection[int],
-        now: float,
-        *,
-        is_short: bool,
-    ) -> None:
         history.warm_until = now + WARM_SECONDS
         for known in (_record(history, kind), self._operation(kind, volumes)):
-            known.warm_until = history.warm_until if is_short else now
+            known.warm_until = history.warm_until if seconds <= limit else now
+
+    def _operation(self, kind: CallKind, volumes: Collection[int]) -> _Kind:
+        key = kind.operation, *volumes
+        known = self._operations.get(key)
+        if known is None:
+            if len(self._operations) >= MAX_OPERATIONS:
+                del self._operations[next(iter(self._operations))]
+            known = self._operations[key] = _Kind()
+        return known
 
     def was_slow(
         self,
@@ -302,8 +295,11 @@ class InPlaceRules:
 
 def _record(history: CallHistory, kind: CallKind) -> _Kind:
     """Return what is known of a kind, which is now the one that is forgotten last."""
-    known = history.kinds.setdefault(kind, _Kind())
-    history.kinds.move_to_end(kind)
+    known = history.kinds.get(kind)
+    if known is not None:
+        history.kinds.move_to_end(kind)
+        return known
+    known = history.kinds[kind] = _Kind()
     if len(history.kinds) > MAX_KINDS:
         history.kinds.popitem(last=False)
     return known

@@ -234,12 +234,13 @@ class Dispatcher:
 
     async def _send_updates(self, command: RawCommand, spec: CommandSpec[Session]) -> None:
         session = self.session
-        uid = command.has_uid_prefix
-        expunge = spec.expunge or (uid and not uses_sequence_numbers(session.command))
-        own = spec.changes_mailbox and session.mailbox_changed
         # DONE ends IDLE at once, even if the client reads slowly; then updates stay pending.
         wait = command.name != b"IDLE"
-        await session.send_pending_updates(expunge=expunge, uid=uid, own=own, wait=wait)
+        if not session.view.is_in_sync():  # after most commands it is
+            uid = command.has_uid_prefix
+            expunge = spec.expunge or (uid and not uses_sequence_numbers(session.command))
+            own = spec.changes_mailbox and session.mailbox_changed
+            await session.send_pending_updates(expunge=expunge, uid=uid, own=own, wait=wait)
         if wait or not session.io.full:
             await session.refresh_contexts()
 

@@ -213,15 +213,15 @@ class SessionState:
         self.command_running = False
         self.command = None
 
-    async def send(self, pieces: Iterable[bytes], *, held: int = 0) -> None:
+    async def send(self, pieces: Iterable[bytes], *, held: Callable[[], int] = int) -> None:
         """Send responses that may be long, no faster than the client reads them.
 
         Args:
             pieces: whole responses, in pieces of any size. They are written as there is room for them, and some in
                 each turn, so an iterator needs no memory for the whole response. Nothing else is written before the
                 last one.
-            held: bytes of the result that the pieces are made from. They count while this waits for the client, and a
-                large piece does, too: most responses are sent without waiting.
+            held: returns the bytes of the result that the pieces are made from. They count while this waits for the
+                client, and a large piece does, too. Most responses are sent without waiting.
         """
         io = self.io
         self.sending = True
@@ -232,7 +232,7 @@ class SessionState:
                     room = io.room
                     if not room:
                         large = len(piece) if len(piece) > PIECE_SIZE else 0
-                        with io.hold_result(held + large):
+                        with io.hold_result(held() + large):
                             while not (room := io.room):
                                 await io.drain()
                     # A slice of all of it is no copy.

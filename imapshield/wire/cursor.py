@@ -29,7 +29,7 @@ MAX_NUMBER64 = 0x7FFFFFFFFFFFFFFF
 """The largest ``number64`` (RFC 9051 section 9)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GrammarLimits:
     """The largest counts and sizes that one command may have, besides its size on the wire."""
 
@@ -116,6 +116,10 @@ class Cursor:
     def peek(self) -> bytes:
         """Return the next byte; b"" before a literal and at the end."""
         return self._text[self._position : self._position + 1]
+
+    def rest(self) -> bytes | None:
+        """Return the text up to the end of the command, None if it contains literals. Reads nothing."""
+        return self._text[self._position :] if self._index + 1 == len(self._parts) else None
 
     def next_matches(self, rule: re.Pattern[bytes]) -> bool:
         """Whether `rule` matches here. Reads nothing."""

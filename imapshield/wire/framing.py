@@ -62,7 +62,8 @@ class RawCommand(NamedTuple):
 
     def close(self) -> None:
         """Close the literals of this command."""
-        _close_literals(self.parts[1::2])
+        if len(self.parts) > 1:
+            _close_literals(self.parts[1::2])
 
     def packed(self) -> "RawCommand | bytes":
         """Return the line of a command without literals, which takes a fifth of the memory; see `unpacked`.
@@ -86,6 +87,8 @@ class RawCommand(NamedTuple):
     @property
     def memory(self) -> int:
         """About how many bytes of memory the command takes, without literals in a `Spool`, which counts them itself."""
+        if len(self.parts) == 1:
+            return COMMAND_COST + self.octets
         held = COMMAND_COST + (self.octets if self.parts else len(self.tag or b""))
         for part in self.parts[1::2]:
             if type(part) is MemoryLiteral:

@@ -11,6 +11,7 @@ Rules
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import groupby, islice
 
 from imapshield.errors import MessageExpunged, NoSpace
@@ -176,7 +177,7 @@ async def _send_result(
 ) -> int:
     """Send a result of the store for `uids` that has no blobs; return the number of messages that were sent."""
     responses = chunk_of_rows(session, rows, uids, items, fetched)
-    await session.send(lines(session, responses), held=memory_of(fetched))
+    await session.send(lines(session, responses), held=partial(memory_of, fetched))
     return len(responses.rows.uids)
 
 

@@ -4,6 +4,8 @@ These are BINARY, PREVIEW, OBJECTID, SAVEDATE, CONDSTORE, QRESYNC and PARTIAL.
 """
 
 import re
+from functools import lru_cache
+from typing import NamedTuple
 
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.fetch import (
@@ -15,7 +17,7 @@ from imapshield.wire.commands.fetch import (
     Preview,
     Section,
 )
-from imapshield.wire.cursor import Cursor, too_many
+from imapshield.wire.cursor import Cursor, GrammarLimits, too_many
 
 _FAST: tuple[FetchItem, ...] = tuple(map(Attribute, (b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE")))
 _ALL = (*_FAST, Attribute(b"ENVELOPE"))
@@ -46,11 +48,48 @@ _DIGIT = re.compile(rb"(?=[0-9])")
 # BODYSTRUCTURE shows as many levels, so a client can fetch every part that it sees there.
 _MAX_PATH_LENGTH = 100
 
+_REMEMBERED, _REMEMBERED_SIZE = 128, 200
+"""How many arguments of FETCH are remembered, of all sessions together, and how long they may be. Each takes some
+kilobytes at most."""
+
+
+class _Arguments(NamedTuple):
+    """The arguments of FETCH behind the sequence set; `Fetch` describes them."""
+
+    items: tuple[FetchItem, ...]
+    changed_since: int | None
+    vanished: bool
+    partial: tuple[int, int] | None
+
 
 def fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
     """``fetch = "FETCH" SP sequence-set SP (macro / fetch-att / list) [SP fetch-modifiers]``."""
     sequence = cursor.sequence_set()
     cursor.space("the sequence set")
+    text = cursor.rest()
+    if text is not None and len(text) <= _REMEMBERED_SIZE and text.isascii():
+        arguments = _remembered_arguments(text, uid, cursor.limits)
+        cursor.skip(text)
+    else:
+        arguments = _arguments(cursor, uid)
+    items, changed_since, vanished, partial = arguments
+    return Fetch(sequence, items, uid, changed_since, vanished, partial)
+
+
+@lru_cache(_REMEMBERED)
+def _remembered_arguments(text: bytes, uid: bool, limits: GrammarLimits) -> _Arguments:
+    """Return the arguments that `text` contains, which is the rest of a command without literals.
+
+    Clients send the same ones again and again, and to parse them takes as long as to find a message. Only ASCII is
+    remembered: whether other text is permitted depends on the session.
+    """
+    cursor = Cursor((text,), limits)
+    arguments = _arguments(cursor, uid)
+    cursor.expect_end()
+    return arguments
+
+
+def _arguments(cursor: Cursor, uid: bool) -> _Arguments:
     if cursor.peek() == b"(":
         items = item_list(cursor)
     else:
@@ -81,7 +120,7 @@ def fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
         raise BadCommand("VANISHED needs UID FETCH and CHANGEDSINCE")
     if partial is not None and not uid:
         raise BadCommand("PARTIAL needs UID FETCH")
-    return Fetch(sequence, items, uid, changed_since, vanished, partial)
+    return _Arguments(items, changed_since, vanished, partial)
 
 
 def partial_range(cursor: Cursor) -> tuple[int, int]:

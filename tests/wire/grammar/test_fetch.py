@@ -16,6 +16,7 @@ from imapshield.wire.commands.fetch import (
     Preview,
     Section,
 )
+from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
 from imapshield.wire.sequence import SAVED, SequenceSet
 from tests.wire.grammar.typed_parse import parse_as
@@ -171,6 +172,15 @@ class FetchTests(SynchronousTestCase):
             ),
         )
         self.assertEqual(parse([b"uid fetch $ uid"]), Fetch(SAVED, (Attribute(b"UID"),), uid=True))
+
+    def test_the_same_arguments_are_parsed_once(self) -> None:
+        """Arguments that a client sends again are not parsed again, but for other limits."""
+        first = parse_as(Fetch, [b"FETCH 1 (UID FLAGS)"])
+        again = parse_as(Fetch, [b"FETCH 2:3 (UID FLAGS)"])
+        self.assertIs(first.items, again.items)
+        self.assertEqual(again.sequence, numbers(b"2:3"))
+        limits = GrammarLimits(max_fetch_items=1)
+        self.assertRaises(BadCommand, parse, [b"FETCH 1 (UID FLAGS)"], limits=limits)
 
     def test_modifiers_are_parsed(self) -> None:
         """CHANGEDSINCE, VANISHED and PARTIAL are parsed (RFC 7162, RFC 9394)."""
