@@ -15,7 +15,8 @@ Rules
 * A call that writes waits for a disk, so it runs in a thread. By the same rules, the reactor waits for its end for a
   moment: two threads that both compute hand the interpreter over and over, which takes longer than the call.
 * A call that turned out to need a thread has cost its work twice. If that happens again and again, as for a client that
-  reads old mail, calls of the kind are tried in place less often.
+  reads old mail, calls of the kind are tried in place less often. So are first calls in the account, and in others of
+  the file system if it happens in several accounts.
 """
 
 from collections import OrderedDict, defaultdict
@@ -184,6 +185,10 @@ class InPlaceRules:
             if known is None and now < self._first_in_threads_until.get(volume, now):
                 return False
         if known is None:
+            first = history.kinds.get(_first(kind))
+            if first is not None and first.is_skipped():
+                history.kinds.move_to_end(_first(kind))
+                return False
             if now > history.warm_until:
                 return False
             known = self._operation(kind, volumes)
@@ -217,7 +222,7 @@ class InPlaceRules:
         """Note that a call in place has ended, which took `seconds`."""
         operation = self._operation(kind, volumes)
         if kind not in history.kinds:
-            operation.tried(in_vain=False)
+            self._first_tried(history, kind, operation, in_vain=False)
         known = _record(history, kind)
         if known.failures:
             known.tried(in_vain=False)
@@ -229,8 +234,7 @@ class InPlaceRules:
     def needed_thread(self, history: CallHistory, kind: CallKind, volumes: Collection[int]) -> None:
         """Note that a call in place was given up, and is to be repeated in a thread."""
         if kind not in history.kinds:
-            # A client with many cold mailboxes makes a first call in each.
-            self._operation(kind, volumes).tried(in_vain=True)
+            self._first_tried(history, kind, self._operation(kind, volumes), in_vain=True)
         _record(history, kind).tried(in_vain=True)
 
     def ended_in_thread(
@@ -248,6 +252,15 @@ class InPlaceRules:
         history.warm_until = now + WARM_SECONDS
         for known in (_record(history, kind), self._operation(kind, volumes)):
             known.warm_until = history.warm_until if seconds <= limit else now
+
+    def _first_tried(
+        self, history: CallHistory, kind: CallKind, operation: _Kind, *, in_vain: bool
+    ) -> None:
+        # A client with many cold mailboxes makes a first call in each, which counts once for other accounts.
+        first = _record(history, _first(kind))
+        if not (in_vain and first.failures):
+            operation.tried(in_vain=in_vain)
+        first.tried(in_vain=in_vain)
 
     def _operation(self, kind: CallKind, volumes: Collection[int]) -> _Kind:
         key = kind.operation, *volumes
@@ -291,6 +304,11 @@ class InPlaceRules:
                     self._reported_at[volume] = now
                     reported.append(volume)
         return reported
+
+
+def _first(kind: CallKind) -> CallKind:
+    """Return what stands for the first calls of an account with an operation. No mailbox has the hash -1."""
+    return CallKind(kind.operation, -1)
 
 
 def _record(history: CallHistory, kind: CallKind) -> _Kind:

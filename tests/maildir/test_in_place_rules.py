@@ -73,6 +73,27 @@ class InPlaceRulesTests(SynchronousTestCase):
                 self.rules.needed_thread(self.history, kind, DISK)
         self.assertLess(tried, 1000 / MAX_SKIPPED + 10)
 
+    def test_user_with_many_cold_mailboxes(self) -> None:
+        """First calls that one user makes in vain do not send those of others to threads; those of many users do."""
+        tried = 0
+        for number in range(1000):
+            kind = CallKind("fetch", number + 2)
+            if self.rules.may_run(self.history, kind, DISK, 0.0):
+                tried += 1
+                self.rules.needed_thread(self.history, kind, DISK)
+            self.rules.ended_in_thread(self.history, kind, DISK, 0.0, 0.0)
+        self.assertLess(tried, 1000 / MAX_SKIPPED + 10)
+        first = CallKind("fetch", 2)
+        others = [self.warm_history() for _ in range(100)]
+        found = [self.rules.may_run(each, first, DISK, 0.0) for each in others]
+        self.assertTrue(all(found))
+        tried = 0
+        for each in others:
+            if self.rules.may_run(each, first, DISK, 0.0):
+                tried += 1
+                self.rules.needed_thread(each, first, DISK)
+        self.assertLess(tried, 20)
+
     def test_first_calls_that_wait_for_a_disk(self) -> None:
         """After one, those of all accounts of the file system run in threads for a minute, and other calls in place."""
         slow = 0
