@@ -30,7 +30,7 @@ MAX_BANS = 16384
 """Networks that are banned, or were not long ago. One more drops the one whose ban ends, or has ended, first."""
 
 MAX_NEWS = 2 * MAX_BANS
-"""Networks that wait to be told to other processes. One more drops the oldest: those that are banned then are told when
+"""Networks that wait to be sent to other processes. One more drops the oldest: those that are banned then are sent when
 the others can be reached again."""
 
 SAME_BAN_SECONDS = 1.0
@@ -163,7 +163,7 @@ class Bans:
         return self.add_violation(networks[0], now)
 
     def add_violation(self, network: Network, now: float) -> bool:
-        """Do what `count_violation` does for the address `network`, of which another process has told."""
+        """Do what `count_violation` does for the address `network`, as another process has reported."""
         self._violation_count += 1
         item = self._violation_count.to_bytes(8, "big")
         if self._violations.add(network, item, now) < self._limits.max_limit_violations:
@@ -281,7 +281,7 @@ class Bans:
     def add_remote(self, ban: Ban, now: float) -> bool:
         """Take over a ban of another process; of two bans of a network the one that ends last applies.
 
-        The same ban is told again now and then, and its end is `SAME_BAN_SECONDS` later at most: it stays as it is.
+        The same ban is reported again now and then, and its end is `SAME_BAN_SECONDS` later at most: it stays as it is.
 
         Returns:
             whether it applies now and has changed something.

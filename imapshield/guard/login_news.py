@@ -1,4 +1,4 @@
-"""`LoginNews`: the failed and the successful logins that wait to be told to other processes."""
+"""`LoginNews`: the failed and the successful logins that wait to be sent to other processes."""
 
 from itertools import islice
 from typing import NamedTuple

@@ -20,7 +20,7 @@ MAX_BURSTS = 2
 soon as the first is used up, and in the long run it would have as many times its rate as there are processes."""
 
 _ROUNDING = 1e-6
-"""Seconds by which sums of times may be wrong. A caller that waits exactly as long as told must succeed."""
+"""Seconds by which sums of times may be wrong. A caller that waits exactly as long as `take` says must succeed."""
 
 
 class RateTable:

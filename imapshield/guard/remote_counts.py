@@ -15,7 +15,7 @@ MAX_COUNTS = 200_000
 100 MB, but a process only tells of open connections."""
 
 MAX_CHANGES = 20_000
-"""Keys of one kind that wait to be told to other processes. After more, all counts are told again."""
+"""Keys of one kind that wait to be sent to other processes. After more, all counts are sent again."""
 
 
 class CountNews(Generic[K]):
@@ -25,7 +25,7 @@ class CountNews(Generic[K]):
         most: the keys that wait at most; None for `MAX_CHANGES`.
 
     Attributes:
-        is_lost: whether more have changed than are remembered, so that all counts must be told again.
+        is_lost: whether more have changed than are remembered, so that all counts must be sent again.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -47,7 +47,7 @@ class CountNews(Generic[K]):
         self._changes = dict(counts)
 
     def take(self, number: int) -> list[tuple[K, int]]:
-        """Remove and return at most `number` counts that have changed since they were last told."""
+        """Remove and return at most `number` counts that have changed since they were last sent."""
         taken: list[tuple[K, int]] = []
         while self._changes and len(taken) < number:
             for key in list(islice(self._changes, number - len(taken))):

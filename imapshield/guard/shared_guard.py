@@ -2,15 +2,15 @@
 
 Rules
 -----
-* A process decides with its own `ProcessGuard`, at once. It tells the others what happened (`take_report`), and what
-  they tell it (`merge_report`) counts in its decisions from then on. It never asks before it decides.
+* A process decides with its own `ProcessGuard`, at once. It sends the others what happened (`take_report`), and what
+  they send (`merge_report`) counts in its decisions from then on. It never asks before it decides.
 * Reports may be late, repeated or lost. Of an older report than the newest of a process, the counts of connections are
-  ignored. After a lost one they are not `Merged.is_complete`, until the process tells them all again (`tell_all`).
+  ignored. After a lost one they are not `Merged.is_complete`, until the process sends all of them again (`tell_all`).
 * A ban applies in all processes. Of two, the one that ends last applies. An end by hand ends all bans made before it.
 * How far a process may be from one guard for all, when all reports have arrived, is in docs/guard.rst.
 * A process whose limits are others counts by its own. `max_connections`, `max_preauth_connections` and the files are
   those of one process, and so is the pace of an address on probation.
-* All tables have a maximum size, whatever the other processes tell.
+* All tables have a maximum size, whatever the other processes send.
 """
 
 from collections.abc import Hashable, Iterable, Iterator
@@ -49,7 +49,7 @@ _ROUNDING = 1e-3  # seconds
 
 
 class NewBan(NamedTuple):
-    """A `ban` that this process makes because of what others tell, and the limit that was `reached`."""
+    """A `ban` that this process makes because of what others report, and the limit that was `reached`."""
 
     ban: Ban
     reached: LimitReached
@@ -84,7 +84,7 @@ class _Member:
 
 
 class Counts(Protocol):
-    """The connections that other processes are told: `ConnectionShares`, or those of another group."""
+    """The connections that are reported to other processes: `ConnectionShares`, or those of another group."""
 
     def tell_all_counts(self) -> None:
         """Have `take_counts` return all counts again."""
@@ -108,9 +108,9 @@ class SharedGuard:
     Attributes:
         guard: as above.
         members: the names of the other processes.
-        counts: the connections that the others are told.
-        other: tells another group of processes what members of this one count (`GuardRelay`).
-        logins: the logins that the others are told.
+        counts: the connections that are reported to the others.
+        other: reports to another group of processes what members of this one count (`GuardRelay`).
+        logins: the logins that are reported to the others.
         clock_offset: the seconds by which the clock that all processes share is ahead of the times of the calls here.
     """
 
@@ -230,7 +230,7 @@ class SharedGuard:
         return self._rates if taken.kind == "connections" else self._guesses
 
     def merge_report(self, member: str, report: GuardReport, now: float) -> Merged:
-        """Count what another process tells.
+        """Count what another process reports.
 
         Args:
             member: its name.
@@ -314,7 +314,7 @@ class SharedGuard:
                     bans.forget_violations(network)
 
     def _ends(self, network: Network) -> bool:
-        """Return whether a ban was ended here by hand, which the next report tells."""
+        """Return whether a ban was ended here by hand, which the next report says."""
         return self._bans.get(network, False) and self.guard.bans.get(network) is None
 
     def _merge_logins(self, report: GuardReport, now: float) -> list[tuple[Network, LimitReached]]:
@@ -358,13 +358,13 @@ class SharedGuard:
             shares.remote.begin_again(member)
         changed = shares.remote.set_addresses(member, report.connections)
         shares.remote.set_users(member, report.users)
-        # A report with fewer entries than fit has all that there was to tell.
+        # A report with fewer entries than fit has all that there was to report.
         if is_complete and max(len(report.connections), len(report.users)) < MAX_ENTRIES:
             shares.remote.told_all(member)
         merged.evictions = shares.make_room(changed)
 
     def forget_member(self, member: str) -> None:
-        """Forget the connections of a process that has ended, or is silent. What else it has told stays."""
+        """Forget the connections of a process that has ended, or is silent. What else it has reported stays."""
         assert self.guard.shares.remote is not None
         self.guard.shares.remote.forget(member)
         known = self.members.pop(member, None)

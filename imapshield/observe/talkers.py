@@ -24,10 +24,10 @@ CAPACITY = 1000
 of two halves with 16 summaries each take at most 15 MB."""
 
 MAX_TOLD = 25
-"""Keys of each subject and measure that other servers are told of."""
+"""Keys of each subject and measure that are sent to other servers."""
 
 MAX_KEY = 300
-"""Characters of a key that other servers are told."""
+"""Characters of a key that are sent to other servers."""
 
 MAX_WAITING = 2000
 """Sources that wait for the end of the second. A flood from more addresses is added earlier."""

@@ -21,7 +21,7 @@ MAX_REPORTS = 4
 """Reports at once. One server has little to tell; a flood of all others is 40,000 entries of each kind in a second."""
 
 MAX_RATES = 4096
-"""Rates of each table that a process which starts is told: those of which most was taken."""
+"""Rates of each table that are sent to a process when it starts: those of which most was taken."""
 
 
 class GuardExchange:

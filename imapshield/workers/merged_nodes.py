@@ -15,7 +15,7 @@ _ENDS = {"undrain": "drain", "release": "hold"}
 """The commands that end what another one has begun."""
 
 MAX_KEPT = 1000
-"""Users and nodes of which a worker that starts is told. It is as many as one worker holds."""
+"""Users and nodes that are sent to a worker when it starts. It is as many as one worker holds."""
 
 HOLD_SECONDS = 10.0
 """Seconds of a hold that names none, as in `front.node_commands`."""
