@@ -9,15 +9,16 @@ Rules
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
 from imapshield.acme import acme_names
 from imapshield.front.front_options import front_options
 from imapshield.guard.networks import THIS_MACHINE, parse_network
-from imapshield.limits import REPORTABLE, Limits
+from imapshield.limit_options import assignments, limit_value, report_only_limits
+from imapshield.limits import Limits
 from imapshield.mailbox_name_options import check_names
 from imapshield.regular_file import open_regular
 from imapshield.shared.redis_address import redis_options
@@ -47,16 +48,12 @@ _TOML_TYPES: dict[str, type] = {
 }
 _TYPE_NAMES = {str: "a string", bool: "true or false", list: "a list of strings"}
 
-_SIZE_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_TIME_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
-
-_LIMITS = {limit.name: limit for limit in fields(Limits) if limit.metadata}
-_MAX_VALUE = 999_999_999_999
-
 
 class ConfigError(Exception):
-    """The server cannot start with this configuration. The text is one line for the operator."""
+    """The server cannot start with this configuration. Each argument is one line about a problem, for the operator."""
+
+    def __str__(self) -> str:
+        return "; also: ".join(map(str, self.args))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,14 +155,27 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         path: the file of ``--config``, or None.
 
     Raises:
-        ConfigError: an option is wrong, in the file or on the command line.
+        ConfigError: options are wrong, in the file or on the command line.
     """
-    from_file = read_toml(path) if path else {}
+    from_file, problems = _read_toml(path) if path else ({}, [])
     options = from_file | dict(command_line)
+
+    def tried(read: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return read(*arguments)
+        except (ConfigError, ValueError) as error:
+            problems.extend(error.args)
+
     # Limits are merged one by one, whichever option sets them.
-    assigned = _assignments(from_file, f"--config {path}: ") | _assignments(command_line, "--")
-    limits: dict[str, Any] = {name: _limit_value(name, *given) for name, given in assigned.items()}
-    limits["report_only_limits"] = _report_only_limits(options.get("report-only-limit", ()))
+    assigned = assignments(from_file, f"--config {path}: ") | assignments(command_line, "--")
+    limits = {name: tried(limit_value, name, *given) for name, given in assigned.items()}
+    limits["report_only_limits"] = tried(report_only_limits, options.get("report-only-limit", ()))
+    groups = tried(_groups, options)
+    proxy = tried(_networks, "proxy", options.get("proxy", ()))
+    trust = tried(_networks, "trust", options.get("trust", THIS_MACHINE))
+    workers = tried(_workers, options.get("workers", "1"))
+    if problems:
+        raise ConfigError(*problems)
     settings = Settings(
         listen=tuple(options.get("listen", ())) or (DEFAULT_LISTEN,),
         mail_root=options.get("mail-root"),
@@ -182,10 +192,10 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         no_rehash=options.get("no-rehash", False),
         certificate=options.get("certificate"),
         key=options.get("key"),
-        **_groups(options),
+        **groups,
         verbose=options.get("verbose", False),
-        proxy=_networks("proxy", options.get("proxy", ())),
-        trust=_networks("trust", options.get("trust", THIS_MACHINE)),
+        proxy=proxy,
+        trust=trust,
         state=options.get("state"),
         ban_command=options.get("ban-command"),
         control=options.get("control"),
@@ -193,38 +203,51 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         admin_auth=options.get("admin-auth"),
         metrics=options.get("metrics"),
         log_format=options.get("log-format", LOG_FORMATS[0]),
-        workers=_workers(options.get("workers", "1")),
+        workers=workers,
         limits=Limits(**limits),
     )
+    if problems := [*_contradictions(settings)]:
+        raise ConfigError(*problems)
+    return settings
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """Yield which options need others, or exclude each other."""
     if settings.mail_root is not None and not settings.auth:
-        raise ConfigError(
+        yield (
             "--mail-root needs --auth: add --auth file:PATH (`imapshield passwd PATH USER` creates the file) or --auth"
             " memory:USER:PASSWORD"
         )
     if settings.key is not None and settings.certificate is None:
-        raise ConfigError("--key needs --certificate: add --certificate PEM")
+        yield "--key needs --certificate: add --certificate PEM"
     if settings.acme and settings.certificate is not None:
-        raise ConfigError("--acme and --certificate exclude each other: remove one of them")
+        yield "--acme and --certificate exclude each other: remove one of them"
     for text in settings.listen if settings.certificate is None and not settings.acme else ():
         if text.removeprefix("haproxy:").startswith("imaps"):
-            raise ConfigError(
-                f"--listen {text} needs --certificate: add --certificate PEM, or --acme NAME"
-            )
+            yield f"--listen {text} needs --certificate: add --certificate PEM, or --acme NAME"
     if settings.admin_auth is not None and settings.admin is None:
-        raise ConfigError("--admin-auth needs --admin: add --admin tcp:8143:interface=127.0.0.1")
+        yield "--admin-auth needs --admin: add --admin tcp:8143:interface=127.0.0.1"
     if settings.log_format not in LOG_FORMATS:
-        raise ConfigError(f"--log-format {settings.log_format}: must be {' or '.join(LOG_FORMATS)}")
-    return settings
+        yield f"--log-format {settings.log_format}: must be {' or '.join(LOG_FORMATS)}"
 
 
 def _groups(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of ``--acme``, ``--backend`` and ``--guard-redis``, and check those of names."""
-    try:
-        check_names(options.get("separator", "/"), options.get("prefix", ""))
-        groups = acme_names.acme_options(options) | front_options(options)
-        return groups | redis_options(options)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    groups: dict[str, Any] = {}
+    problems: list[str] = []
+    for read in (_check_names, acme_names.acme_options, front_options, redis_options):
+        try:
+            groups |= read(options)
+        except ValueError as error:
+            problems += map(str, error.args)
+    if problems:
+        raise ConfigError(*problems)
+    return groups
+
+
+def _check_names(options: Mapping[str, Any]) -> dict[str, Any]:
+    check_names(options.get("separator", "/"), options.get("prefix", ""))
+    return {}
 
 
 def _networks(option: str, given: str | Sequence[str]) -> tuple[str, ...]:
@@ -255,26 +278,40 @@ def read_toml(path: str) -> dict[str, Any]:
     Raises:
         ConfigError: the file cannot be read, is not TOML, or has an unknown option or a value of the wrong type.
     """
+    options, problems = _read_toml(path)
+    if problems:
+        raise ConfigError(*problems)
+    return options
+
+
+def _read_toml(path: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the options of a TOML file that are right, and what is wrong with the others."""
     try:
         with open_regular(path) as file:
             text = file.read().decode()
-        options = tomllib.loads(text)
+        given = tomllib.loads(text)
     except OSError as error:
-        raise ConfigError(f"--config {path}: {error.strerror}; name a readable TOML file") from None
+        return {}, [f"--config {path}: {error.strerror}; name a readable TOML file"]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path}: invalid TOML: {error}") from None
-    name = ""
-    try:
-        if isinstance(options.get("limit"), dict):
-            limits, options["limit"] = options["limit"], []
-            for name, value in limits.items():
-                options["limit"].append(assignment := f"{name}={value}")
-                _limit_value(name.replace("-", "_"), f"limit {assignment}", str(value))
-        for name, value in options.items():
+        return {}, [f"--config {path}: invalid TOML: {error}"]
+    options: dict[str, Any] = {}
+    problems: list[str] = []
+    limits = given.pop("limit") if isinstance(given.get("limit"), dict) else {}
+    if limits:
+        options["limit"] = []
+    for name, value in limits.items():
+        assignment = f"{name}={value}"
+        try:
+            limit_value(name.replace("-", "_"), f"limit {assignment}", str(value))
+            options["limit"].append(assignment)
+        except ValueError as error:
+            problems.append(f"--config {path}: {_line_of(text, name)}{error}")
+    for name, value in given.items():
+        try:
             options[name] = _option_value(name, value)
-    except ConfigError as error:
-        raise ConfigError(f"--config {path}: {_line_of(text, name)}{error}") from None
-    return options
+        except ConfigError as error:
+            problems.append(f"--config {path}: {_line_of(text, name)}{error}")
+    return options, problems
 
 
 def _line_of(text: str, name: str) -> str:
@@ -289,7 +326,7 @@ def _option_value(name: str, value: object) -> object:
         meant = get_close_matches(name.replace("_", "-"), _TOML_TYPES, 1)
         similar = "".join(f" did you mean {option!r}?" for option in meant)
         raise ConfigError(
-            f"unknown option {name!r};{similar} `twistd imapshield --help` lists all, here they are without --"
+            f"unknown option {name!r};{similar} `twistd imapshield --help` lists all; in the file they have no --"
         )
     if name in ("backlog", "workers") and type(value) is int:
         return str(value)
@@ -302,90 +339,3 @@ def _option_value(name: str, value: object) -> object:
     if not isinstance(value, expected) or not all(isinstance(item, str) for item in items):
         raise ConfigError(f"{name} must be {_TYPE_NAMES[expected]}")
     return value
-
-
-def _assignments(options: Mapping[str, Any], prefix: str) -> dict[str, tuple[str, str]]:
-    """Return the limits that one source sets: name → the option as it was typed, after `prefix`, and the value."""
-    assigned = {}
-    for assignment in options.get("limit", ()):
-        name, _, text = assignment.partition("=")
-        assigned[name.strip().replace("-", "_")] = f"{prefix}limit {assignment}", text.strip()
-    if "backlog" in options:
-        assigned["backlog"] = f"{prefix}backlog {options['backlog']}", options["backlog"]
-    for flag in ("strict-backlog", "report-only"):
-        if flag in options:
-            assigned[flag.replace("-", "_")] = prefix + flag, str(bool(options[flag]))
-    return assigned
-
-
-def _report_only_limits(names: Sequence[str]) -> frozenset[str]:
-    """Return the limits of ``--report-only-limit``."""
-    limits = [name.replace("-", "_") for name in names]
-    for name, limit in zip(names, limits, strict=True):
-        if limit not in REPORTABLE:
-            raise ConfigError(f"--report-only-limit {name}: {_report_only_advice(limit)}")
-    return frozenset(limits)
-
-
-def _report_only_advice(limit: str) -> str:
-    name = limit.partition("=")[0]
-    if name in REPORTABLE:
-        return f"write the name alone: --report-only-limit {name}"
-    similar = "".join(f" did you mean {n}?" for n in get_close_matches(name, REPORTABLE, 1))
-    can = "docs/limits.rst lists those that can be report-only"
-    return f"cannot be report-only; {can}" if name in _LIMITS else f"unknown limit;{similar} {can}"
-
-
-def _limit_value(name: str, option: str, text: str) -> float | bool:
-    if name not in _LIMITS:
-        similar = "".join(f" did you mean {n}?" for n in get_close_matches(name, _LIMITS, 1))
-        raise ConfigError(f"{option}: unknown limit;{similar} `--limit help` lists all limits")
-    kind, default = _LIMITS[name].type, _LIMITS[name].default
-    if not text:
-        example = str(default).lower() if kind is bool else default
-        raise ConfigError(f"{option}: write NAME=VALUE, such as --limit {name}={example}")
-    try:
-        if kind is bool:
-            return ("false", "true").index(text.lower()) == 1
-        number = _number(name, text) if kind is int else float(_number(name, text))
-        if number != default and not 0 < number <= _MAX_VALUE:
-            raise ValueError
-    except (ValueError, KeyError):
-        raise ConfigError(f"{option}: must be {_expected(kind, default)}{_units(name)}") from None
-    return number
-
-
-def _number(name: str, text: str) -> float:
-    """Return a number with a unit: K, M, G or T for bytes, s, m, h or d for seconds.
-
-    Raises:
-        ValueError, KeyError: it is none.
-    """
-    units: Mapping[str, int] = _SIZE_UNITS if _is_size(name) else {}
-    units = _TIME_UNITS if name.endswith("_seconds") else units
-    match = _NUMBER.fullmatch(text)
-    if match is None or not (match[2] and units):
-        return int(text) if _LIMITS[name].type is int else float(text)
-    number = float(match[1]) * units[match[2].lower()]
-    if _LIMITS[name].type is int and number != int(number):
-        raise ValueError
-    return int(number) if _LIMITS[name].type is int else number
-
-
-def _is_size(name: str) -> bool:
-    return name.endswith(("_bytes", "_size", "_length"))
-
-
-def _units(name: str) -> str:
-    """Return which units a limit may have, for an error."""
-    if _is_size(name):
-        return "; K, M, G and T are units, as in 10M"
-    return "; s, m, h and d are units, as in 30m" if name.endswith("_seconds") else ""
-
-
-def _expected(kind: object, default: object) -> str:
-    if kind is bool:
-        return "true or false"
-    if kind is float:
-        return f"a number above 0 and at most {_MAX_VALUE}"
-    return f"a whole number from 1 to {_MAX_VALUE}" + ("" if default else ", or 0 for no limit")

@@ -1,14 +1,22 @@
 """Checks a configuration without starting the server: what would fail, what is unusual, and what clients will see."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
 from imapshield.acme.acme_service import acme_files, acme_pair
 from imapshield.acme.challenge_port import challenge_endpoint
 from imapshield.admin.web_ports import admin_endpoint, check_admin_auth, metrics_endpoint
-from imapshield.auth_option import check_auth_file, make_chain, make_checker, mechanisms, user_names
+from imapshield.auth_option import (
+    check_auth_file,
+    make_chain,
+    make_checker,
+    mechanisms,
+    readable,
+    user_names,
+)
 from imapshield.certificate_check import check_source
 from imapshield.certificates import Certificates, pair_files
 from imapshield.check_findings import ERROR, OK, WARNING, Finding
@@ -19,6 +27,8 @@ from imapshield.cred.users import BadUserName
 from imapshield.edge.ban_command import parse_command
 from imapshield.endpoints import is_proxied, listen_endpoint, uses_tls
 from imapshield.first_run import FirstRunFolder
+from imapshield.front.backend_address import BackendAddress, parse_nodes
+from imapshield.front.backend_check import ask_backends
 from imapshield.front.front_parts import tls_options_of
 from imapshield.front.map_sources import make_source
 from imapshield.live_server import live_server
@@ -35,7 +45,7 @@ _WORDS = "error", "warning"
 
 
 def check(settings: Settings, user: ServerUser, reactor: Any) -> tuple[int, list[str]]:
-    """Check a configuration. Nothing is started or changed.
+    """Check a configuration. Nothing is started or changed. Backends are asked for their greeting.
 
     Args:
         settings: the configuration.
@@ -73,11 +83,49 @@ def check(settings: Settings, user: ServerUser, reactor: Any) -> tuple[int, list
     return status, lines
 
 
+def restart_problems(
+    reactor: Any, running: Settings, settings: Settings, changed: Set[str]
+) -> list[str]:
+    """Return why a restart would fail, as far as the options say so that a reload does not apply.
+
+    A port that only root may open is no problem: the server may have been started by root.
+
+    Args:
+        reactor: the reactor.
+        running: the settings of the start.
+        settings: those for the restart.
+        changed: the names of those settings that need it.
+    """
+    own = [f"--listen {text}" for text in running.listen]
+    own += [f"--{name} {getattr(running, name)}" for name in ("admin", "metrics")]
+    ports = PortCheck(lambda: [*own, f"--acme-http {running.acme_http}"])
+    user, certificates = ServerUser(), Certificates(reactor)
+
+    def endpoints() -> Iterator[Finding]:
+        yield from _certificate(settings, certificates)
+        yield from _endpoints(settings, certificates, (), reactor, ports)
+
+    parts: dict[str, Callable[[], Iterator[Finding]]] = {
+        "mail_root index_root workers": lambda: _directories(settings),
+        "listen": endpoints,
+        "admin admin_auth": lambda: _admin(settings, user, certificates, reactor, ports),
+        "metrics": lambda: _metrics(settings, certificates, reactor, ports),
+        "acme_http": lambda: _challenges(settings, reactor, ports),
+        "ban_command": lambda: _options(settings),
+        "guard_redis guard_redis_password guard_secret": lambda: _sharing(settings, user),
+    }
+    concerned = [part for names, part in parts.items() if changed & {*names.split()}]
+    found = [finding for part in concerned for finding in _until_error(part)]
+    return [text for severity, text in found if severity != OK and "permission denied" not in text]
+
+
 def _until_error(part: Callable[[], Iterator[Finding]]) -> list[Finding]:
     findings: list[Finding] = []
     try:
         findings.extend(part())
-    except (ConfigError, CheckerUnavailable) as error:
+    except ConfigError as error:
+        findings += [(ERROR, problem) for problem in error.args]
+    except CheckerUnavailable as error:
         findings.append((ERROR, str(error)))
     except OSError as error:
         findings.append((ERROR, f"{error.filename}: {error.strerror}"))
@@ -106,7 +154,7 @@ def _acme(settings: Settings, user: ServerUser, certificates: Certificates) -> I
 
 
 def _options(settings: Settings) -> Iterator[Finding]:
-    user_names(settings)
+    yield from _until_error(partial(_names, settings))
     if settings.ban_command is not None:
         try:
             parse_command(settings.ban_command)
@@ -115,6 +163,11 @@ def _options(settings: Settings) -> Iterator[Finding]:
         yield OK, f"--ban-command {settings.ban_command}: can be executed"
     if settings.limits.report_only:
         yield WARNING, "--report-only: the limits reset no connection and ban nobody"
+
+
+def _names(settings: Settings) -> Iterator[Finding]:
+    user_names(settings)
+    yield from ()
 
 
 def _sharing(settings: Settings, user: ServerUser) -> Iterator[Finding]:
@@ -128,13 +181,9 @@ def _users(
     settings: Settings, reactor: Any, user: ServerUser, checkers: list[Any]
 ) -> Iterator[Finding]:
     if settings.backend:
-        with user.acting():
-            addresses = [address for address, _ in tls_options_of(settings)]
-            source = make_source(settings, addresses, reactor, lambda: settings.limits)
-        for text in settings.backend:
-            yield OK, f"--backend {text}: has the users and their mail; it is not asked now"
-        if source is not None:
-            yield OK, f"--user-map {source.text}: can be used"
+        addresses = parse_nodes(settings.backend)
+        yield from _until_error(partial(_backends, settings, user, addresses))
+        yield from _until_error(partial(_user_map, settings, reactor, user, addresses))
         return
     if not settings.auth:
         path = FirstRunFolder.from_environ(os.environ).users
@@ -147,20 +196,43 @@ def _users(
             yield OK, f"no --auth: a demo user, whose password the first start prints, in {path}"
         return
     for text in settings.auth:
-        checker = make_checker(reactor, text)
-        checkers.append(checker)
-        if not isinstance(checker, PasswordFile):
-            with user.acting():
-                check_auth_file(text)
-            yield OK, f"--auth {text.partition(':')[0]}: can be used"
-            continue
-        with user.acting():
-            checker.load()
-        yield from _who_can_log_in(f"--auth {text}", checker)
-    with user.acting():
-        make_chain(reactor, checkers, settings)
+        yield from _until_error(partial(_auth, text, reactor, user, checkers))
     if settings.master_users is not None:
+        with user.acting():
+            readable(settings.master_users.removeprefix("file:"), "--master-users")
+            if len(checkers) == len(settings.auth):
+                make_chain(reactor, checkers, settings)
         yield OK, f"--master-users {settings.master_users}: can be read"
+
+
+def _auth(text: str, reactor: Any, user: ServerUser, checkers: list[Any]) -> Iterator[Finding]:
+    checker = make_checker(reactor, text)
+    checkers.append(checker)
+    if not isinstance(checker, PasswordFile):
+        with user.acting():
+            check_auth_file(text)
+        yield OK, f"--auth {text.partition(':')[0]}: can be used"
+        return
+    with user.acting():
+        checker.load()
+    yield from _who_can_log_in(f"--auth {text}", checker)
+
+
+def _backends(
+    settings: Settings, user: ServerUser, addresses: Sequence[BackendAddress]
+) -> Iterator[Finding]:
+    with user.acting():
+        tls_options_of(settings)
+    yield from ask_backends(addresses, proxy=settings.backend_proxy)
+
+
+def _user_map(
+    settings: Settings, reactor: Any, user: ServerUser, addresses: Sequence[BackendAddress]
+) -> Iterator[Finding]:
+    with user.acting():
+        source = make_source(settings, addresses, reactor, lambda: settings.limits)
+    if source is not None:
+        yield OK, f"--user-map {source.text}: can be used"
 
 
 def _who_can_log_in(option: str, checker: PasswordFile) -> Iterator[Finding]:
@@ -177,8 +249,10 @@ def _mail(settings: Settings, user: ServerUser, checkers: Sequence[Any]) -> Iter
     if settings.mail_root is None:
         return
     with user.acting():
-        check_mail_directories(settings, settings.mail_root)
-        check_shared_indexes(settings)
+        problems = [*_directories(settings)]
+        yield from problems
+        if problems:
+            return
         root = MailRoot(settings.mail_root)
         files = [checker for checker in checkers if isinstance(checker, PasswordFile)]
         names = sorted({name for file in files for name in file.entries})
@@ -190,6 +264,20 @@ def _mail(settings: Settings, user: ServerUser, checkers: Sequence[Any]) -> Iter
             yield severity, f"--mail-root {settings.mail_root}: {number} more users {text}"
     if not names:
         yield OK, f"--mail-root {settings.mail_root}: can be written"
+
+
+def _directories(settings: Settings) -> Iterator[Finding]:
+    mail, indexes = replace(settings, index_root=None), replace(settings, mail_root=None)
+    parts: list[Callable[[], None]] = [
+        lambda: check_mail_directories(mail, settings.mail_root),
+        lambda: check_mail_directories(indexes, None),
+        lambda: check_shared_indexes(settings),
+    ]
+    for part in parts:
+        try:
+            part()
+        except ConfigError as error:
+            yield ERROR, str(error)
 
 
 def _maildir(root: MailRoot, name: str) -> Finding:

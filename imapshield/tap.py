@@ -157,7 +157,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         try:
             super().parseOptions(options)
         except ConfigError as error:
-            text = f"imapshield: {error}"
+            text = "\n".join(f"imapshield: {problem}" for problem in error.args)
         except usage.UsageError as error:
             text = f"imapshield: {error}; {_advice(str(error), self.longOpt)}see --help"
         else:

@@ -120,7 +120,7 @@ RULES = {
     "front.response_stream": Rule(("wire",), never=IO_MODULES),
     "front": Rule(
         (
-            *(*BASE, "config", "control.request_lines", "cred.checker_threads"),
+            *(*BASE, "check_findings", "config", "control.request_lines", "cred.checker_threads"),
             *("cred.ldap_checker", "cred.ldap_settings", "cred.unavailable", "edge", "extras"),
             *("mailbox", "regular_file", "session.dispatcher", "shared", "wire"),
         ),
@@ -186,7 +186,8 @@ RULES = {
         (
             *("auth_option", "certificates", "config", "cred", "edge.ban_command", "endpoints"),
             *("admin.web_ports", "first_run", "process.server_user", "start_checks"),
-            *("acme", "certificate_check", "check_findings", "front.front_parts", "live_server"),
+            *("acme", "certificate_check", "check_findings", "front.backend_address"),
+            *("front.backend_check", "front.front_parts", "live_server"),
             "front.map_sources",
             "port_check",
             "shared.guard_sharing",
@@ -254,9 +255,16 @@ RULES = {
     "__main__": Rule(("cli",)),
     "__init__": Rule(("limits", "cred.realm", "edge.factory", "edge.protocol")),
     "service": Rule(("endpoints",), ("twisted",)),
+    "limit_options": Rule(("limits",), never=IO_MODULES),
     "config": Rule(
         (
-            *("limits", "acme.acme_names", "front.front_options", "guard.networks"),
+            *(
+                "limits",
+                "limit_options",
+                "acme.acme_names",
+                "front.front_options",
+                "guard.networks",
+            ),
             *("mailbox_name_options", "regular_file"),
             "shared.redis_address",
         ),
@@ -322,6 +330,7 @@ RULES = {
             "auth_option",
             "certificates",
             "config",
+            "config_check",
             "cred",
             "edge",
             "first_run",

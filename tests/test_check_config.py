@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from dataclasses import replace
+from typing import Any
 from unittest import mock
+
+from twisted.internet import reactor
 
 from imapshield import cli
 from imapshield.config import Settings
-from imapshield.config_check import check
+from imapshield.config_check import check, restart_problems
 from imapshield.cred import passwords, users
 from imapshield.first_run import FirstRunFolder
 from imapshield.process.server_user import ServerUser
@@ -120,6 +124,53 @@ class CheckConfigTests(CheckConfigCase):
                 self.assertEqual((status, text.count("\n")), (2, 1), text)
                 self.assertIn(f"--config {path}: ", text)
                 self.assertIn(words, text)
+
+    def test_all_problems_are_named(self) -> None:
+        """Several problems of one kind have a line each."""
+        none, gone = self.path("none"), self.path("gone")
+        config = self.file("two.toml", b"a = 1\nverbose = 1\n[limit]\nb = 1\nbacklog = 7\n")
+        for arguments, words in (
+            (["--config", config, "--workers", "99"], ("unknown option 'a'", "line 2: verbose", "limit b=1", "99")),
+            (["--trust", "x", "--separator", "x", "--backlog", "-1"], ("--trust", "--separator", "backlog")),
+            (["--listen", "imaps:993", "--key", "k"], ("--key needs", "imaps:993 needs")),
+            (["--backend", "a", "--backend", "b"], ("--backend a:", "--backend b:")),
+            (["--auth", f"file:{none}", "--auth", f"file:{gone}"], (none, gone)),
+            (["--mail-root", none, "--auth", f"file:{gone}", "--index-root", gone], (none, gone)),
+            (["--guard-redis", "redis://127.0.0.1", "--guard-secret", none, "--guard-redis-password", gone], (none, gone)),
+        ):  # fmt: skip
+            with self.subTest(arguments=arguments):
+                status, text = self.check(*arguments)
+                self.assertEqual(status, 2)
+                lines = [
+                    line for line in text.splitlines() if line.startswith(("error ", "imapsh"))
+                ]
+                for word in words:
+                    self.assertTrue(any(word in line for line in lines), (word, text))
+                self.assertGreaterEqual(len(lines), len(words))
+
+    def test_what_a_restart_would_find(self) -> None:
+        """A reload asks for the problems of options that need a restart, without those of the server's own ports."""
+        with (
+            socket.create_server(("127.0.0.1", 0)) as own,
+            socket.create_server(("127.0.0.1", 0)) as other,
+        ):
+            texts = [f"tcp:{each.getsockname()[1]}:interface=127.0.0.1" for each in (own, other)]
+            running = Settings(listen=(texts[0],), admin=texts[0])
+            for changes, words in (
+                ({"listen": tuple(texts)}, f"{texts[1]}: another program"),
+                ({"listen": ("143",)}, "did you mean tcp:143?"),
+                ({"metrics": texts[1]}, "another program"),
+                ({"mail_root": "/none", "auth": ("x",)}, "create it, or name another one"),
+                ({"ban_command": "/none"}, "--ban-command"),
+                ({"acme": ("x",), "acme_http": texts[1]}, "--acme-http"),
+                ({"admin_auth": f"file:{self.users}"}, ""),
+                ({"separator": "."}, ""),
+            ):  # fmt: skip
+                with self.subTest(changes=changes):
+                    new: Any = replace(running, **changes)
+                    found = restart_problems(reactor, running, new, {*changes})
+                    self.assertEqual(len(found), bool(words), found)
+                    self.assertIn(words, "".join(found))
 
     def test_certificate(self) -> None:
         """The check names the hosts and the end of the certificate, and warns of one that clients will not trust."""

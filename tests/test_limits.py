@@ -25,7 +25,7 @@ NO_LIMITS = {
         session.uid_collection.MAX_PARTS testing.memory_mailbox.MAX_STRING_SIZE
         """,
     "what operators see or write": """
-        acme.renewal.MAX_RETRY admin.monitor.MAX_DELAY config._MAX_VALUE config_check.MAX_USERS
+        acme.renewal.MAX_RETRY admin.monitor.MAX_DELAY limit_options._MAX_VALUE config_check.MAX_USERS
         control.advisor.MAX_NAMED control.end_history.MAX_ANSWERS
         control.arguments.MAX_BAN_SECONDS control.arguments.MAX_LISTED control.arguments.MAX_ROWS
         control.arguments.MAX_TEXT control.arguments.MAX_TRACE_SECONDS edge.ban_command.MAX_OUTPUT

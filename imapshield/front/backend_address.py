@@ -89,18 +89,20 @@ def parse_nodes(texts: Sequence[str]) -> list[BackendAddress]:
     """Return the addresses of all values of ``--backend``.
 
     Raises:
-        ValueError: one of them is wrong, or they do not have different names. The text begins with the option.
+        ValueError: one of them is wrong, or they do not have different names. Each argument begins with the option.
     """
     addresses: list[BackendAddress] = []
+    problems = []
     for text in texts:
         try:
             addresses.append(BackendAddress.parse(text))
         except ValueError as error:
-            raise ValueError(f"--backend {text}: {error}") from None
+            problems.append(f"--backend {text}: {error}")
         if len(texts) > 1 and _NAMED.fullmatch(text) is None:
-            raise ValueError(
-                f"--backend {text}: several backends need names; write --backend mail1={text}"
-            )
+            advice = f"write --backend mail1={text}"
+            problems.append(f"--backend {text}: several backends need names; {advice}")
+    if problems:
+        raise ValueError(*problems)
     names = [address.node for address in addresses]
     for name in names:
         if names.count(name) > 1:

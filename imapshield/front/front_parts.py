@@ -73,12 +73,14 @@ def tls_options_of(
     Raises:
         ConfigError: the file of ``ca=`` cannot be used.
     """
-    found = []
+    found, problems = [], []
     for address in parse_nodes(settings.backend):  # `config` has checked them
         try:
             found.append((address, tls_options(address, earlier)))
         except ValueError as error:
-            raise ConfigError(f"--backend {address.text}: {error}") from None
+            problems.append(f"--backend {address.text}: {error}")
+    if problems:
+        raise ConfigError(*problems)
     return found
 
 

@@ -122,14 +122,24 @@ def check_sharing(settings: Settings) -> None:
     """Check the options of ``--guard-redis`` as the start does. Redis is not asked.
 
     Raises:
-        ConfigError: as for `GuardSharing`.
-        OSError: the file of the password cannot be read.
+        ConfigError: as for `GuardSharing`, or the file of the password cannot be read.
     """
     address = RedisAddress.parse(settings.guard_redis or "")
-    link_class()
-    read_secret(settings)
-    read_password(settings)
-    redis_tls(address)
+    problems: list[str] = []
+    for part in (
+        link_class,
+        lambda: read_secret(settings),
+        lambda: read_password(settings),
+        lambda: redis_tls(address),
+    ):
+        try:
+            part()
+        except ConfigError as error:
+            problems += error.args
+        except OSError as error:
+            problems.append(f"{error.filename}: {error.strerror}")
+    if problems:
+        raise ConfigError(*problems)
 
 
 def link_class() -> Any:
