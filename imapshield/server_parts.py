@@ -21,6 +21,7 @@ from imapshield.auth_option import (
 )
 from imapshield.certificates import Certificates
 from imapshield.config import ConfigError, Settings
+from imapshield.config_check import restart_problems
 from imapshield.cred.checkers import PasswordFile
 from imapshield.cred.realm import MaildirRealm
 from imapshield.edge.admission import Admission
@@ -212,6 +213,7 @@ class ServerParts:
                 *(part.reload for part in (self.front, self.sharing) if part is not None),
             ],
             others={} if self.front is None else {Front.RELOADABLE: self.front.prepare},
+            check_restart=partial(restart_problems, self.reactor, self.settings),
         )
         self.operator.connect(self.factory, self.certificates, self.first_run.folder, acting)
         if self.sharing is not None:

@@ -9,7 +9,7 @@ Rules
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -26,6 +26,8 @@ Prepare = Callable[[Settings], Awaitable[Apply | None]]
 
 Renew = Callable[[], Awaitable[Sequence[str]]]
 """Reads files again that have no setting of their own. Returns one line for each problem."""
+
+CheckRestart = Callable[[Settings, Set[str]], Sequence[str]]
 
 _log = Logger(namespace="imapshield")
 
@@ -55,6 +57,8 @@ class Reloader:
         renewals: called at each reload, unless a setting is wrong.
         reopen: opens the log files again, and returns problems.
         run_in_thread: calls a function in a thread.
+        check_restart: called in a thread with new settings and the names of those that need a restart; returns why it
+            would fail.
 
     Attributes:
         settings: those with which the server runs now.
@@ -71,7 +75,9 @@ class Reloader:
         renewals: Iterable[Renew] = (),
         reopen: Callable[[], Sequence[str]] = list,
         run_in_thread: Callable[[Callable[[], Any]], Deferred[Any]] = deferToThread,
+        check_restart: CheckRestart = lambda _settings, _names: (),
     ) -> None:
+        self._check_restart = check_restart
         self.settings = settings
         self.before: Callable[[], object] = lambda: None
         self.after: Callable[[], object] = lambda: None
@@ -103,8 +109,8 @@ class Reloader:
         self.before()
         try:
             problems = list(self._reopen())
-            done = await self._settings_reloaded()
-            if not done.problems:
+            done, is_applied = await self._settings_reloaded()
+            if is_applied:
                 for renew in self.renewals:
                     problems += await renew()
                 problems = [*dict.fromkeys(problems)]  # workers may have the same ones
@@ -118,7 +124,8 @@ class Reloader:
         finally:
             self.after()
 
-    async def _settings_reloaded(self) -> Reloaded:
+    async def _settings_reloaded(self) -> tuple[Reloaded, bool]:
+        """Apply new settings; return what has changed, and whether they could be applied."""
         old = self.settings
         try:
             new = await self._run_in_thread(self._load)
@@ -133,7 +140,7 @@ class Reloader:
         except ConfigError as error:
             text = f"{error}; nothing is changed"
             _log.warn("reload: {problem}", problem=text)
-            return Reloaded(problems=[text])
+            return Reloaded(problems=[text]), False
         applied: set[str] = set()
         for names, apply in applies.items():
             if apply is not None:
@@ -147,7 +154,16 @@ class Reloader:
         options = [name.replace("_", "-") for name in restart]
         if options:
             _log.warn("reload: {options} changed; restart the server", options=", ".join(options))
-        return Reloaded(lines, options)
+        return Reloaded(lines, options, await self._problems_of_restart(new, {*restart})), True
+
+    async def _problems_of_restart(self, new: Settings, names: Set[str]) -> list[str]:
+        if not names:
+            return []
+        found = await self._run_in_thread(lambda: self._check_restart(new, names))
+        problems = [f"a restart would fail: {problem}" for problem in found]
+        for problem in problems:
+            _log.warn("reload: {problem}", problem=problem)
+        return problems
 
 
 def _describe(name: str, old: Settings, new: Settings) -> list[str]:

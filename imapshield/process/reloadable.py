@@ -27,7 +27,7 @@ from imapshield.edge.proxy import Proxies
 from imapshield.guard.networks import NetworkSet
 from imapshield.observe.log_observer import LogObserver
 from imapshield.process.log_files import reopen_all
-from imapshield.process.reload import Apply, Prepare, Reloader, Renew
+from imapshield.process.reload import Apply, CheckRestart, Prepare, Reloader, Renew
 
 _log = Logger(namespace="imapshield")
 
@@ -51,6 +51,7 @@ class ReloadableServer:
         on_checkers: called after `checkers` has changed.
         renewals: called at each reload, as `Reloader.renewals`.
         others: what else can be applied, as `Reloader` takes it.
+        check_restart: says why a restart would fail, as `Reloader` takes it.
     """
 
     factory: ShieldedIMAP4Factory
@@ -64,6 +65,7 @@ class ReloadableServer:
     on_checkers: Callable[[], object]
     renewals: Sequence[Renew] = ()
     others: Mapping[tuple[str, ...], Prepare] = field(default_factory=dict)
+    check_restart: CheckRestart = lambda _settings, _names: ()
 
     def reloader(
         self,
@@ -82,7 +84,9 @@ class ReloadableServer:
             ("certificate", "key"): self._certificate(settings, run_in_thread),
         }
         renewals: list[Renew] = [self._read_users, self.certificates.reload, *self.renewals]
-        return Reloader(settings, load, parts, renewals, reopen_all, run_in_thread)
+        return Reloader(
+            *(settings, load, parts, renewals, reopen_all, run_in_thread), self.check_restart
+        )
 
     async def _limits(self, new: Settings) -> Apply:
         def apply() -> None:

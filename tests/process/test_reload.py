@@ -131,6 +131,23 @@ class ReloadTests(SynchronousTestCase):
         self.assertEqual(self.reloader.settings, self.old)
         self.assertEqual(self.reload(listen=self.old.listen)[0].needs_restart, ["mail-root"])
 
+    def test_restart_that_would_fail(self) -> None:
+        """The reload says why a restart would fail, and applies all else."""
+        asked: list[Any] = []
+
+        def check(new: Settings, names: Any) -> list[str]:
+            asked.append((new.mail_root, names))
+            return ["--mail-root /m: no"]
+
+        self.reloader._check_restart = check
+        done, lines = self.reload(mail_root="/m", verbose=True)
+        self.assertEqual((len(done.changed), done.needs_restart), (1, ["mail-root"]))
+        self.assertEqual(done.problems, ["a restart would fail: --mail-root /m: no"])
+        self.assertIn("reload: a restart would fail: --mail-root /m: no", lines)
+        self.assertEqual(asked, [("/m", {"mail_root"})])
+        self.reload(mail_root=self.old.mail_root)
+        self.assertEqual(len(asked), 1)
+
     def test_part_that_needs_a_restart(self) -> None:
         """A part may say that this change of its setting needs a restart."""
         done, _ = self.reload(auth=())
