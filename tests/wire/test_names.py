@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from time import process_time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from imapshield.wire.names import (
     encode_name,
     fold_inbox,
 )
+from tests.cpu_time import check_cpu_time
 from tests.wire.strategies import LAWS
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -168,7 +168,16 @@ class PatternTests(SynchronousTestCase):
 
     def test_time_is_linear(self) -> None:
         """64 wildcards are matched against a thousand characters in linear time (CVE-2021-40110)."""
-        start = process_time()
-        for pattern in ("*" * 64, "%*" * 32, "*a" * 32 + "b", "%a" * 32 + "b", "*a%" * 21 + "b"):
-            self.assertEqual(ListPattern(pattern).matches("a" * 1000), not pattern.endswith("b"))
-        self.assertLess(process_time() - start, 0.2)
+
+        def match() -> None:
+            for pattern in (
+                "*" * 64,
+                "%*" * 32,
+                "*a" * 32 + "b",
+                "%a" * 32 + "b",
+                "*a%" * 21 + "b",
+            ):
+                found = ListPattern(pattern).matches("a" * 1000)
+                self.assertEqual(found, not pattern.endswith("b"))
+
+        check_cpu_time(self, 0.2, match)
