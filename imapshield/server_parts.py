@@ -135,7 +135,9 @@ class ServerParts:
         limits = settings.limits
         self.guard = ProcessGuard(limits, NetworkSet.parse(settings.trust))
         self.log = LogObserver(verbose=settings.verbose)
-        observers: list[EventObserver] = [self.log, *self.operator.observers]
+        observers: list[EventObserver] = [*self.operator.observers]
+        if self.process.earlier is None:  # the supervising process has the events of all workers
+            observers.insert(0, self.log)
         self.factory = ShieldedIMAP4Factory(
             self._portal,
             limits=limits,

@@ -305,7 +305,7 @@ RULES = {
         ("config", "events", "guard.bans", "limits"),
         never=tuple(name for name in IO_MODULES if name != "io"),
     ),
-    "workers.link": Rule(("workers.link_messages",), ("twisted",)),
+    "workers.link": Rule(("events", "workers.link_messages"), ("twisted",)),
     "workers.inherited_ports": Rule((), ("twisted",)),
     "workers.worker_process": Rule(("config", "process.signals", "tap"), ("twisted",)),
     "workers": Rule(

@@ -5,7 +5,7 @@ The bytes are JSON with strict types and sizes. Whatever else arrives is a `Malf
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, TypeVar
 
 from imapshield.guard.bans import SavedBan, ban_target
@@ -260,3 +260,13 @@ def _talker(value: Any) -> TalkerWork:
     if work.amount < 0:
         raise ValueError("less than no work")
     return work
+
+
+def rate_taken(kind: str, key: Hashable, amount: float) -> RateTaken:
+    """Return what was taken of a rate whose key in its table is `key`."""
+    if isinstance(key, bytes):
+        return RateTaken("scram", key, amount)
+    assert isinstance(key, tuple)
+    if len(key) == 2:
+        return RateTaken("guesses of users", key[0] + bytes([key[1]]), amount)
+    return RateTaken(kind, network_bytes(key), amount)

@@ -1,5 +1,6 @@
 """`LoginNews`: the failed and the successful logins that wait to be sent to other processes."""
 
+from collections.abc import Callable
 from itertools import islice
 from typing import NamedTuple
 
@@ -28,19 +29,28 @@ class FailedPair(NamedTuple):
 
 
 class LoginNews:
-    """What has happened since the last report, each failed pair and each pair of user and address once."""
+    """What has happened since the last report, each failed pair and each pair of user and address once.
+
+    Attributes:
+        on_first: called with the first of one kind that waits.
+    """
 
     def __init__(self) -> None:
+        self.on_first: Callable[[], object] = lambda: None
         self._pairs: dict[FailedPair, None] = {}
         self._logins: dict[tuple[bytes, bytes], None] = {}
 
     def add_pair(self, pair: FailedPair) -> None:
         """Add a failed login."""
+        if not self._pairs:
+            self.on_first()
         if len(self._pairs) < MAX_NEWS:
             self._pairs[pair] = None
 
     def add_login(self, user_hash: bytes, address_hash: bytes) -> None:
         """Add a login of a user from an address."""
+        if not self._logins:
+            self.on_first()
         if len(self._logins) < MAX_NEWS:
             self._logins[user_hash, address_hash] = None
 

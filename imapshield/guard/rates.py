@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from heapq import nlargest
 from itertools import islice, starmap
 from operator import itemgetter
@@ -115,13 +115,20 @@ class RateNews(Generic[K]):
     """How much each key has taken since it was last reported to other processes.
 
     What a new key takes is not collected while there are `MAX_NEWS` others. It counts in this process alone.
+
+    Attributes:
+        amounts: the keys and their amounts.
+        on_first: called with the first that waits.
     """
 
     def __init__(self) -> None:
         self.amounts: dict[K, float] = {}
+        self.on_first: Callable[[], object] = lambda: None
 
     def add(self, key: K, amount: float) -> None:
         """Add `amount`, which is below 0 for what is given back."""
+        if not self.amounts:
+            self.on_first()
         if key in self.amounts or len(self.amounts) < MAX_NEWS:
             self.amounts[key] = self.amounts.get(key, 0.0) + amount
 

@@ -26,15 +26,19 @@ class CountNews(Generic[K]):
 
     Attributes:
         is_lost: whether more have changed than are remembered, so that all counts must be sent again.
+        on_first: called with the first change that waits.
     """
 
     def __init__(self, most: int | None = None) -> None:
         self.is_lost, self._most = False, most
+        self.on_first: Callable[[], object] = lambda: None
         self._told: dict[K, int] = {}
         self._changes: dict[K, int] = {}
 
     def changed(self, key: K, count: int) -> None:
         """Note that `key` has `count` connections now."""
+        if not self._changes:
+            self.on_first()
         if key in self._changes or len(self._changes) < (self._most or MAX_CHANGES):
             self._changes[key] = count
         else:

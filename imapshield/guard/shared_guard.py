@@ -13,10 +13,10 @@ Rules
 * All tables have a maximum size, whatever the other processes send.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from imapshield.guard.bans import Ban, SavedBan, ban_target, note_news
 from imapshield.guard.bounded_table import BoundedTable
@@ -24,8 +24,8 @@ from imapshield.guard.guard_report import (
     MAX_ENTRIES,
     GuardReport,
     RateTaken,
-    network_bytes,
     network_from,
+    rate_taken,
 )
 from imapshield.guard.networks import Network, address_of, describe, level_factor
 from imapshield.guard.process_guard import ProcessGuard
@@ -130,12 +130,18 @@ class SharedGuard:
         self._violations: RateNews[Network] = RateNews()
         guard.share_rates(self._rates)
         guard.failures.share(name.encode(), self._guesses)
-        guard.shares.share_counts(guard.failures.hash_account)
+        self._count_news = guard.shares.share_counts(guard.failures.hash_account)
         guard.bans.violation_news = self._violations
         self._bans = dict.fromkeys(guard.bans, False)
         guard.bans.news.append(self._bans)
         assert guard.failures.news is not None
         self.logins = guard.failures.news
+
+    def call_on_news(self, call: Callable[[], object]) -> None:
+        """Call a function when there is something to tell, except of bans, which are told at once, and of a relay."""
+        news: Sequence[Any] = self._rates, self._guesses, self._violations, self.logins
+        for each in (*news, *self._count_news):
+            each.on_first = call
 
     def tell_all(self, *, logins: bool = False) -> None:
         """Tell all bans and all counts of connections in the next reports; with `logins`, also the known users."""
@@ -195,7 +201,7 @@ class SharedGuard:
     def _take_rates(self) -> Iterator[RateTaken]:
         for kind, news in (("connections", self._rates), ("guesses", self._guesses)):
             for key, amount in news.take(MAX_ENTRIES):
-                yield _rate_taken(kind, key, amount)
+                yield rate_taken(kind, key, amount)
 
     def rate_table(self, taken: RateTaken) -> tuple[RateTable, Hashable]:
         """Return the table that has the rate of which something was taken, and its key there."""
@@ -213,7 +219,7 @@ class SharedGuard:
         """Yield how much all processes have taken of rates, as far as is known; of each table at most `number`."""
         for kind, table in self.guard.rate_tables():
             for key, amount in table.most_taken(number, now):
-                yield _rate_taken(kind, key, amount)
+                yield rate_taken(kind, key, amount)
 
     def set_taken(self, taken: RateTaken, now: float) -> RateTaken:
         """Set how much all processes have taken of a rate; what they do not know of this one yet is added to it.
@@ -388,13 +394,3 @@ def _is_newest(member: _Member, report: GuardReport) -> bool | None:
         return None
     member.seen |= 1 << -ahead
     return False
-
-
-def _rate_taken(kind: str, key: Hashable, amount: float) -> RateTaken:
-    """Return what was taken of a rate whose key in its table is `key`."""
-    if isinstance(key, bytes):
-        return RateTaken("scram", key, amount)
-    assert isinstance(key, tuple)
-    if len(key) == 2:
-        return RateTaken("guesses of users", key[0] + bytes([key[1]]), amount)
-    return RateTaken(kind, network_bytes(key), amount)

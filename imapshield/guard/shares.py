@@ -235,11 +235,12 @@ class ConnectionShares:
                     evictions.append(self._evict(victim, reached))
         return evictions
 
-    def share_counts(self, hash_user: Callable[[str], bytes]) -> None:
-        """Begin to count the connections of other processes, and to collect changes for them."""
+    def share_counts(self, hash_user: Callable[[str], bytes]) -> Sequence[CountNews[Any]]:
+        """Begin to count the connections of other processes, and return what collects changes for them."""
         self.remote, self.hash_user = RemoteCounts(), hash_user
         self.user_news, self._strangers.news = CountNews(), CountNews()
         self.tell_all_counts()
+        return self.user_news, self._strangers.news
 
     def tell_all_counts(self) -> None:
         """Have `take_counts` return all counts again."""

@@ -11,8 +11,9 @@ Rules
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache, partial
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 
@@ -143,8 +144,12 @@ class LogObserver:
         """The observer, for each class of events that has a line (see `events.EventHandlers`)."""
         return dict.fromkeys(_FORMATS, self)
 
-    def __call__(self, event: events.Event) -> None:
-        """Log `event`, unless there were too many lines."""
+    def of_worker(self, number: int) -> events.EventHandlers:
+        """Return an observer for the events of a worker, whose number is then in the lines."""
+        return _WorkerLines(dict.fromkeys(_FORMATS, partial(self, worker=number)))
+
+    def __call__(self, event: events.Event, worker: int | None = None) -> None:
+        """Log `event`, of a worker if its number is given, unless there were too many lines."""
         without_login = isinstance(event, events.ConnectionOpened) or (
             isinstance(event, events.ConnectionClosed) and not event.user
         )
@@ -179,7 +184,8 @@ class LogObserver:
             quoted |= _values(event) | {"last_text": event.last or "none"}
         quoted["disabled_text"] = "disabled=True " * getattr(event, "is_disabled", False)
         quoted["cause_text"] = f" cause={quoted['cause_json']}" if fields.get("cause") else ""
-        self.log.emit(level, text, event=type(event).__name__, **quoted, **fields)
+        text, of = (text, {}) if worker is None else (_with_worker(text), {"worker": worker})
+        self.log.emit(level, text, event=type(event).__name__, **quoted, **fields, **of)
 
     def summarize(self, *, everything: bool = False) -> None:
         """Log how many lines were suppressed, if a window has ended. Call this periodically.
@@ -192,6 +198,20 @@ class LogObserver:
                 'suppressed {suppressed} more "{kind}" lines in {seconds:.1f} s, most from {worst} ({worst_lines})',
                 **asdict(summary),
             )
+
+
+class _WorkerLines(events.EventHandlers):
+    """Logs the events of one worker."""
+
+    def __init__(self, handlers: Mapping[type[events.Event], events.EventObserver]) -> None:
+        self.handlers = handlers
+
+
+@cache
+def _with_worker(text: str) -> str:
+    """Return a format with the worker at the end of its first line, after what programs parse."""
+    first, newline, rest = text.partition("\n")
+    return f"{first} worker={{worker}}{newline}{rest}"
 
 
 def _limit_fields(event: events.LimitTriggered) -> dict[str, str]:

@@ -1,10 +1,11 @@
 """`ProcessSignals`: SIGHUP and SIGUSR1, which would end the process without a line in the log.
 
-And `stop_once`: of the signals that stop the reactor, the first one does.
+And `stop_once`: of all that would stop the reactor, the first one does.
 """
 
 import signal
 from collections.abc import Callable
+from functools import partial
 from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1
 from typing import Any
 
@@ -20,17 +21,18 @@ def keep_early_signals() -> None:
         signal.signal(number, lambda received, _: _early.add(received))
 
 
-def stop_once(reactor: Any) -> None:
+def stop_once(reactor: Any) -> Callable[[], None]:
     """Let SIGTERM and SIGINT do nothing when the reactor stops already, in place of a traceback of Twisted.
 
     Args:
         reactor: an `IReactorCore` whose handlers of signals are installed when it runs.
-    """
-    stopping = False
 
-    def begin() -> None:
-        nonlocal stopping
-        stopping = True
+    Returns:
+        a function that stops the reactor when it runs, and does nothing either when it stops already. A signal that has
+        arrived stops it a moment later, so that nobody else must.
+    """
+    # A signal may arrive between any two instructions, but not within a call of `next`.
+    begins = partial(next, iter([True]), False)
 
     def wrap(number: int) -> None:
         stop = signal.getsignal(number)
@@ -38,8 +40,7 @@ def stop_once(reactor: Any) -> None:
             return
 
         def received(received: int, frame: Any) -> None:
-            if not stopping:
-                begin()
+            if begins():
                 stop(received, frame)
 
         signal.signal(number, received)
@@ -49,7 +50,13 @@ def stop_once(reactor: Any) -> None:
             wrap(number)
 
     reactor.callWhenRunning(wrap_all)
-    reactor.addSystemEventTrigger("before", "shutdown", begin)
+    reactor.addSystemEventTrigger("before", "shutdown", begins)
+
+    def stop() -> None:
+        if begins():
+            reactor.stop()
+
+    return lambda: reactor.callWhenRunning(stop)
 
 
 class ProcessSignals:

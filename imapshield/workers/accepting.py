@@ -62,13 +62,15 @@ class ConnectionCounts:
 
     def is_ahead(self, worker: int) -> bool:
         """Whether a worker has more connections than another one that serves."""
-        serving = [number for number in self._numbers if number != _NOT_SERVING]
+        serving = numbers = self._numbers.tolist()
+        if _NOT_SERVING in numbers:
+            serving = [number for number in numbers if number != _NOT_SERVING]
         most = min(serving, default=0) * MORE_SHARE + MORE_CONNECTIONS
-        return self._numbers[worker - 1] > most
+        return bool(numbers[worker - 1] > most)
 
 
-class Accepting:
-    """The listening ports of a worker. It is an observer of events, too.
+class Accepting(events.EventHandlers):
+    """The listening ports of a worker. It is an observer of events, too: of connections that begin and end.
 
     Args:
         clock: an `IReactorTime`.
@@ -87,6 +89,9 @@ class Accepting:
         self._ports: list[Any] = []
         self._loop, self._slow_loop = LoopingCall(self._look), LoopingCall(self.look)
         self._loop.clock = self._slow_loop.clock = clock
+        self.handlers = dict.fromkeys(
+            (events.ConnectionOpened, events.ConnectionClosed), self.update
+        )
 
     def add(self, port: Any) -> None:
         """Accept the connections of a port."""
@@ -98,22 +103,19 @@ class Accepting:
         self.update()
         self._slow_loop.start(HUNG_SECONDS, now=False)
 
-    def __call__(self, event: events.Event) -> None:
-        """Count a connection that begins or ends."""
-        if isinstance(event, events.ConnectionOpened):
-            self.update()
-        elif isinstance(event, events.ConnectionClosed):
-            self.update(ended=1)
-
-    def update(self, *, ended: int = 0) -> None:
-        """Say how many connections there are, without those that have `ended`, and compare that with others.
+    def update(self, event: events.Event | None = None) -> None:
+        """Say how many connections there are, without the one whose end is the `event`, and compare that with others.
 
         Others leave no connections to a worker that stops, whose ports are closed.
         """
-        if self._ports and not any(port.connected for port in self._ports):
-            self._counts.set(self._worker)
+        is_end = isinstance(event, events.ConnectionClosed)
+        connections = max(0, len(self.connections) - is_end)
+        for port in self._ports:
+            if port.connected:
+                break
         else:
-            self._counts.set(self._worker, max(0, len(self.connections) - ended))
+            connections = _NOT_SERVING if self._ports else connections
+        self._counts.set(self._worker, connections)
         is_ahead = self._counts.is_ahead(self._worker)
         if is_ahead == self.is_ahead:
             return

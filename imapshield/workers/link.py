@@ -3,7 +3,7 @@
 Rules
 -----
 * What is not urgent waits `WAIT_SECONDS` for other messages: each write wakes the other process, which costs more than
-  the message. Messages that were sent together are one pickle.
+  the message. Messages that were sent together are one pickle, and events that happen one after the other one message.
 * Nobody waits for the other side. What may be left out, such as events for the charts, is left out while the other side
   does not read (`is_full`), and counted.
 """
@@ -15,7 +15,15 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from imapshield.workers.link_messages import Answer, BadMessage, Message, MessageBuffer, encode
+from imapshield import events
+from imapshield.workers.link_messages import (
+    Answer,
+    BadMessage,
+    Happened,
+    Message,
+    MessageBuffer,
+    encode,
+)
 
 MAX_UNSENT = 4 << 20
 """Bytes that wait for the other side, above which a message that may be left out is left out."""
@@ -49,6 +57,7 @@ class Link(Protocol):
         self.left_out = 0
         self._reactor = reactor
         self._waiting: list[Message] = []
+        self._events: list[events.Event] | None = None  # those of the last message that waits
         self._waiting_call: Any = None
         self.on_message: Callable[[Message], object] = lambda _: None
         self.on_end: Callable[[], object] = lambda: None
@@ -82,6 +91,7 @@ class Link(Protocol):
         """Send a message at once, and those that wait before it, unless the link has ended."""
         if self._is_open:
             self._waiting.append(message)
+            self._events = None
             self.flush()
 
     def send_soon(self, message: Message) -> None:
@@ -92,15 +102,25 @@ class Link(Protocol):
             self.left_out += 1
             return
         self._waiting.append(message)
+        self._events = message.events if isinstance(message, Happened) else None
         if self._waiting_call is None:
             self._waiting_call = self._reactor.callLater(WAIT_SECONDS, self.flush)
+
+    def happened(self, event: events.Event) -> None:
+        """Send an event soon; an internal error at once, whoever reads."""
+        if isinstance(event, events.CommandFailed):
+            self.send(Happened([event]))
+        elif self._events is None:
+            self.send_soon(Happened([event]))
+        else:
+            self._events.append(event)
 
     def flush(self) -> None:
         """Send what waits."""
         call, self._waiting_call = self._waiting_call, None
         if call is not None and call.active():
             call.cancel()
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._events = self._waiting, [], None
         if self._is_open and waiting:
             try:
                 data = encode(*waiting)
@@ -143,6 +163,8 @@ def _encode_alone(message: Message) -> bytes:
     try:
         return encode(message)
     except Exception:
+        if isinstance(message, Happened) and len(message.events) > 1:
+            return b"".join(_encode_alone(Happened([event])) for event in message.events)
         _log.failure("a message cannot be sent: {name}", name=type(message).__name__)
         return encode(Answer(message.request, error=FAILED)) if isinstance(message, Answer) else b""
 

@@ -11,8 +11,9 @@ Times are those of CLOCK_MONOTONIC, which all processes of a machine share.
 import io
 import pickle
 import struct
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from operator import attrgetter
 from typing import Any
 
 from imapshield import events
@@ -104,9 +105,9 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """Events of a worker, in their order."""
+    """Events of a worker, in their order. Further ones are added until the message is sent."""
 
-    events: Sequence[events.Event]
+    events: list[events.Event]
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +244,16 @@ _CLASSES: Mapping[tuple[str, str], type] = {
 }
 
 
+def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return a function that returns the values of the fields with these names."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda value: tuple([getattr(value, name) for name in names])
+
+
+_VALUES = {row: _getter(names) for row, names in zip(_ROWS, _FIELDS, strict=True)}
+
+
 class BadMessage(Exception):
     """Bytes are no message of this program."""
 
@@ -261,17 +272,20 @@ def encode(*messages: Message) -> bytes:
 
 
 def _row(value: Any) -> tuple[Any, ...]:
-    number = _NUMBERS[type(value)]
-    if isinstance(value, Happened):
-        return number, list(map(_row, value.events))
-    return (number, *[getattr(value, name) for name in _FIELDS[number]])
+    kind = type(value)
+    if kind is Happened:
+        rows = [(_NUMBERS[type(each)], *_VALUES[type(each)](each)) for each in value.events]
+        return _NUMBERS[kind], rows
+    return (_NUMBERS[kind], *_VALUES[kind](value))
 
 
 def _value(row: Sequence[Any]) -> Any:
     number, *values = row
     kind = _ROWS[number]
     if kind is Happened:
-        return Happened(list(map(_value, *values)))
+        return Happened(
+            [_ROWS[n](**dict(zip(_FIELDS[n], each, strict=True))) for n, *each in values[0]]
+        )
     return kind(**dict(zip(_FIELDS[number], values, strict=True)))
 
 

@@ -129,7 +129,10 @@ class SupervisorLife(ServerLife):
         self._sockets: list[Any] = []
         self._behind: set[WorkerProcess] = set()  # those that have missed reports
         self._last_numbers = dict.fromkeys(supervisor.workers, 0)
-        self._observers = Observers.of(parts.operator.event_observers)
+        self._observers = {
+            worker: Observers([parts.log.of_worker(worker.number), *parts.operator.event_observers])
+            for worker in supervisor.workers
+        }
         supervisor.sockets = self._sockets
         supervisor.limits = lambda: parts.factory.limits
         supervisor.first_message, supervisor.received = self._first_message, self._received
@@ -222,7 +225,7 @@ class SupervisorLife(ServerLife):
                 if isinstance(event, events.ConnectionOpened):
                     last = self._last_numbers[worker]
                     self._last_numbers[worker] = max(last, event.connection)
-                publish(event, self._observers)
+                publish(event, self._observers[worker])
         elif isinstance(message, Worked):
             for source, work in message.rows:
                 operator.meter.add(Source(*source), Work(*work))
@@ -280,7 +283,7 @@ class SupervisorLife(ServerLife):
     def _started(self, worker: WorkerProcess) -> None:
         """Have all others tell a worker what they count."""
         self._supervisor.broadcast(TellAll(), worker)
-        self._exchange.shared.tell_all()
+        self._exchange.tell_all()
 
     def _lost(self, worker: WorkerProcess) -> None:
         """Have the connections of a worker that has ended count no more."""
@@ -299,7 +302,7 @@ class SupervisorLife(ServerLife):
         """Tell the workers of a state file that was loaded after the start."""
         if any(worker.is_running for worker in self._supervisor.workers):
             self._supervisor.broadcast(NewKeys(*self._keys()))
-            self._exchange.shared.tell_all()
+            self._exchange.tell_all()
 
     async def _reload_workers(self) -> list[str]:
         settings = worker_settings(self.parts.control_process.reloader.settings)

@@ -1,4 +1,7 @@
-"""`WorkerLog`: passes the log of a worker to the supervising process, whose log has the lines of all workers."""
+"""`WorkerLog`: passes the log of a worker to the supervising process, whose log has the lines of all workers.
+
+The lines about events are not among them: the supervising process gets the events, and writes the lines itself.
+"""
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from zope.interface import implementer

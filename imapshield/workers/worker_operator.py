@@ -5,7 +5,6 @@ from typing import Any
 
 from twisted.internet.task import LoopingCall
 
-from imapshield import events
 from imapshield.control.commands import BanCommands, ConnectionCommands
 from imapshield.control.end_history import as_network
 from imapshield.control.request_lines import ControlError, Request
@@ -15,7 +14,7 @@ from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.observe.reactor_delay import ReactorDelay
 from imapshield.observe.talkers import Source, Talkers, Work
 from imapshield.workers.link import Link
-from imapshield.workers.link_messages import Beat, Happened, Worked
+from imapshield.workers.link_messages import Beat, Worked
 
 MAX_WAITING = 1000
 """Connections whose work waits for the end of the second at most. One more, and it is sent earlier."""
@@ -71,7 +70,7 @@ class WorkerOperator:
         self._meter = WorkMeter(reactor, WorkerTalkers(link.send_soon))
         self._traces = Traces(reactor.callLater)
         self._delay, self._sent_delays = ReactorDelay(reactor), ([0], 0.0)
-        self.observers = [self._meter, self._traces, self._happened]
+        self.observers = [self._meter, self._traces, link.happened]
         self.handlers: dict[str, Any] = {}
         self.streams: dict[str, Any] = {"trace": self._traces.trace}
         self._loop = LoopingCall(self._beat)
@@ -116,10 +115,6 @@ class WorkerOperator:
         self._delay.stop()
         if self._loop.running:
             self._loop.stop()
-
-    def _happened(self, event: events.Event) -> None:
-        if not isinstance(event, events.UserBusy):  # only the log has it
-            self._link.send_soon(Happened([event]))
 
     def _beat(self) -> None:
         budget, delay = self._factory.shared.memory_budget, self._delay

@@ -92,8 +92,9 @@ def _run(start: Start) -> None:
     reactor: Any = global_reactor
     use_monotonic_clock(reactor)
     link = Link(reactor)
+    stop = stop_once(reactor)
     try:
-        worker = Worker(start, link, reactor, ConnectionCounts(COUNTS, start.count))
+        worker = Worker(start, link, reactor, ConnectionCounts(COUNTS, start.count), stop)
     except ConfigError as error:
         raise SystemExit(str(error)) from None
     os.set_blocking(LINK, False)
@@ -107,7 +108,6 @@ def _run(start: Start) -> None:
     service.privilegedStartService()
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    stop_once(reactor)
     reactor.run()
 
 

@@ -1,11 +1,11 @@
 """The server in a worker: serves the clients, and lets the supervising process do everything else."""
 
-from contextlib import aclosing, suppress
+from collections.abc import Callable
+from contextlib import aclosing
 from itertools import count
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import deferLater
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
@@ -62,9 +62,11 @@ class Worker:
         link: that to the supervising process.
         reactor: the reactor.
         counts: how many connections all workers have.
+        end: stops the reactor, however often it is called.
 
     Attributes:
         accepting: its ports.
+        end: as the argument.
         parts: those of the server.
         service: the server.
 
@@ -72,7 +74,14 @@ class Worker:
         ConfigError: the settings cannot be used.
     """
 
-    def __init__(self, start: Start, link: Link, reactor: Any, counts: ConnectionCounts) -> None:
+    def __init__(
+        self,
+        start: Start,
+        link: Link,
+        reactor: Any,
+        counts: ConnectionCounts,
+        end: Callable[[], None],
+    ) -> None:
         # The connections of several processes have different numbers.
         EventReporter.numbers = count(start.first_connection, start.count)
         self._start, self._link, self._reactor = start, link, reactor
@@ -99,8 +108,8 @@ class Worker:
         self.service: ShieldService = WorkerLife(self.parts, self).service(endpoints)
         self.service.logs_ports = False
         self._requests: dict[int, Deferred[None]] = {}
-        self._is_ending = False
-        link.on_message, link.on_end = self.received, self.end
+        self.end = end
+        link.on_message, link.on_end = self.received, end
         self.accepting.connections = self.parts.factory.connections
         admission = self.parts.factory.shared.admission
         self._exchange = GuardExchange(
@@ -164,20 +173,10 @@ class Worker:
             self._exchange.forget(message.member)
             self.accepting.look()
         elif isinstance(message, TellAll):
-            self._exchange.shared.tell_all()
+            self._exchange.tell_all()
         elif isinstance(message, NewKeys):
             self._use_keys(message)
-            self._exchange.shared.tell_all()
-
-    def end(self) -> None:
-        """End the process, as soon as its reactor runs."""
-        if not self._is_ending:
-            self._is_ending = True
-            self._reactor.callWhenRunning(self._stop_reactor)
-
-    def _stop_reactor(self) -> None:
-        with suppress(ReactorNotRunning):  # a signal has stopped it already
-            self._reactor.stop()
+            self._exchange.tell_all()
 
     def _begin_answer(self, message: Ask | Reload) -> None:
         answering = Deferred.fromCoroutine(

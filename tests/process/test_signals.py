@@ -87,9 +87,13 @@ class StoppingReactor:
         self.before_shutdown: list[Callable[[], object]] = []
 
     def callWhenRunning(self, call: Callable[[], object]) -> None:
-        for number in (SIGTERM, SIGINT):
-            signal.signal(number, lambda received, _: self.stops.append(received))
+        if not self.before_shutdown:
+            for number in (SIGTERM, SIGINT):
+                signal.signal(number, lambda received, _: self.stops.append(received))
         call()
+
+    def stop(self) -> None:
+        self.stops.append(0)
 
     def addSystemEventTrigger(self, phase: str, event: str, call: Callable[[], object]) -> None:
         assert (phase, event) == ("before", "shutdown")
@@ -101,7 +105,7 @@ class StopTests(SynchronousTestCase):
         for number in (SIGTERM, SIGINT):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
         self.reactor = StoppingReactor()
-        stop_once(self.reactor)
+        self.stop = stop_once(self.reactor)
 
     def test_first_signal_stops(self) -> None:
         """Of several signals the first one stops the reactor, and the others do nothing."""
@@ -115,6 +119,18 @@ class StopTests(SynchronousTestCase):
             call()
         os.kill(os.getpid(), SIGTERM)
         self.assertEqual(self.reactor.stops, [])
+
+    def test_signal_and_function(self) -> None:
+        """A signal and the function stop the reactor once together, whichever is first."""
+        self.stop()
+        self.stop()
+        os.kill(os.getpid(), SIGTERM)
+        self.assertEqual(self.reactor.stops, [0])
+        other = StoppingReactor()
+        stop = stop_once(other)
+        os.kill(os.getpid(), SIGTERM)
+        stop()
+        self.assertEqual(other.stops, [SIGTERM])
 
     def test_ignored_signal(self) -> None:
         """A signal that is ignored stays so."""

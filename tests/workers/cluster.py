@@ -93,7 +93,7 @@ class FakeProcess:
         self.link.connectionMade()
         self.stopped = False
         view = WorkerReactor(self)
-        self.worker = Worker(start, self.link, view, self.protocol.supervisor.counts)
+        self.worker = Worker(start, self.link, view, self.protocol.supervisor.counts, view.stop)
         self.numbers, EventReporter.numbers = EventReporter.numbers, count(1)
         self.worker.begin()
         self.worker.parts.operator.start()

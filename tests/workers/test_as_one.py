@@ -300,6 +300,37 @@ class LogTests(ClusterTestCase):
         text = formatEvent(second)
         self.assertTrue(text.startswith("error in a command worker=2\nTraceback"), text)
 
+    def test_events(self) -> None:
+        """The line of an event is written once, by the supervising process, and tells the worker."""
+        failed = events.CommandFailed(3, "192.0.2.1", "0abc", "FETCH", "Traceback\n  in {braces}")
+        logged_in = events.LoggedIn(3, "192.0.2.1", "alice", "PLAIN", True)
+        busy = events.UserBusy(3, "192.0.2.1", "alice", 0.5, 60.0, 9)
+        with capturedLogs() as logged:
+            for event in (logged_in, busy, failed):
+                publish(event, self.worker(2).parts.factory.observers)
+            self.pump(0.1)
+        login, busy_line, error = logged
+        self.assertEqual(
+            formatEvent(login),
+            'login peer=192.0.2.1 connection=3 mechanism=PLAIN tls=True user="alice" worker=2',
+        )
+        fields = login["event"], login["user"], login["worker"], login["log_namespace"]
+        self.assertEqual(fields, ("LoggedIn", "alice", 2, "imapshield"))
+        self.assertTrue(formatEvent(busy_line).startswith("busy peer="))
+        first, *rest = formatEvent(error).split("\n")
+        self.assertTrue(first.endswith('command="FETCH" worker=2'), first)
+        self.assertEqual(rest, ["Traceback", "  in {braces}"])
+        self.assertEqual(error["log_level"].name, "error")
+
+    def test_budget_of_all_workers(self) -> None:
+        """A client cannot have more lines by means of several workers."""
+        bad = events.BadCommandReceived(3, "192.0.2.1", "x", "Unknown command")
+        with capturedLogs() as logged:
+            for number in (1, 2) * 4:
+                publish(bad, self.worker(number).parts.factory.observers)
+            self.pump(0.1)
+        self.assertEqual(len(logged), 5)
+
     def test_braces(self) -> None:
         """Braces in a line are no fields."""
         link = self.processes[0].link

@@ -4,6 +4,7 @@ import os
 import pickle
 import struct
 from dataclasses import fields
+from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -98,6 +99,39 @@ class MessagesTests(SynchronousTestCase):
         self.assertEqual(transport.written[-1], encode(Happened([]), Stop()))
         self.assertEqual(clock.getDelayedCalls(), [])
 
+    def test_events_together(self) -> None:
+        """Events that happen one after the other are one message, and messages keep their order."""
+        clock = Clock()
+        link, transport = Link(clock), MemoryTransport()
+        link.transport = transport
+        link.connectionMade()
+        one, two, three = (events.ConnectionOpened(n, "192.0.2.1") for n in (1, 2, 3))
+        link.happened(one)
+        link.happened(two)
+        link.send_soon(Shared("worker 1 1", b""))
+        link.happened(three)
+        clock.advance(WAIT_SECONDS)
+        together = Happened([one, two]), Shared("worker 1 1", b""), Happened([three])
+        self.assertEqual(transport.written, [encode(*together)])
+        link.happened(one)
+        link.send(Stop())
+        link.happened(two)
+        clock.advance(WAIT_SECONDS)
+        then = [encode(Happened([one]), Stop()), encode(Happened([two]))]
+        self.assertEqual(transport.written[1:], then)
+        transport.dataBuffer = bytes(MAX_UNSENT + 1)
+        link.happened(one)
+        self.assertEqual((len(transport.written), link.left_out), (3, 1))
+
+    def test_internal_error_at_once(self) -> None:
+        """An internal error is sent at once, as a line with an error is: the process may end."""
+        link, transport = Link(Clock()), MemoryTransport()
+        link.transport = transport
+        link.connectionMade()
+        failed = events.CommandFailed(1, "192.0.2.1", "0abc", "FETCH", "Traceback")
+        link.happened(failed)
+        self.assertEqual(transport.written, [encode(Happened([failed]))])
+
     def test_large_messages(self) -> None:
         """A large message, which takes a while also if the other side reads, is no sign that it does not."""
         link, transport = Link(Clock()), MemoryTransport()
@@ -132,10 +166,16 @@ class MessagesTests(SynchronousTestCase):
         link.send_soon(Happened([]))
         link.send_soon(Logged("info", "x", "a line", {"field": lambda: None}))
         link.send(Answer(7, {"function": lambda: None}))
+        bad: Any = lambda: None  # noqa: E731
+        good = events.PageLoggedIn(0, "192.0.2.1", "ops")
+        for event in (good, events.PageLoggedIn(0, "192.0.2.1", bad), good):
+            link.happened(event)
         link.send(Stop())
         received = [each for data in transport.written for each in MessageBuffer().add(data)]
-        self.assertEqual(received, [Happened([]), Answer(7, error=FAILED), Stop()])
-        self.assertEqual(len(self.flushLoggedErrors()), 2)
+        self.assertEqual(
+            received, [Happened([]), Answer(7, error=FAILED), *[Happened([good])] * 2, Stop()]
+        )
+        self.assertEqual(len(self.flushLoggedErrors()), 3)
 
     def test_message_that_cannot_be_used(self) -> None:
         """An error in one message is in the log; the next one is read."""

@@ -15,14 +15,54 @@ from imapshield.shared.guard_sharing import derived_key
 from imapshield.shared.redis_link import RedisLink
 from imapshield.shared.signed_messages import Message as Signed
 from imapshield.shared.signed_messages import SignedMessages
+from imapshield.workers.guard_exchange import SHARE_SECONDS
 from imapshield.workers.link import MAX_UNSENT
 from imapshield.workers.link_messages import BadMessage, Shared
 from tests.workers.cluster import ClusterTestCase
 
 
+def _noted(calls: list[str], name: str, function: Any) -> Any:
+    """Return a function that notes its calls."""
+
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        calls.append(name)
+        return function(*arguments, **keywords)
+
+    return call
+
+
 class SharedGuardTests(ClusterTestCase):
     def admission(self, number: int) -> Any:
         return self.worker(number).parts.factory.shared.admission
+
+    def test_nothing_to_tell(self) -> None:
+        """A process that counts nothing is not woken to tell it; what it counts is told within SHARE_SECONDS."""
+        self.pump(3.0)
+        taken: list[str] = []
+        for number in (1, 2):
+            shared = self.worker(number)._exchange.shared
+            self.patch(shared, "take_report", _noted(taken, str(number), shared.take_report))
+        self.pump(2.0)
+        self.assertLessEqual(len(taken), 2 * 2)
+        self.connect(1, "192.0.2.7")
+        taken.clear()
+        self.pump(SHARE_SECONDS)
+        self.assertIn("1", taken)
+        remote: Any = self.worker(2).parts.guard.shares.remote
+        self.assertEqual(remote.networks[networks_of("192.0.2.7")[0]], 1)
+
+    def test_link_that_is_full(self) -> None:
+        """What could not be told, because the other process did not read, is told when it does."""
+        worker = self.worker(1)
+        worker._link.transport.dataBuffer = bytes(MAX_UNSENT + 1)
+        self.connect(1, "192.0.2.7")
+        self.pump(0.2)
+        remote: Any = self.worker(2).parts.guard.shares.remote
+        network = networks_of("192.0.2.7")[0]
+        self.assertEqual(remote.networks[network], 0)
+        worker._link.transport.dataBuffer = b""
+        self.pump(2 * SHARE_SECONDS)
+        self.assertEqual(remote.networks[network], 1)
 
     def test_ban_by_guesses_in_both(self) -> None:
         """Wrong passwords count together: ten in two workers ban the address in both, and are one ban in the log."""

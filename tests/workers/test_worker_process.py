@@ -3,11 +3,9 @@
 import contextlib
 import os
 import socket
-from typing import Any
 from unittest import mock
 
 from twisted.internet import reactor as real_reactor
-from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import ServerFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -51,26 +49,6 @@ class FirstMessageTests(ClusterTestCase):
                 ours.sendall(sent)
                 with self.assertRaises(BadMessage):
                     first_message(theirs)
-
-
-class StopTests(ClusterTestCase):
-    def test_stop_before_the_reactor_runs(self) -> None:
-        """A worker that is told to stop while it starts ends when its reactor runs, once."""
-        waiting: list[Any] = []
-        stops: list[None] = []
-
-        def stop() -> None:
-            stops.append(None)
-            raise ReactorNotRunning
-
-        worker = self.worker(1)
-        worker._reactor = mock.Mock(running=False, callWhenRunning=waiting.append, stop=stop)
-        worker.received(Stop())
-        worker.end()
-        self.assertEqual(stops, [])
-        for each in waiting:
-            each()
-        self.assertEqual(len(stops), 1)
 
 
 class SayTests(SynchronousTestCase):
