@@ -91,12 +91,9 @@ class Folder:
         return fd
 
     def _open_directory(self, number: int) -> int:
-        name = DIRECTORY_NAMES[number]
-        try:  # not with `naming_errors`, which takes as long as to open it, for each command that reads a message
-            return files.open_directory(Entry(self.fd, name), follow=self._follow)
-        except OSError as error:
-            error.filename = self.path + b"/" + name
-            raise
+        name = Entry(self.fd, DIRECTORY_NAMES[number])
+        with naming_errors(self.path + b"/" + name.name):
+            return files.open_directory(name, follow=self._follow)
 
     def entry(self, number: int, name: bytes) -> Entry:
         """Return the message file `name` in ``cur/``, ``new/`` or ``tmp/``.
