@@ -22,7 +22,7 @@ from imapshield.mailbox.columns import Columns
 from imapshield.mailbox.deltas import Change, Delta
 from imapshield.mailbox.storage import IStore
 from imapshield.mailbox.store_helpers import ChangeNotifier, ShortKind, Subscription
-from imapshield.wire.commands.fetch import FetchItem
+from imapshield.wire.commands.fetch import Binary, BodySection, FetchItem
 from imapshield.wire.commands.search import SearchKey, TextKey
 from imapshield.wire.sequence import SequenceSet
 
@@ -199,7 +199,7 @@ class StoreMailbox:
     async def fetch(
         self, uids: Sequence[int], items: Sequence[FetchItem], budget: int
     ) -> values.FetchResult:
-        short_kind = "fetch" if len(uids) <= MESSAGES_IN_PLACE else ""
+        short_kind = _fetch_kind(items) if len(uids) <= MESSAGES_IN_PLACE else ""
         return await self._read(
             lambda store: store.fetch(self.key, uids, items, budget), short_kind
         )
@@ -293,3 +293,12 @@ class StoreMailbox:
         except NoSuchMailbox:
             await self.poll()  # raises NoSuchMailbox, too, if it is this one that does not exist
             raise
+
+
+def _fetch_kind(items: Sequence[FetchItem]) -> str:
+    """Return what a FETCH does. Answers that a store keeps are computed once, which takes longer than strings do."""
+    has_strings_only = all(
+        isinstance(item, Binary) or (isinstance(item, BodySection) and not item.section.fields)
+        for item in items
+    )
+    return "fetch strings" if has_strings_only else "fetch answers"

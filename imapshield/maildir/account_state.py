@@ -199,6 +199,7 @@ class AccountState:
     def reset(self) -> None:
         """Forget, after an error, what was read from the disk; the next operation prepares the Maildir again."""
         self.keywords.clear_cache()
+        self.index.forget_readings()
         self.seen_lists.clear()
         self._is_prepared = False
 

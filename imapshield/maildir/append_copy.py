@@ -37,8 +37,8 @@ from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import CLOCK_TICK, record_own_change, stat_or_create
 from imapshield.maildir.entry import Entry
 from imapshield.maildir.folder_listing import FileFinder
-from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import canonical_flags
+from imapshield.maildir.mailbox_row import MailboxRow
 from imapshield.maildir.move_log import MAX_ANNOUNCEMENTS, announce, end, kept
 from imapshield.maildir.paths import CUR, NEW, TMP
 from imapshield.maildir.sync import find_or_add

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.in_place import may_block
-from imapshield.maildir.index import Index, MailboxRow
+from imapshield.maildir.index import Index
+from imapshield.maildir.mailbox_row import MailboxRow
 from imapshield.maildir.open_folders import Folder, OpenFolders
 from imapshield.maildir.paths import CUR, DIRECTORY_NAMES, NEW
 from imapshield.message.pauses import pause_point

@@ -14,9 +14,9 @@ from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.entry import Entry
 from imapshield.maildir.folders import mailboxes
-from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import KEYWORD_FILE
 from imapshield.maildir.list_files import write_marker
+from imapshield.maildir.mailbox_row import MailboxRow
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.other_servers import (
     COURIER_KEYWORDS,

@@ -24,8 +24,8 @@ from imapshield.maildir.directory_state import record_own_change, stat_or_create
 from imapshield.maildir.entry import Entry, named
 from imapshield.maildir.filename import FolderFlags
 from imapshield.maildir.folder_listing import FileFinder
-from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import canonical_flags
+from imapshield.maildir.mailbox_row import MailboxRow
 from imapshield.maildir.message_table import uid_condition
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.paths import CUR, is_file_name

@@ -19,7 +19,7 @@ from imapshield.maildir.append_copy import copy
 from imapshield.maildir.directory_state import stat_or_create
 from imapshield.maildir.entry import Entry
 from imapshield.maildir.folder_log import FolderStep, remove_row
-from imapshield.maildir.index import MailboxRow
+from imapshield.maildir.mailbox_row import MailboxRow
 from imapshield.maildir.paths import TMP, check_new_name, folder_name
 from imapshield.maildir.sync import find_or_add, synchronize
 from imapshield.wire.names import DELIMITER, INBOX, fold_inbox, parent_names

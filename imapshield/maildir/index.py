@@ -1,14 +1,18 @@
 """Queries of the index: mailboxes, messages, and what changed after a MODSEQ. schema.sql describes the tables."""
 
 import secrets
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-from imapshield.errors import NoSuchMailbox
+from imapshield.errors import NoSuchMailbox, StoreError
 from imapshield.mailbox.deltas import Delta, MessageRow
 from imapshield.maildir.filename import base
 from imapshield.maildir.index_database import REBUILT_MARGIN
+from imapshield.maildir.last_readings import LastReadings, Reading
+from imapshield.maildir.mailbox_row import COLUMNS, MailboxRow
 from imapshield.maildir.message_table import (
     FIRST_MODSEQ,
     MAX_UID,
@@ -32,46 +36,17 @@ STAGED = 4
 _KEPT_BY_RENEW = (("metadata", "mailbox"), ("moving", "source"), ("moving", "target"))
 
 
-class MailboxRow(NamedTuple):
-    """A row of the table ``mailbox``; schema.sql describes the columns, some of which have other names there."""
-
-    key: int
-    name: str
-    uidvalidity: int
-    uidnext: int
-    highestmodseq: int
-    last_claimed_uid: int
-    mailbox_id: bytes
-    special_use: bytes
-    keywords: bytes
-    expunges_complete_after: int
-    expunges_logged: int
-    cur_mtime: int
-    cur_ino: int
-    new_mtime: int
-    new_ino: int
-    directory_flags: int
-    listed_at: float
-    synced_modseq: int
-    changed_at: int
-    cur_files: int
-
-
-_COLUMNS = {field: field for field in MailboxRow._fields} | {
-    "key": "id",
-    "last_claimed_uid": "recentuid",
-    "expunges_complete_after": "floor",
-    "expunges_logged": "logged",
-    "directory_flags": "hot",
-    "listed_at": "scanned",
-}
-_SELECT_MAILBOX = f"SELECT {', '.join(_COLUMNS.values())} FROM mailbox WHERE "  # noqa: S608
+_SELECT_MAILBOX = f"SELECT {', '.join(COLUMNS.values())} FROM mailbox WHERE "  # noqa: S608
 
 _MESSAGE_ROW = "SELECT uid, flags, modseq, size, internaldate"
 
 
 class Index(MessageTable):
     """One account's index. A mailbox's `key` is its id in the database."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._last_readings = LastReadings()
 
     def mailbox(self, key: int) -> MailboxRow:
         """Return a mailbox by its key.
@@ -91,7 +66,7 @@ class Index(MessageTable):
         known, name = self.known(), ("mailbox", value)
         if name not in known:
             row = self.db.execute(_SELECT_MAILBOX + condition, (value,)).fetchone()
-            known[name] = None if row is None else MailboxRow(*row)
+            known[name] = None if row is None else self._last_readings.applied(MailboxRow(*row))
         return cast("MailboxRow | None", known[name])
 
     def mailboxes_in(self, cur_ino: int, new_ino: int) -> list[MailboxRow]:
@@ -200,10 +175,56 @@ class Index(MessageTable):
     def update_mailbox(self, key: int, **fields: object) -> None:
         """Change some of a mailbox's fields, named as in `MailboxRow`, in a write transaction."""
         before: MailboxRow | None = self.known().get(("mailbox", key))
-        columns = ", ".join([f"{_COLUMNS[field]} = ?" for field in fields])
+        if key in self._last_readings:
+            fields = self._last_readings.unwritten(self._read_mailbox(key)) | fields
+        if not fields:
+            return
+        columns = ", ".join([f"{COLUMNS[field]} = ?" for field in fields])
         self.db.execute(f"UPDATE mailbox SET {columns} WHERE id = ?", (*fields.values(), key))  # noqa: S608
         if before is not None:
             self.known()["mailbox", key] = before._replace(**cast("Any", fields))
+
+    def _read_mailbox(self, key: int) -> MailboxRow:
+        row = self.db.execute(_SELECT_MAILBOX + "id = ?", (key,)).fetchone()
+        if row is None:
+            raise NoSuchMailbox
+        return MailboxRow(*row)
+
+    def record_reading(self, mailbox: MailboxRow) -> None:
+        """Record when the directories of a mailbox were read, and what was found.
+
+        It is written now if this is a write transaction, or if their times differ from those in the index; otherwise
+        with the next change of the mailbox (`last_readings`).
+
+        Args:
+            mailbox: its row, with the result of the reading.
+        """
+        key, in_transaction = mailbox.key, self.db.in_transaction
+        if not in_transaction and self._last_readings.remember(self._read_mailbox(key), mailbox):
+            for name in (key, mailbox.name):
+                self.known().pop(("mailbox", name), None)
+            return
+        with nullcontext() if in_transaction else self.write_unless_full():
+            before = Reading.of(self.mailbox(key))
+            self.update_mailbox(key, **Reading.of(mailbox).changes_since(before))
+
+    def forget_readings(self) -> None:
+        """Forget the readings that are not written. The directories are then read again."""
+        self._last_readings = LastReadings()
+
+    def close(self) -> None:
+        """Write what is known of directories, and close the database."""
+        keys = list(self._last_readings)
+        # If that is not possible, the directories are read again. A write would first undo a command that was killed.
+        with suppress(sqlite3.Error, OSError, StoreError):
+            self._known.expire()
+            if keys and self.is_open_in(self._files.directory) and not self.has_moves():
+                with self.write_unless_full():
+                    for key in keys:
+                        with suppress(NoSuchMailbox):
+                            self.update_mailbox(key)
+        self.forget_readings()
+        super().close()
 
     def remove_mailbox(self, key: int) -> None:
         """Remove a mailbox and everything that belongs to it, but remember its UIDVALIDITY, in a write transaction."""

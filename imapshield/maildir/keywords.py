@@ -9,7 +9,8 @@ from imapshield.errors import StoreLimitExceeded
 from imapshield.limits import LimitReached
 from imapshield.maildir import files
 from imapshield.maildir.filename import FolderFlags, format_keywords, parse_keywords
-from imapshield.maildir.index import Index, MailboxRow
+from imapshield.maildir.index import Index
+from imapshield.maildir.mailbox_row import MailboxRow
 from imapshield.maildir.open_folders import Folder, OpenFolders
 from imapshield.wire.flags import RECENT, flag_list
 

@@ -9,7 +9,8 @@ from imapshield.mailbox.request import check_wanted
 from imapshield.mailbox.values import MailboxStatus, Quota, SizesResult
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.folders import mailboxes
-from imapshield.maildir.index import Index, MailboxRow
+from imapshield.maildir.index import Index
+from imapshield.maildir.mailbox_row import MailboxRow
 from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles
 from imapshield.maildir.sync import find_or_add, synchronize
 from imapshield.maildir.unreadable import log_unreadable

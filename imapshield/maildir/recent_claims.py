@@ -10,7 +10,7 @@ from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import record_own_change, stat_or_create
 from imapshield.maildir.entry import Entry
-from imapshield.maildir.index import MailboxRow
+from imapshield.maildir.mailbox_row import MailboxRow
 from imapshield.maildir.message_table import IN_NEW
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.paths import CUR, NEW

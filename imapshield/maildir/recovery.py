@@ -30,7 +30,7 @@ from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import stat_or_create
 from imapshield.maildir.entry import described
 from imapshield.maildir.folder_listing import FileFinder
-from imapshield.maildir.index import MailboxRow
+from imapshield.maildir.mailbox_row import MailboxRow
 from imapshield.maildir.message_table import changed_after
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.paths import CUR, NEW, TMP

@@ -23,7 +23,8 @@ from imapshield.maildir.directory_state import DirectoryStamps, record_own_chang
 from imapshield.maildir.entry import Entry
 from imapshield.maildir.filename import base
 from imapshield.maildir.folder_listing import FileFinder
-from imapshield.maildir.index import STAGED, Index, MailboxRow
+from imapshield.maildir.index import STAGED, Index
+from imapshield.maildir.mailbox_row import MailboxRow
 from imapshield.maildir.open_folders import OpenFolders
 from imapshield.maildir.paths import CUR, TMP
 

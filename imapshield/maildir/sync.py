@@ -50,7 +50,7 @@ What this module does not do, and why
 """
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 
 from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.deltas import Delta
@@ -76,7 +76,8 @@ from imapshield.maildir.directory_state import (
     unopened_stamps,
 )
 from imapshield.maildir.folder_listing import Listing, count_names, list_folder, may_hold
-from imapshield.maildir.index import STAGED, MailboxRow
+from imapshield.maildir.index import STAGED
+from imapshield.maildir.mailbox_row import MailboxRow
 from imapshield.maildir.message_table import FIRST_MODSEQ, IN_NEW, MAX_UID
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.other_servers import SeenLists
@@ -319,21 +320,20 @@ def _record_reading(
     """Record when the directories were read, and how many files ``cur/`` has."""
     now = account.now()
     flags = mailbox.directory_flags & (CUR_MTIME_UNTRUSTED | STAGED)
-    fields: dict[str, object] = {"new_mtime": stamps.new_mtime, "new_ino": stamps.new_ino}
+    found = mailbox._replace(new_mtime=stamps.new_mtime, new_ino=stamps.new_ino)
     if listing.cur is not None:
         flags &= STAGED
         flags |= CUR_MTIME_UNTRUSTED if is_untrusted(stamps.cur_mtime, now) else 0
-        fields["cur_mtime"] = stamps.cur_mtime
-        if stamps.cur_ino != mailbox.cur_ino:
-            fields["cur_ino"] = stamps.cur_ino
-        fields |= {"listed_at": now, "cur_files": len(listing.cur)}
+        found = found._replace(
+            cur_mtime=stamps.cur_mtime,
+            cur_ino=stamps.cur_ino,
+            listed_at=now,
+            cur_files=len(listing.cur),
+        )
     flags |= NEW_MTIME_UNTRUSTED if is_untrusted(stamps.new_mtime, now) else 0
-    is_new_recorded = stamps[2:] == (mailbox.new_mtime, mailbox.new_ino)
-    if listing.cur is not None or flags != mailbox.directory_flags or not is_new_recorded:
-        index = account.index
-        in_transaction = index.db.in_transaction
-        with nullcontext() if in_transaction else index.write_unless_full(durable=False):
-            index.update_mailbox(mailbox.key, directory_flags=flags, **fields)
+    found = found._replace(directory_flags=flags)
+    if found != mailbox:
+        account.index.record_reading(found)
 
 
 def _apply_listing(

@@ -109,12 +109,19 @@ class TextIndex(TextIndexFile):
 
     `ensure_open` has opened it. The methods return None if they fail. Then it is closed, or another process has it
     locked.
+
+    Attributes:
+        is_in_order: whether nothing was added since it was found to need neither `merge` nor `rebuild`.
     """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._candidates: _Candidates | None = None
-        self._is_merging = False
+        self._is_merging = self.is_in_order = False
+
+    def is_at_rest(self) -> bool:
+        """Return whether it is in order, closed, and as it was when it was closed."""
+        return self.is_in_order and self.is_as_closed()
 
     @_without_errors
     def rows(self, ids: Sequence[int]) -> list[tuple[int, int]]:
@@ -185,6 +192,7 @@ class TextIndex(TextIndexFile):
         Args:
             messages: the EMAILID as a number, the size of the file, and the texts of each.
         """
+        self.is_in_order = False
         db = self._write()
         first, _ = self._next_and_merged_row()
         if not ROWS_PER_GROUP <= first <= MAX_ROW - 2 * len(messages) or first % ROWS_PER_GROUP:

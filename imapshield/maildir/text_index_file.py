@@ -212,6 +212,15 @@ class TextIndexFile:
         with self._files.rights():
             db.close()
 
+    def is_as_closed(self) -> bool:
+        """Return whether the file is closed, and was neither removed nor changed since."""
+        if self._db is not None or not self._is_usable:
+            return False
+        with suppress(OSError):
+            status = self._files.status()
+            return status is not None and status.st_mtime_ns == self._closed
+        return False
+
     def close(self, *, is_moved: bool = False) -> None:
         """Close the file, and give it the mtime that it records: so a file that is changed later is recognized.
 

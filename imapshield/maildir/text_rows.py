@@ -139,6 +139,15 @@ class MailboxRows:
             found.append(self.uids[i])
         return found
 
+    def count_unknown(self, uid: int, limit: int) -> int:
+        """Return how many messages with UIDs up to `uid` may not be indexed, or a number not below `limit`.
+
+        The text index may be closed.
+        """
+        if self._generation != self.text_index.generation:
+            return limit
+        return len(self.unknown(limit)) + max(uid - self.known_to, 0)
+
     def set(self, uids: Sequence[int], rows: Sequence[int]) -> None:
         """Note the rows of messages that were indexed."""
         self._update(list(zip(uids, rows, strict=True)))

@@ -110,6 +110,9 @@ def index_text(account: AccountState, key: int) -> TextStep:
 def _index_text(account: AccountState, key: int) -> bool:
     index = account.text_index
     uidnext = account.index.mailbox(key).uidnext
+    closed_rows = account.text_rows.get(key) if index.is_at_rest() else None
+    if closed_rows is not None and closed_rows.count_unknown(uidnext - 1, GROUP) < GROUP:
+        return False  # as after most messages that arrive one by one: to open the file takes 2 ms
     if not index.ensure_open(create=uidnext > GROUP):
         return False
     known = _rows(account, key)
@@ -139,6 +142,7 @@ def _put_in_order(account: AccountState) -> bool:
     if more is None or more:
         return bool(more)
     if not index.has_waste(account.usage().messages):
+        index.is_in_order = True
         return False
     index.rebuild()
     return True

@@ -8,7 +8,7 @@ from typing import Any
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.folder_listing import statuses
-from imapshield.maildir.index import MailboxRow
+from imapshield.maildir.mailbox_row import MailboxRow
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.paths import CUR, NEW
 from imapshield.maildir.unreadable import log_once

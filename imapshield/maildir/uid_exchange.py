@@ -37,7 +37,6 @@ from imapshield.errors import StoreBusy
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.folder_listing import list_folder
-from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import MAX_FLAGS_SIZE, MAX_KEYWORDS
 from imapshield.maildir.list_files import (
     MAX_LIST_SIZE,
@@ -48,6 +47,7 @@ from imapshield.maildir.list_files import (
     read_marker,
     replace_locked,
 )
+from imapshield.maildir.mailbox_row import MailboxRow
 from imapshield.maildir.message_table import FIRST_MODSEQ, MAX_UID
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.other_servers import (

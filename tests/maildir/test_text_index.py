@@ -11,7 +11,13 @@ from unittest import mock
 from benchmarks.text_search import matching, normalized_texts, random_needle
 from imapshield.errors import StoreBusy
 from imapshield.mailbox.values import Blob, NewMessage, TextStep
-from imapshield.maildir import message_search, text_index, text_index_file, text_search
+from imapshield.maildir import (
+    message_search,
+    sqlite_file,
+    text_index,
+    text_index_file,
+    text_search,
+)
 from imapshield.maildir.fetch_cache import RECORD
 from imapshield.message import trigrams
 from imapshield.wire.commands.base import MemoryLiteral
@@ -306,6 +312,22 @@ class ChangeTests(TextIndexTestCase):
         self.assertLess(max(sizes), 4 * sizes[0])
         self.assertEqual(self.search("numberd", "A"), [4])
         self.assertEqual(self.warnings, [])
+
+    def test_single_new_message_opens_no_file(self) -> None:
+        """The file stays closed until there are as many new messages as a group has."""
+        self.add_many()
+        self.index()
+        self.store.release_memory()
+        opened: list[bool] = []
+        for count in (7, 1):
+            self.add(*[b"\r\nnew text\r\n"] * count)
+            with mock.patch.object(
+                text_index_file, "connect", side_effect=sqlite_file.connect
+            ) as connect:
+                self.index()
+            opened.append(connect.called)
+        self.assertEqual(opened, [False, True])
+        self.assertEqual(len(self.search("new text")), 8)
 
     def test_result_of_a_search_is_not_kept(self) -> None:
         """What a search that did not end has kept in memory is freed by the next operation that is no search."""
