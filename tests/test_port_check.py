@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
@@ -11,6 +12,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.check_findings import ERROR, WARNING, Finding
 from imapshield.port_check import PortCheck
+
+
+def unused_port() -> int:
+    """Return a port that nobody uses, below those that the kernel gives to connections of other tests meanwhile."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            return port
+    raise AssertionError
 
 
 class PortCheckTests(SynchronousTestCase):
@@ -24,8 +33,7 @@ class PortCheckTests(SynchronousTestCase):
 
     def test_port_of_another_option(self) -> None:
         """Two options cannot have the same port, unless their addresses differ, or the system chooses the port."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = unused_port()
         self.assertEqual(self.check(f"tcp:{port}:interface=127.0.0.1"), [])
         for text in (f"tcp:{port}:interface=127.0.0.1", f"tcp:{port}", f"tcp6:{port}"):
             ((severity, line),) = self.check(text)
