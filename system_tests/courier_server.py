@@ -26,7 +26,7 @@ mount --rbind / $0/host
 mount --rbind /dev $0/dev
 mount -t proc proc $0/proc
 mount --rbind /tmp $0/tmp
-exec chroot $0 /bin/sh -c '/usr/sbin/authdaemond start; /usr/sbin/imapd start; exec sleep infinity'
+exec chroot $0 /bin/sh -c '/usr/sbin/authdaemond start; /usr/sbin/imapd start; sleep infinity & wait'
 """
 
 

@@ -48,7 +48,7 @@ class FrontCase(ServerCase):
     Any tests of a client can be tests of this: ``class FrontCurlTests(CurlTests, FrontCase)``.
 
     Attributes:
-        peer: the other server: dovecot, courier or pymap.
+        peer: the other server: dovecot, courier or pymap; or imapshield, which is then a mail node.
         shielded: whether clients connect to the shield. Otherwise they connect to the other server.
         backend: the value of ``--backend``; {port} is the peer's port and {pem} its certificate. Of Dovecot only,
             {tls_port} is its port with TLS, and {proxy_port} that for connections with a PROXY header.
