@@ -344,7 +344,7 @@ _COMMANDS: dict[str, Command] = {
 NAMES = tuple(_COMMANDS)
 
 
-def wait_for_greeting(process: subprocess.Popen[bytes], port: int, timeout: float = 20) -> None:
+def wait_for_greeting(process: subprocess.Popen[bytes], port: int, timeout: float = 60) -> None:
     """Wait until the server on `port` of `HOST` has greeted a client.
 
     Raises:
