@@ -39,6 +39,11 @@ def shared_server() -> RunningServer:
     return stack.enter_context(running_server(users, max_message_size=1000))
 
 
+def connection_to(host: str, port: int) -> socket.socket:
+    """Connect from another address: from the same one, TCP may connect an unused port with itself."""
+    return socket.create_connection((host, port), 30, source_address=("127.0.0.2", 0))
+
+
 class MemoryServerTests(unittest.TestCase):
     def setUp(self) -> None:
         self.server = shared_server()
@@ -103,7 +108,7 @@ class EndTests(unittest.TestCase):
             self.assertFalse(server.mail_root.exists())
             with (
                 self.assertRaises(ConnectionRefusedError),
-                socket.create_connection((server.host, server.port)),
+                connection_to(server.host, server.port),
             ):
                 pass
             self.assertIn(b"* BYE", client.readline())
@@ -119,7 +124,7 @@ class EndTests(unittest.TestCase):
             raise ZeroDivisionError
         with (
             self.assertRaises(ConnectionRefusedError),
-            socket.create_connection((server.host, server.port)),
+            connection_to(server.host, server.port),
         ):
             pass
 
@@ -137,7 +142,7 @@ class EndTests(unittest.TestCase):
         self.assertNotEqual(done.returncode, 0)
         for _ in range(1000):
             try:
-                with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+                with connection_to("127.0.0.1", port) as client:
                     while client.recv(1000):
                         pass
             except ConnectionError:
