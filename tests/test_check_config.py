@@ -237,7 +237,8 @@ class CheckConfigTests(CheckConfigCase):
             "demo",
             "$argon2id$v=19$m=65536,t=3,p=1$AAAAAAAAAAA$AAAA",
         )
-        with mock.patch.object(passwords, "_argon2", None):
+        self.addCleanup(setattr, passwords, "_next_attempt", 0.0)
+        with mock.patch.multiple(passwords, _argon2=None, _import_argon2=lambda: None):
             status, text = self.check(*self.options[-2:])
         self.assertEqual(status, 2)
         self.assertIn("cannot log in: argon2-cffi is not installed; type `", text)

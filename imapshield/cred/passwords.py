@@ -17,18 +17,29 @@ import re
 import secrets
 from base64 import b64decode, b64encode
 from hashlib import pbkdf2_hmac, scrypt, sha256
+from importlib import import_module, invalidate_caches
+from time import monotonic
 from types import ModuleType
 from typing import NamedTuple, Self
 
 from imapshield.cred import foreign_hashes
 from imapshield.extras import install_command
 
-try:
-    import argon2
-except ImportError:
-    _argon2: ModuleType | None = None
-else:
-    _argon2 = argon2
+
+def _import_argon2() -> ModuleType | None:
+    invalidate_caches()  # it may just have been installed
+    try:
+        return import_module("argon2")
+    except ImportError:
+        return None
+
+
+_argon2 = _import_argon2()
+
+RETRY_SECONDS = 1.0
+"""Seconds between two attempts to import a missing package. A file may have very many hashes that need it."""
+
+_next_attempt = 0.0
 
 # 32 MiB and about 0.1 s for each hash. RFC 7914 section 2 suggests r=8 and p=1, and leaves the cost to the operator.
 SCRYPT_LN, SCRYPT_R, SCRYPT_P = 15, 8, 1
@@ -191,9 +202,18 @@ def validate(stored: str) -> None:
         )
 
 
+def _look_for_argon2() -> None:
+    """Import argon2-cffi if it was installed after the start of the server, such as by the one who adds users."""
+    global _argon2, _next_attempt  # noqa: PLW0603  as the import of a module is
+    if _argon2 is None and monotonic() >= _next_attempt:
+        _next_attempt = monotonic() + RETRY_SECONDS
+        _argon2 = _import_argon2()
+
+
 def _needs(stored: str) -> tuple[int, int, int]:
     """Return the bytes of memory that an argon2 or scrypt hash takes, its work, and the maximum of work."""
     if stored.startswith("$argon2"):
+        _look_for_argon2()
         if _argon2 is None:
             advice = f"type `{install_command('argon2')}`, and restart the server"
             raise MissingPackage(f"argon2-cffi is not installed; {advice}")

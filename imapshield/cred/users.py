@@ -104,7 +104,10 @@ def parse(
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith(b"#"):
             continue
-        lines[line] = parsed = known.get(line) or _parse_line(line)
+        parsed = known.get(line)
+        if parsed is None or parsed.entry.lacks:  # the package may be installed now
+            parsed = _parse_line(line)
+        lines[line] = parsed
         name, entry, problem = parsed
         if name in entries:
             problem = f"{name} has an earlier line, which is used"

@@ -196,7 +196,9 @@ class PasswordFileTests(SynchronousTestCase):
 
     def test_hashes_whose_package_is_not_installed(self) -> None:
         """Such users cannot be checked now, which is no wrong password. The log says what to install."""
-        self.patch(passwords, "_argon2", None)
+        for name, value in (("_argon2", None), ("_import_argon2", lambda: None)):
+            self.patch(passwords, name, value)
+        self.addCleanup(setattr, passwords, "_next_attempt", 0.0)
         for name in ("carol", "dave"):
             users.set_hash(self.path, name, "$argon2id$v=19$m=65536,t=3,p=1$AAAAAAAAAAA$AAAA")
         self.checker.decoy_key = b"k"
@@ -216,6 +218,22 @@ class PasswordFileTests(SynchronousTestCase):
         os.unlink(self.path)
         self.checker.load()
         self.assertIn("No such file", self.checker.outage)
+
+    def test_package_that_is_installed_later(self) -> None:
+        """A package that is installed while the server runs is used for hashes that are read later."""
+        self.patch(passwords, "ARGON2", {"time_cost": 1, "memory_cost": 8, "parallelism": 1})
+        dave = passwords.hash_password(b"secret")
+        self.patch(passwords, "_argon2", None)
+        self.patch(passwords, "_next_attempt", 0.0)
+        with mock.patch.object(passwords, "_import_argon2", return_value=None) as attempt:
+            for name in ("dave", "erin"):
+                users.set_hash(self.path, name, dave)
+                self.refuses(name.encode(), b"secret", CheckerUnavailable)
+        attempt.assert_called_once_with()
+        passwords._next_attempt = 0.0
+        users.remove(self.path, "erin")
+        self.accepts(b"dave", b"secret")
+        self.assertEqual(self.checker.outage, "")
 
     def test_result_comes_after_a_thread_has_worked(self) -> None:
         """The result comes only after a thread has done the work."""
