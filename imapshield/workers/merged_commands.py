@@ -18,11 +18,11 @@ from imapshield.workers.link_messages import Ask
 from imapshield.workers.supervisor import Supervisor, WorkerProcess
 from imapshield.workers.worker_operator import RESET_BANNED, USERS_IN
 
-SUMS = (
-    *("connections", "without_login", "max_connections", "pending_commands"),
-    *("memory_of_connections", "max_memory"),
-)
+SUMS = ("connections", "without_login", "pending_commands", "memory_of_connections")
 """What `status` adds up. The rest is that of the supervising process."""
+
+SUMS_OF_ALL = ("max_connections", "max_memory")
+"""The same if all workers answer. Until then, what is configured: a worker that starts is to serve its part."""
 
 
 class MergedConnections:
@@ -42,13 +42,14 @@ class MergedConnections:
     async def status(self, request: Request) -> dict[str, Any]:
         """Return what the server is doing, with one row for each worker."""
         status, (answers, _) = await self._own.status(request), await self._ask(request)
-        by_worker = dict(answers)
+        by_worker, supervisor = dict(answers), self._supervisor
         sums: dict[str, Any] = {
-            name: sum(each[name] for each in by_worker.values()) for name in SUMS
+            name: sum(each[name] for each in by_worker.values())
+            for name in (SUMS if len(by_worker) < len(supervisor.workers) else SUMS + SUMS_OF_ALL)
         }
         problems = [text for each in by_worker.values() for text in each["login_problems"]]
         sums["login_problems"] = [*dict.fromkeys(problems)]
-        workers = [self._row(each, by_worker.get(each, {})) for each in self._supervisor.workers]
+        workers = [self._row(each, by_worker.get(each, {})) for each in supervisor.workers]
         return {**status, **sums, "workers": workers}
 
     def _row(self, worker: WorkerProcess, status: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,15 @@ class AsOneTests(ClusterTestCase):
         self.assertEqual([row["connections"] for row in status["workers"]], [2, 1])
         self.assertEqual(status["login_problems"], [])
 
+    def test_status_without_a_worker(self) -> None:
+        """While workers start, the status has the limits that are configured, and what the others do."""
+        self.connect(2)
+        for worker, connections in zip(self.supervisor.workers, (1, 0), strict=True):
+            worker.is_ready = False
+            status = self.ask("status")
+            found = status["connections"], status["max_connections"], status["max_memory"]
+            self.assertEqual(found, (connections, 10_000, 256 << 20))
+
     def test_who_lists_all(self) -> None:
         """`who` lists the connections of all workers, at most as many as asked for."""
         for number in (1, 2):
