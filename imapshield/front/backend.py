@@ -296,11 +296,9 @@ class Backend:
 
     def _lost(self) -> None:
         self.connections -= 1
-        if self.is_removed and not self.connections:
-            _log.info(
-                "--backend {text}: removed; the last user of this process has left",
-                text=self.address.text,
-            )
+        # With several workers, the supervising process says when the last user of all has left.
+        if self.is_removed and not self.connections and self._workers == 1:
+            _log.info("--backend {text}: removed; the last user has left", text=self.address.text)
 
     def _failed(self, reason: str, *, counts: bool) -> None:
         """Log a failure if it has another reason than the last one, and count it."""

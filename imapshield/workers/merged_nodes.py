@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from twisted.internet.defer import DeferredList
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.workers.link_messages import Ask
@@ -17,8 +19,13 @@ _ENDS = {"undrain": "drain", "release": "hold"}
 MAX_KEPT = 1000
 """Users and nodes that are sent to a worker when it starts. It is as many as one worker holds."""
 
+WATCH_SECONDS = 2.0
+"""Seconds between two looks at which removed nodes have users, while there are any."""
+
 HOLD_SECONDS = 10.0
 """Seconds of a hold that names none, as in `front.node_commands`."""
+
+_log = Logger(namespace="imapshield")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,9 @@ class MergedNodes:
     def __init__(self, supervisor: Supervisor, clock: Any) -> None:
         self._supervisor, self._clock = supervisor, clock
         self._kept: dict[tuple[str, str], _Kept] = {}
+        self._removed: set[str] = set()
+        self._watch = LoopingCall(lambda: Deferred.fromCoroutine(self._look()))
+        self._watch.clock = clock
 
     async def ask(self, request: Request) -> Any:
         """Return the answers of all workers as one.
@@ -89,6 +99,23 @@ class MergedNodes:
         self._kept = {
             key: kept for key, kept in self._kept.items() if key[0] != "drain" or key[1] in nodes
         }
+
+    def watch_removed(self) -> None:
+        """Log from now on, after a reload, when the last user of a removed node has left all workers."""
+        if not self._watch.running:
+            self._watch.start(WATCH_SECONDS)
+
+    async def _look(self) -> None:
+        try:
+            rows = await self.ask(Request("nodes"))
+        except ControlError:  # a worker starts or is busy: it is asked again
+            return
+        removed = {row["address"] for row in rows if row["state"] == "removed"}
+        for text in sorted(self._removed - removed):
+            _log.info("--backend {text}: removed; the last user has left", text=text)
+        self._removed = removed
+        if not removed:
+            self._watch.stop()
 
     def _keep(self, request: Request) -> None:
         key = request.command, _subject(request)

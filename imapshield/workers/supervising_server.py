@@ -323,6 +323,8 @@ class SupervisorLife(ServerLife):
                 text = str(result.value) if is_answer else "no answer yet; it reloads when it can"
                 problems.append(f"worker {worker.number}: {text}")
             # One that has ended reads the settings anew.
+        if self.parts.front is not None:
+            self.parts.operator.nodes.watch_removed()
         return problems
 
 

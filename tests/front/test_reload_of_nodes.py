@@ -54,9 +54,7 @@ class ReplacedNodesTests(NodeCase):
         self.assertEqual(client.read(), b"n OK done\r\n")
         with capturedLogs() as logged:
             client.lose_connection()
-        self.assertIn(
-            "the last user of this process has left", [formatEvent(event) for event in logged][-1]
-        )
+        self.assertIn("the last user has left", [formatEvent(event) for event in logged][-1])
         self.assertEqual([row["node"] for row in self.ask("nodes")], ["mail2", "mail3"])
 
     def test_login_during_the_reload(self) -> None:

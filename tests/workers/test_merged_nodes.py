@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.control.request_lines import ControlError, Request
 from imapshield.front import front_parts
 from imapshield.front.map_file import MapFile
-from imapshield.workers.merged_nodes import MergedNodes, merged
+from imapshield.workers.merged_nodes import WATCH_SECONDS, MergedNodes, merged
 from tests.workers.cluster import ClusterTestCase
 
 
@@ -131,6 +131,27 @@ class NewWorkerTests(ClusterTestCase):
         self.kill(1)
         self.pump(1)
         self.assertFalse(self.nodes(1).by_name["mail2"].is_draining)
+
+    def test_last_user_of_a_removed_node(self) -> None:
+        """The log says once that the last user of a removed node has left, when no worker has one."""
+        settings = self.parts.control_process.reloader.settings
+        backends = [self.nodes(number).by_name["mail1"] for number in (1, 2)]
+        for number in (1, 2):
+            backends[number - 1].connections = 1
+            self.nodes(number)._is_running = True
+        self.write("alice mail2\nbob mail2\n")
+        self.reload_in_place(replace(settings, backend=settings.backend[1:]))
+
+        def leave(number: int) -> None:
+            backends[number].connections += 1
+            for _ in range(2):
+                backends[number]._lost()
+            self.pump(2 * WATCH_SECONDS)
+
+        for number, left in ((0, 0), (1, 1)):
+            lines = self.lines(lambda number=number: leave(number))
+            self.assertEqual(len([line for line in lines if "has left" in line]), left, lines)
+        self.assertFalse(self.parts.operator.nodes._watch.running)
 
     def test_reload(self) -> None:
         """A node that a reload adds is one of all workers, and of those that start later."""
