@@ -154,9 +154,13 @@ def config_text(answers: Answers, installation: Installation) -> str:
     certificate, key = copied_certificate(answers, installation)
     listen = listen_of(answers, installation)
     command = f"imapshield check-config --config {installation.config}"
+    control = control_path(answers, installation)
+    reload = "imapshield reload" + (
+        f" --control {shlex.quote(control)}" if control is not None else ""
+    )
     lines = [
         "# The configuration of imapshield, written by `imapshield setup`. docs/running.rst explains all options.",
-        f"# After a change, `{command}` checks it, and `imapshield reload` applies it.",
+        f"# After a change, `{command}` checks it, and `{reload}` applies it.",
         *("", *_mail_lines(answers)),
         f"mail-root = {_toml(answers.mail_root)}",
         *(
@@ -176,9 +180,11 @@ def config_text(answers: Answers, installation: Installation) -> str:
         lines += [f"key = {_toml(key)}"] if key else []
     lines += ["", "# Bans are kept here over a restart."]
     lines += [f"state = {_toml(os.path.join(installation.state, 'guard.sqlite'))}"]
-    control = control_path(answers, installation)
     if control is not None:
-        lines += ["", "# `imapshield status --control FILE` asks the server here."]
+        lines += [
+            "",
+            f"# `imapshield status --control {shlex.quote(control)}` asks the server here.",
+        ]
         lines += [f"control = {_toml(control)}"]
     lines += [
         "",

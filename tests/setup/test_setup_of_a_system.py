@@ -73,6 +73,10 @@ class SystemTests(SetupCase):
         out = self.run_setup("--yes", "--start", "hand", "--server-user", ME)[1]
         self.assertEqual(load_settings({}, self.config).control, self.path("state/control"))
         self.assertIn(f"status --control {self.path('state/control')}\n", out)
+        with open(self.config) as file:
+            self.assertIn(
+                f"`imapshield reload --control {self.path('state/control')}` applies", file.read()
+            )
 
     def test_unreadable_certificate_is_copied(self) -> None:
         """A key that the server cannot read is copied to where it can, and the end says how to renew the copy."""
