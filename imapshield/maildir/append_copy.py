@@ -43,6 +43,7 @@ from imapshield.maildir.move_log import MAX_ANNOUNCEMENTS, announce, end, kept
 from imapshield.maildir.paths import CUR, NEW, TMP
 from imapshield.maildir.sync import find_or_add
 from imapshield.maildir.unreadable import log_once, log_unreadable
+from imapshield.wire.flags import SYSTEM_FLAGS
 
 _FAILS_ALONE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR)
 """Errors of one file that do not stop a COPY or MOVE of others. An error of the disk does."""
@@ -57,7 +58,8 @@ def append(account: AccountState, name: str, messages: Sequence[NewMessage]) -> 
     """
     mailbox = find_or_add(account, name)
     account.check_quota(len(messages), sum(message.content.size for message in messages))
-    has_letters = all(account.keywords.get(mailbox).letter(f) for m in messages for f in m.flags)
+    keywords = {flag for message in messages for flag in message.flags}.difference(SYSTEM_FLAGS)
+    has_letters = not keywords or all(map(account.keywords.get(mailbox).letter, keywords))
     directory = CUR if len(messages) == 1 and has_letters else TMP
     with files.UndoSteps() as undo:
         written = _write_files(account, mailbox, messages, undo)

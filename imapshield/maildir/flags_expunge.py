@@ -25,6 +25,7 @@ from imapshield.maildir.entry import Entry, named
 from imapshield.maildir.filename import FolderFlags
 from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.keywords import canonical_flags
+from imapshield.maildir.known_rows import MAILBOXES, MOVES
 from imapshield.maildir.mailbox_row import MailboxRow
 from imapshield.maildir.message_table import uid_condition
 from imapshield.maildir.open_folders import Folder
@@ -74,7 +75,8 @@ def store_flags(
         renames = _Renames(account, folder, folder_flags, undo)
         changed = renames.rename_all(rows, new_flags, modseq)
         if changed:
-            renames.record(key, modseq)
+            with index.keeping(MAILBOXES, MOVES):
+                renames.record(key, modseq)
             record_own_change(index, mailbox, folder, before, highestmodseq=modseq)
         if since == mailbox.highestmodseq:  # the caller lacks nothing but this change
             highest = modseq if changed else since

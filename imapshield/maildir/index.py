@@ -11,6 +11,7 @@ from imapshield.errors import NoSuchMailbox, StoreError
 from imapshield.mailbox.deltas import Delta, MessageRow
 from imapshield.maildir.filename import base
 from imapshield.maildir.index_database import REBUILT_MARGIN
+from imapshield.maildir.known_rows import MAILBOXES, MOVES
 from imapshield.maildir.last_readings import LastReadings, Reading
 from imapshield.maildir.mailbox_row import COLUMNS, MailboxRow
 from imapshield.maildir.message_table import (
@@ -63,7 +64,7 @@ class Index(MessageTable):
         return self._known_mailbox("name = ?", name)
 
     def _known_mailbox(self, condition: str, value: object) -> MailboxRow | None:
-        known, name = self.known(), ("mailbox", value)
+        known, name = self.known(), (MAILBOXES, value)
         if name not in known:
             row = self.db.execute(_SELECT_MAILBOX + condition, (value,)).fetchone()
             known[name] = None if row is None else self._last_readings.applied(MailboxRow(*row))
@@ -174,15 +175,17 @@ class Index(MessageTable):
 
     def update_mailbox(self, key: int, **fields: object) -> None:
         """Change some of a mailbox's fields, named as in `MailboxRow`, in a write transaction."""
-        before: MailboxRow | None = self.known().get(("mailbox", key))
+        before: MailboxRow | None = self.known().get((MAILBOXES, key))
         if key in self._last_readings:
             fields = self._last_readings.unwritten(self._read_mailbox(key)) | fields
         if not fields:
             return
         columns = ", ".join([f"{COLUMNS[field]} = ?" for field in fields])
-        self.db.execute(f"UPDATE mailbox SET {columns} WHERE id = ?", (*fields.values(), key))  # noqa: S608
+        with self.keeping(MOVES):
+            self.db.execute(f"UPDATE mailbox SET {columns} WHERE id = ?", (*fields.values(), key))  # noqa: S608
         if before is not None:
-            self.known()["mailbox", key] = before._replace(**cast("Any", fields))
+            known, after = self.known(), before._replace(**cast("Any", fields))
+            known[MAILBOXES, key] = known[MAILBOXES, after.name] = after
 
     def _read_mailbox(self, key: int) -> MailboxRow:
         row = self.db.execute(_SELECT_MAILBOX + "id = ?", (key,)).fetchone()
@@ -202,7 +205,7 @@ class Index(MessageTable):
         key, in_transaction = mailbox.key, self.db.in_transaction
         if not in_transaction and self._last_readings.remember(self._read_mailbox(key), mailbox):
             for name in (key, mailbox.name):
-                self.known().pop(("mailbox", name), None)
+                self.known().pop((MAILBOXES, name), None)
             return
         with nullcontext() if in_transaction else self.write_unless_full():
             before = Reading.of(self.mailbox(key))

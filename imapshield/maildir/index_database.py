@@ -24,7 +24,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from typing import Any
 
 from imapshield.errors import IndexLocked, NoSpace, StoreBusy, StoreError, StoreIOError
@@ -34,7 +34,7 @@ from imapshield.maildir.files import UndoSteps
 from imapshield.maildir.index_files import IndexFiles, is_copy
 from imapshield.maildir.index_handover import usable_version
 from imapshield.maildir.index_schema import VERSION, check_schema, create_tables, migrate
-from imapshield.maildir.known_rows import KnownRows
+from imapshield.maildir.known_rows import MOVES, KnownRows
 from imapshield.maildir.sqlite_file import (
     BUSY_SECONDS,
     connect,
@@ -59,7 +59,6 @@ UIDVALIDITY_BLOCK = 100
 first LIST of thousands of folders of another server would otherwise wait for the disk for each."""
 
 _MAX_UIDVALIDITY = 0xFFFFFFFF
-_MOVES = ("moving",)
 
 
 class IndexDatabase:
@@ -112,6 +111,10 @@ class IndexDatabase:
     def known(self) -> dict[tuple[object, ...], Any]:
         """Return what was read from the database in its present state, for more of it (`KnownRows`)."""
         return self._known.of(self.db)
+
+    def keeping(self, *kinds: str) -> AbstractContextManager[None]:
+        """Keep what is known of these kinds, which the block does not change, in a write transaction (`KnownRows`)."""
+        return self._known.keeping(self.db, kinds)
 
     def _set_busy_seconds(self, seconds: float) -> None:
         if seconds != self._busy_seconds and self._db is not None:
@@ -226,10 +229,10 @@ class IndexDatabase:
     def has_moves(self) -> bool:
         """Whether a command was announced and has not ended (`move_log`)."""
         known = self.known()
-        if _MOVES not in known:
+        if (MOVES,) not in known:
             row = self.db.execute("SELECT 1 FROM moving LIMIT 1").fetchone()
-            known[_MOVES] = row is not None
-        return bool(known[_MOVES])
+            known[MOVES,] = row is not None
+        return bool(known[MOVES,])
 
     @contextmanager
     def write_unless_full(self, durable: bool = False) -> Iterator[sqlite3.Connection]:

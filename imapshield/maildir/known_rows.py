@@ -1,7 +1,12 @@
 """Remembers what was read from the index until the index changes: most operations of a store read the same few rows."""
 
 import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+MAILBOXES, MOVES = "mailbox", "moving"
+"""The kinds of what is known of the tables of these names."""
 
 MAX_KNOWN = 64
 """Values that are remembered: most clients use a few mailboxes."""
@@ -30,7 +35,7 @@ class KnownRows:
         self._version = None
 
     def of(self, db: sqlite3.Connection) -> dict[tuple[object, ...], Any]:
-        """Return the values by names, of which the first element is what they are, such as ``("mailbox", key)``.
+        """Return the values by names, of which the first element is their kind, such as ``(MAILBOXES, key)``.
 
         The caller adds more, and uses the result before `db` changes.
         """
@@ -41,3 +46,13 @@ class KnownRows:
             self._values = {}
             self._state = state
         return self._values
+
+    @contextmanager
+    def keeping(self, db: sqlite3.Connection, kinds: Collection[str]) -> Iterator[None]:
+        """Run a block in which `db` changes nothing of these kinds: what is known of them stays known.
+
+        Most commands that write are followed by one that reads the same mailbox.
+        """
+        kept = {name: value for name, value in self.of(db).items() if name[0] in kinds}
+        yield
+        self._values, self._state = kept, (self._version or 0, db.total_changes)

@@ -50,16 +50,24 @@ class MessageStrings:
     reader: MessageReader
     _line_map: LineMap | None = field(default=None, init=False)
     _octets_known: int = field(default=0, init=False)
-    _index_key: LayoutKey = field(init=False)
-    _key: LayoutKey = field(init=False)
+    _state: FileState = field(init=False)
+    _measured_key: LayoutKey | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        message = self.reader.message
-        state = FileState.of(self.reader.fd)  # before anything is read
+        self._state = FileState.of(self.reader.fd)  # before anything is read
+
+    @property
+    def _key(self) -> LayoutKey:
+        """What the layout depends on. A small message needs no layout, so this is not computed in advance."""
+        return self._measured_key or self._index_key
+
+    @property
+    def _index_key(self) -> LayoutKey:
+        """The key with the size that the index has."""
+        message, state = self.reader.message, self._state
         # If the file does not have the size that the index has, its size on the wire is another one, too.
         size = message.size if message.physical == state.size else None
-        may_be_compressed = filename.may_be_compressed(message.name, state.size)
-        self._key = self._index_key = LayoutKey(state, size, may_be_compressed)
+        return LayoutKey(state, size, filename.may_be_compressed(message.name, state.size))
 
     def string(
         self, item: BodySection | Binary, *, in_pieces: bool = False
@@ -132,7 +140,7 @@ class MessageStrings:
                 return None
             self._keep(layout)
         if layout.size is not None:
-            self._key = key._replace(wire_size=layout.size)
+            self._measured_key = key._replace(wire_size=layout.size)
             sizes = layout.size, key.state.size
             if sizes != (message.size, message.physical):
                 reader.message_files.measured.append((*sizes, message.uid, message.physical))
@@ -162,7 +170,7 @@ class MessageStrings:
 
     def _first_layout(self) -> Layout | None:
         """Return a layout of which only the line ends are not yet known, None if the file is too large."""
-        reader, state = self.reader, self._key.state
+        reader, state = self.reader, self._state
         if self._key.may_be_compressed and is_compressed(
             os.pread(reader.fd, _MAGIC_SIZE, 0), reader.message.name, state.size
         ):
@@ -184,8 +192,8 @@ class MessageStrings:
     def _is_unchanged(self) -> bool:
         """Whether what was read is what the file contained when it had its present state."""
         return (
-            self._key.state.shows_changes(self.account.now())
-            and FileState.of(self.reader.fd) == self._key.state
+            self._state.shows_changes(self.account.now())
+            and FileState.of(self.reader.fd) == self._state
         )
 
     def _located(

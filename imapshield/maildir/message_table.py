@@ -8,6 +8,7 @@ from typing import Any
 
 from imapshield.errors import StoreLimitExceeded
 from imapshield.maildir.index_database import IndexDatabase
+from imapshield.maildir.known_rows import MAILBOXES, MOVES
 from imapshield.maildir.paths import NEW
 
 MAX_UID = 0xFFFFFFFF
@@ -55,18 +56,19 @@ class MessageTable(IndexDatabase):
             StoreLimitExceeded: the mailbox has no UIDs left. The next SELECT gives it new ones.
         """
         messages, octets, remaining = 0, 0, iter(rows)
-        while some := list(islice(remaining, _ROWS_PER_INSERT)):
-            if some[-1][1] >= MAX_UID:
-                raise StoreLimitExceeded("Mailbox has no UIDs left; select it again")
-            values = ", ".join([_ROW] * len(some))
-            self.db.execute(_INSERT + values, list(chain.from_iterable(some)))
-            messages += len(some)
-            octets += sum([row[7] for row in some])
-        if messages:
-            self.db.execute(
-                "UPDATE account SET octets = octets + ?, messages = messages + ?",
-                (octets, messages),
-            )
+        with self.keeping(MAILBOXES, MOVES):
+            while some := list(islice(remaining, _ROWS_PER_INSERT)):
+                if some[-1][1] >= MAX_UID:
+                    raise StoreLimitExceeded("Mailbox has no UIDs left; select it again")
+                values = ", ".join([_ROW] * len(some))
+                self.db.execute(_INSERT + values, list(chain.from_iterable(some)))
+                messages += len(some)
+                octets += sum([row[7] for row in some])
+            if messages:
+                self.db.execute(
+                    "UPDATE account SET octets = octets + ?, messages = messages + ?",
+                    (octets, messages),
+                )
 
     def remove_messages(
         self, key: int, condition: str = "", parameters: Sequence[object] = ()

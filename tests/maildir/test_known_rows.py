@@ -81,6 +81,31 @@ class KnownRowsTests(DiskTestCase):
             raise ZeroDivisionError
         self.assertEqual(index.mailbox(self.key), before)
 
+    def test_own_changes_are_known(self) -> None:
+        """After APPEND and STORE, the row of the mailbox is known by its key and its name, as it is in the index."""
+        index = self.store._account.index
+        for change in (
+            self.append,
+            lambda: self.store.store_flags(self.key, [1], b"+", [SEEN], None, 0),
+        ):
+            change()
+            self.statements.clear()
+            index.begin_operation()
+            known = [index.mailbox(self.key), index.mailbox_named("INBOX")]
+            self.assertFalse(index.has_moves())
+            self.assertEqual(self.statements, ["PRAGMA data_version"])
+            index.known().clear()
+            self.assertEqual(known, [index.mailbox(self.key)] * 2)
+
+    def test_renamed_mailbox_is_not_known_by_its_old_name(self) -> None:
+        """A mailbox that was renamed after a change is known by its new name alone."""
+        self.store.create("A", [])
+        self.append(name="A")
+        self.store.rename("A", "B")
+        index = self.store._account.index
+        self.assertIsNone(index.mailbox_named("A"))
+        self.assertEqual(self.append(name="B"), 2)
+
     def test_write_begins_with_what_others_have_committed(self) -> None:
         """A transaction reads rows that another process has changed since the operation has begun."""
         index = self.store._account.index
