@@ -214,6 +214,7 @@ class Index(MessageTable):
     def forget_readings(self) -> None:
         """Forget the readings that are not written. The directories are then read again."""
         self._last_readings = LastReadings()
+        self._known.clear()  # rows with these readings
 
     def close(self) -> None:
         """Write what is known of directories, and close the database."""
