@@ -36,11 +36,8 @@ from imapshield.wire.flags import DELETED
 _COLUMNS = "uid, place, name, flags, modseq, size, internaldate"
 _Row = tuple[int, int, bytes, bytes, int, int | None, int]
 _HAS_DELETED = "AND instr(flags, x'5c44656c65746564') > 0"  # \Deleted
-
-# If a statement fails, the whole transaction is rolled back. FAIL spares SQLite a copy of each page that a statement
-# changes, with which it could undo the statement alone.
 _RECORD = (
-    "UPDATE OR FAIL message SET name = CAST(substr(name, 1, length(name) - ?) || ? AS BLOB), flags = ?, modseq = ?"
+    "UPDATE message SET name = CAST(substr(name, 1, length(name) - ?) || ? AS BLOB), flags = ?, modseq = ?"
     " WHERE mailbox = ? AND "
 )
 
