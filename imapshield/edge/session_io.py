@@ -33,7 +33,7 @@ class SessionIO(Authentication):
         """Count the time for which a thread of a store has computed for this connection."""
         self.on_computed(seconds)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send `data`."""
         self._owner.write_buffer.write(data)
 

@@ -145,7 +145,7 @@ class WriteBuffer:
         self._tls = transport if isinstance(transport, TLSMemoryBIOProtocol) else None
         self._call_later = call_later
         self._schedule = schedule
-        self._unflushed: list[bytes] = []
+        self._unflushed: list[bytes | memoryview] = []
         self._unflushed_bytes = 0
         self._flush_scheduled = False
         self._closed = False
@@ -174,7 +174,7 @@ class WriteBuffer:
         size = self._high_water_mark if large or self.client_reads else self._chunk_size
         self._innermost.bufferSize = size
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send `data` after everything written before, at the latest in the next iteration of the reactor.
 
         A piece (`wire.pieces.PIECE_SIZE`) or more goes to the transport at once, which thereby notices when it holds
@@ -185,7 +185,7 @@ class WriteBuffer:
         if self._closed:
             return
         if self.tap is not None:
-            self.tap.output(data)
+            self.tap.output(bytes(data))
         self._unflushed.append(data)
         self._unflushed_bytes += len(data)
         if self._unflushed_bytes >= self._chunk_size and not self._may_collect():

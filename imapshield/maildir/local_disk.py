@@ -13,7 +13,13 @@ from functools import cache
 from threading import local
 from typing import Any
 
-from imapshield.mailbox.in_place import WouldBlock, is_in_place, may_block, may_read
+from imapshield.mailbox.in_place import (
+    OCTETS_IN_PLACE,
+    WouldBlock,
+    is_in_place,
+    may_block,
+    may_read,
+)
 from imapshield.maildir.in_place_rules import Waits
 
 _LOCAL_TYPES = frozenset(
@@ -43,12 +49,10 @@ MAX_DIRECTORY_SIZE = 4096
 _PAGE_SIZE = 4096
 """Bytes of a page, or a divisor of them."""
 
-_BUFFER_SIZE = 64 << 10
-
 
 class _Buffer(local):
     def __init__(self) -> None:
-        self.view = memoryview(bytearray(_BUFFER_SIZE))
+        self.view = memoryview(bytearray(OCTETS_IN_PLACE))
 
 
 _buffer = _Buffer()
@@ -75,8 +79,8 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
         return os.pread(fd, size, offset)
     if _NOWAIT is None:
         raise WouldBlock
-    # Most messages fit into a buffer that is used again and again. A new one would be filled with zeros first.
-    buffer = _buffer.view[:size] if size <= _BUFFER_SIZE else memoryview(bytearray(size))
+    # The buffer is used again and again. A new one would be filled with zeros first.
+    buffer = _buffer.view[:size]
     try:
         count = os.preadv(fd, [buffer], offset, _NOWAIT)
         if count < size and count and (offset + count) % _PAGE_SIZE == 0:

@@ -53,14 +53,16 @@ class MessageFile(NamedTuple):
         return self.size == self.physical
 
 
-_CONVERTED_AT_ONCE = 2 * CHUNK_SIZE
-"""Bytes in which one call inserts CRs, which takes 10 microseconds, and 0.4 milliseconds if all of them are LF."""
+_CONVERTED_AT_ONCE = 4 * CHUNK_SIZE
+"""Bytes in which one call inserts CRs. It takes 20 microseconds, and 0.8 milliseconds if all of them are LF."""
 
 
 def to_wire(octets: bytes) -> bytes:
     """Return `octets` with every line ending in CRLF."""
     if len(octets) <= _CONVERTED_AT_ONCE:
         return _to_wire(octets)
+    if len(octets) <= SCAN_SIZE:
+        return b"".join(map(_to_wire, chunks(octets)))
     wire = BytesIO()  # `bytes.join` would copy a large message in one call.
     for chunk in chunks(octets):
         wire.write(_to_wire(chunk))

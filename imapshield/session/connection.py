@@ -15,8 +15,8 @@ class Connection(Protocol):
     already waits. No handler catches it, so it ends the command, and the dispatcher sends no response.
     """
 
-    def write(self, data: bytes) -> None:
-        """Send bytes to the client."""
+    def write(self, data: bytes | memoryview) -> None:
+        """Send bytes to the client. A memoryview is one of bytes that do not change."""
 
     @property
     def full(self) -> bool:

@@ -227,17 +227,17 @@ class SessionState:
         self.sending = True
         try:
             for piece in pieces:
-                start = 0
-                while start < len(piece):
+                rest = memoryview(piece)  # slices of it are no copies
+                while rest:
                     room = io.room
                     if not room:
                         large = len(piece) if len(piece) > PIECE_SIZE else 0
                         with io.hold_result(held() + large):
                             while not (room := io.room):
                                 await io.drain()
-                    # A slice of all of it is no copy.
-                    io.write(piece[start : start + room])
-                    start += room
+                    is_whole = len(rest) == len(piece) <= room
+                    io.write(piece if is_whole else rest[:room])
+                    rest = rest[room:]
                 io.add_work(min(PIECE_WORK, 1 + len(piece) // 64))
         finally:
             self.sending = False

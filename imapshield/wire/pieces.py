@@ -4,7 +4,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 PIECE_SIZE = 16 << 10
-"""Bytes of a response that are encoded at once. Up to twice as many are unsent beyond the limit on unsent output."""
+"""Bytes of a response that are encoded at once; of long strings more, once the client reads (`gathered`).
+
+Up to twice as many are unsent beyond the limit on unsent output.
+"""
 
 LONG_LINE = 1 << 10
 """Bytes of a line of which the parts are joined into a piece. To write shorter ones one by one takes less time."""
@@ -23,7 +26,9 @@ def joined(parts: Iterable[bytes], per_piece: int) -> Iterator[bytes]:
 def gathered(
     begins: Iterable[bytes], values: Iterable[bytes], end: bytes, size: int
 ) -> Iterator[bytes]:
-    """Yield lines, which are copied once, joined into pieces of at most `size` bytes. A longer line is a piece alone.
+    """Yield lines joined into pieces of at most `size` bytes, so that they are copied once.
+
+    A value that is longer is a piece alone, which is not copied.
 
     Args:
         begins: the begin of each line.
@@ -42,8 +47,14 @@ def gathered(
             yield b"".join(piece)
             piece.clear()
             left = size
-        left -= octets
-        piece += begin, value, end
+        if octets > size:
+            yield begin
+            yield value
+            piece.append(end)
+            left = size - len(end)
+        else:
+            left -= octets
+            piece += begin, value, end
     if piece:
         yield b"".join(piece)
 

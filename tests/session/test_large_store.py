@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.edge import session_io
-from imapshield.edge.write_buffer import WORK_PER_TURN
+from imapshield.edge.write_buffer import WORK_PER_TURN, WriteBuffer
 from imapshield.session import session as session_module
 from imapshield.session import state
 from imapshield.session.dispatcher import LONG_COMMAND
@@ -97,6 +97,17 @@ class LargeStoreTests(SynchronousTestCase):
         self.successResultOf(done)
         self.assertEqual(self.client.read(), b"".join(pieces))
         self.assertEqual(len(lengths), 40 // -(-WORK_PER_TURN // PIECE_WORK) - 1)
+
+    def test_pieces_are_divided_as_there_is_room(self) -> None:
+        """Each byte of a long piece is sent once, whether there is more or less room for what is left of it."""
+        room = mock.PropertyMock(side_effect=[3, 100, 2, 0, 4, 1, 50, 3])
+        self.patch(WriteBuffer, "room", room)
+        pieces = [b"0123456789", b"", b"abcdefghij", b"xyz"]
+        done = Deferred.fromCoroutine(session_of(self.client).send(iter(pieces)))
+        self.server.clock.advance(0)
+        self.assertEqual(self.client.read(), b"".join(pieces))
+        self.assertRaises(StopIteration, room)
+        self.successResultOf(done)
 
     def test_change_reaches_idle_sessions_when_it_is_their_turn(self) -> None:
         """A change of the mailbox begins nothing in hundreds of idle sessions before their turns."""

@@ -290,7 +290,7 @@ class FetchDataTests(SynchronousTestCase):
         self.assertEqual(whole(fetch_encoding.fetch_lines)([], [b"UID"], [[]]), b"")
 
     def test_long_lines_are_joined_up_to_a_size(self) -> None:
-        """A piece has as many long lines as fit in its size; one that does not fit is a piece alone."""
+        """A piece has as many long lines as fit in its size; a value that does not fit is a piece alone."""
         labels = [b"UID", b"BODY[HEADER.FIELDS (100%)]"]
         texts = [b"x" * size for size in (600, 600, 2000, 600, 2, 600)]
         columns: list[Sequence[bytes | int]] = [array("I", range(11, 17)), texts]
@@ -299,8 +299,10 @@ class FetchDataTests(SynchronousTestCase):
             b"* %d FETCH (UID %d BODY[HEADER.FIELDS (100%%)] %b)\r\n" % (number, number + 10, text)
             for number, text in enumerate(texts, 1)
         ]
-        expected = [lines[0] + lines[1], lines[2], b"".join(lines[3:])]
+        begin, text, end = lines[2].partition(texts[2])
+        expected = [lines[0] + lines[1], begin, text, end + b"".join(lines[3:])]
         self.assertEqual(pieces, expected)
+        self.assertIs(pieces[2], texts[2])  # not copied
         short = [[1], [b"x" * 2000, b"y"]]
         self.assertRaises(ValueError, whole(fetch_encoding.fetch_lines), [1, 2], labels, short)
 
