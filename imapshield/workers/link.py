@@ -11,6 +11,7 @@ Rules
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -33,6 +34,9 @@ WAIT_SECONDS = 0.05
 
 FAILED = "internal error; the log of the server has it"
 """The answer to a request that has failed because of an error of this program."""
+
+FINISH_SECONDS = 2.0
+"""Seconds that a worker which ends has to send what waits."""
 
 _LITTLE = MAX_UNSENT // 4
 
@@ -63,6 +67,7 @@ class Link(Protocol):
         self.on_end: Callable[[], object] = lambda: None
         self._buffer = MessageBuffer()
         self._is_open = False
+        self._finished: Deferred[None] | None = None
         self._large = 0  # bytes of the largest message of which some may be unsent
 
     def connectionMade(self) -> None:
@@ -138,6 +143,18 @@ class Link(Protocol):
         if self._is_open:
             self.transport.loseConnection()
 
+    def finish(self) -> Deferred[None]:
+        """Send what waits, such as the ends of the last connections, and close the socket.
+
+        Returns:
+            a Deferred that fires when it is sent, or after `FINISH_SECONDS` if the other side does not read.
+        """
+        if not self._is_open:
+            return succeed(None)
+        self._finished = Deferred()
+        self.close()
+        return self._finished.addTimeout(FINISH_SECONDS, self._reactor).addErrback(lambda _: None)
+
     def dataReceived(self, data: bytes) -> None:
         """Pass on the messages that are complete. One that cannot be used is an error in the log, and no more."""
         try:
@@ -155,6 +172,9 @@ class Link(Protocol):
         """The other process has ended, or closed the socket."""
         self._is_open = False
         self.flush()
+        finished, self._finished = self._finished, None
+        if finished is not None:
+            finished.callback(None)
         self.on_end()
 
 

@@ -149,6 +149,10 @@ class Worker:
         self._exchange.stop()
         self.accepting.stop()
 
+    def finish(self) -> Deferred[None]:
+        """Send what waits for the supervising process."""
+        return self._link.finish()
+
     def received(self, message: Message) -> None:
         """Act on a message of the supervising process."""
         if isinstance(message, (Ask, Reload)):
@@ -247,5 +251,5 @@ class WorkerLife(ServerLife):
         self._worker.accepting.add(port)
 
     def stop_steps(self) -> list[Any]:
-        """Stop telling first."""
-        return [self._worker.stop, *super().stop_steps()]
+        """Stop telling first, and send last what has happened until then."""
+        return [self._worker.stop, *super().stop_steps(), self._worker.finish]

@@ -14,7 +14,7 @@ from imapshield.config import load_settings
 from imapshield.guard.bans import SavedBan
 from imapshield.limits import Limits
 from imapshield.workers.division import DIVIDED, divided_limits, worker_settings
-from imapshield.workers.link import FAILED, MAX_UNSENT, WAIT_SECONDS, Link
+from imapshield.workers.link import FAILED, FINISH_SECONDS, MAX_UNSENT, WAIT_SECONDS, Link
 from imapshield.workers.link_messages import (
     HEADER,
     MARK,
@@ -208,6 +208,25 @@ class MessagesTests(SynchronousTestCase):
         link.send_soon(Stop())
         link.close()
         self.assertEqual((ended, transport.written), ([True], []))
+
+    def test_finish(self) -> None:
+        """A worker that ends sends what waits, and does not wait for long if nobody reads it."""
+        for reads in (True, False):
+            clock = Clock()
+            link, transport = Link(clock), MemoryTransport()
+            self.successResultOf(link.finish())
+            link.transport = transport
+            link.connectionMade()
+            link.send_soon(Stop())
+            finished = link.finish()
+            self.assertEqual((transport.written, transport.is_closed), ([encode(Stop())], True))
+            self.assertNoResult(finished)
+            if reads:
+                link.connectionLost()
+            else:
+                clock.advance(FINISH_SECONDS)
+            self.successResultOf(finished)
+            link.connectionLost()
 
     def test_division(self) -> None:
         """All workers together hold as much as is configured; all other limits are those of each worker."""
