@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.peers import Peer, free_port, mail_owner, wait_for_greeting
 from system_tests.courier import ROOT
 
-_MERGED = ("usr/bin", "usr/sbin", "usr/lib", "usr/lib/x86_64-linux-gnu", "etc")
+_MERGED = ("usr/bin", "usr/sbin", "usr/lib", "usr/lib/x86_64-linux-gnu", "usr/libexec", "etc")
 _START = """\
 set -e
 for folder in host dev proc tmp; do mkdir -p $0/$folder; done
