@@ -5,7 +5,7 @@ Rules
 * What is not urgent waits `WAIT_SECONDS` for other messages: each write wakes the other process, which costs more than
   the message. Messages that were sent together are one pickle, and events that happen one after the other one message.
 * Nobody waits for the other side. What may be left out, such as events for the charts, is left out while the other side
-  does not read (`is_full`), and counted.
+  does not read (`is_full`), and counted for the log.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ FAILED = "internal error; the log of the server has it"
 """The answer to a request that has failed because of an error of this program."""
 
 FINISH_SECONDS = 2.0
-"""Seconds that a worker which ends has to send what waits."""
+"""Seconds that a worker which ends waits until the other side has read what it has sent."""
 
 _LITTLE = MAX_UNSENT // 4
 
@@ -52,7 +52,7 @@ class Link(Protocol):
     Attributes:
         on_message: called with each message.
         on_end: called when the socket is closed.
-        left_out: how many messages were left out.
+        left_out: how many messages were left out since the log said it last.
     """
 
     transport: Any
@@ -106,6 +106,14 @@ class Link(Protocol):
         if self.is_full:
             self.left_out += 1
             return
+        if self.left_out and self.is_drained:  # one line, also while it reads a little now and then
+            number, self.left_out = self.left_out, 0
+            _log.warn(
+                "limit MAX_UNSENT={limit} hit: {number} messages of a worker, such as lines of the log, were left out"
+                " because the supervising process did not read",
+                limit=MAX_UNSENT,
+                number=number,
+            )
         self._waiting.append(message)
         self._events = message.events if isinstance(message, Happened) else None
         if self._waiting_call is None:
@@ -144,15 +152,19 @@ class Link(Protocol):
             self.transport.loseConnection()
 
     def finish(self) -> Deferred[None]:
-        """Send what waits, such as the ends of the last connections, and close the socket.
+        """Send what waits, such as the ends of the last connections, and wait until the other side has read it.
+
+        What is still in the socket when the process has ended is lost (`Supervisor.process_ended`).
 
         Returns:
-            a Deferred that fires when it is sent, or after `FINISH_SECONDS` if the other side does not read.
+            a Deferred that fires when the other side has read it, or after `FINISH_SECONDS` if it does not read.
         """
         if not self._is_open:
             return succeed(None)
         self._finished = Deferred()
-        self.close()
+        self.flush()
+        self.on_message = lambda _: None
+        self.transport.loseWriteConnection()  # at the end of what it reads, the other side closes the socket
         return self._finished.addTimeout(FINISH_SECONDS, self._reactor).addErrback(lambda _: None)
 
     def dataReceived(self, data: bytes) -> None:

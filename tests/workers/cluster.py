@@ -39,7 +39,7 @@ class MemoryTransport:
     def loseConnection(self) -> None:
         self.is_closed = True
 
-    abortConnection = loseConnection
+    abortConnection = loseWriteConnection = loseConnection
 
 
 class FakeProcess:

@@ -2,19 +2,29 @@
 
 import os
 import pickle
+import socket
 import struct
 from dataclasses import fields
 from typing import Any
 
+from twisted.internet import reactor as global_reactor
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.logger import LogLevel, capturedLogs
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from imapshield import events
 from imapshield.config import load_settings
 from imapshield.guard.bans import SavedBan
 from imapshield.limits import Limits
 from imapshield.workers.division import DIVIDED, divided_limits, worker_settings
-from imapshield.workers.link import FAILED, FINISH_SECONDS, MAX_UNSENT, WAIT_SECONDS, Link
+from imapshield.workers.link import (
+    FAILED,
+    FINISH_SECONDS,
+    MAX_UNSENT,
+    WAIT_SECONDS,
+    Link,
+    LinkFactory,
+)
 from imapshield.workers.link_messages import (
     HEADER,
     MARK,
@@ -94,7 +104,10 @@ class MessagesTests(SynchronousTestCase):
         link.send(Stop())
         self.assertEqual((len(transport.written), link.left_out), (2, 1))
         transport.dataBuffer = b""
-        link.send_soon(Happened([]))
+        with capturedLogs() as lines:
+            link.send_soon(Happened([]))
+        ((level, number),) = [(line["log_level"], line["number"]) for line in lines]
+        self.assertEqual((level, number, link.left_out), (LogLevel.warn, 1, 0))
         link.send(Stop())
         self.assertEqual(transport.written[-1], encode(Happened([]), Stop()))
         self.assertEqual(clock.getDelayedCalls(), [])
@@ -244,3 +257,22 @@ class MessagesTests(SynchronousTestCase):
         settings = worker_settings(load_settings({**given, "workers": "2"}))
         self.assertEqual((settings.control, settings.state), ("none", "none"))
         self.assertEqual((settings.admin, settings.metrics, settings.ban_command), (None,) * 3)
+
+
+class LastMessagesTests(TestCase):
+    """The last messages of a worker, over real sockets."""
+
+    async def test_the_last_messages_are_read(self) -> None:
+        """A worker ends when the other side has read all that it has sent; the rest would be lost with the process."""
+        reactor: Any = global_reactor
+        reader, writer, read = Link(reactor), Link(reactor), list[Message]()
+        reader.on_message = read.append
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            for each, link in ((ours, reader), (theirs, writer)):
+                each.setblocking(False)
+                reactor.adoptStreamConnection(each.fileno(), socket.AF_UNIX, LinkFactory(link))
+        last = Shared("worker 1 1", bytes(300_000))
+        writer.send_soon(last)
+        await writer.finish()
+        self.assertEqual(read, [last])
