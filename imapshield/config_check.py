@@ -25,7 +25,7 @@ from imapshield.cred.checkers import CheckerUnavailable, PasswordFile
 from imapshield.cred.realm import MailRoot
 from imapshield.cred.users import BadUserName
 from imapshield.edge.ban_command import parse_command
-from imapshield.endpoints import is_proxied, listen_endpoint, uses_tls
+from imapshield.endpoints import DEFAULT_TLS_PORT, is_proxied, listen_endpoint, uses_tls
 from imapshield.first_run import FirstRunFolder
 from imapshield.front.backend_address import BackendAddress, parse_nodes
 from imapshield.front.backend_check import ask_backends
@@ -39,6 +39,9 @@ from imapshield.start_checks import check_mail_directories, check_shared_indexes
 
 MAX_USERS = 20
 """Users whose Maildirs have a line each; of the others there is a number."""
+
+_FOR_ROOT = ("--listen ", "--certificate ", "--key ", "--admin ", "--metrics ", "--acme-http ")
+"""Options of files and ports that the start opens before it gives up root."""
 
 _LABELS = "ok", "warning", "error"
 _WORDS = "error", "warning"
@@ -84,39 +87,59 @@ def check(settings: Settings, user: ServerUser, reactor: Any) -> tuple[int, list
 
 
 def restart_problems(
-    reactor: Any, running: Settings, settings: Settings, changed: Set[str]
+    reactor: Any, running: Settings, main: Any, settings: Settings, changed: Set[str]
 ) -> list[str]:
     """Return why a restart would fail, as far as the options say so that a reload does not apply.
 
-    A port that only root may open is no problem: the server may have been started by root.
+    A port that only root may open is no problem, and a file of a certificate that only root may read: the server may
+    have been started by root.
 
     Args:
         reactor: the reactor.
         running: the settings of the start.
+        main: the `CertificateSource` of the running server, or None.
         settings: those for the restart.
         changed: the names of those settings that need it.
     """
-    own = [f"--listen {text}" for text in running.listen]
-    own += [f"--{name} {getattr(running, name)}" for name in ("admin", "metrics")]
-    ports = PortCheck(lambda: [*own, f"--acme-http {running.acme_http}"])
+    own = _endpoint_options(running)
+    freed = {*own}.difference(_endpoint_options(settings))
+    tls = [f"{each} {DEFAULT_TLS_PORT}" for each in freed if uses_tls(each.partition(" ")[2])]
+    ports = PortCheck(lambda: own, [*freed, *tls])
     user, certificates = ServerUser(), Certificates(reactor)
+    certificates.main = main if settings.certificate or settings.acme else None
 
-    def endpoints() -> Iterator[Finding]:
-        yield from _certificate(settings, certificates)
-        yield from _endpoints(settings, certificates, (), reactor, ports)
+    def certificate() -> Iterator[Finding]:
+        if certificates.main is None:
+            yield from _certificate(settings, certificates)
+            yield from _acme(settings, user, certificates)
 
     parts: dict[str, Callable[[], Iterator[Finding]]] = {
+        "certificate acme listen admin metrics": certificate,
         "mail_root index_root workers": lambda: _directories(settings),
-        "listen": endpoints,
+        "listen": lambda: _endpoints(settings, certificates, (), reactor, ports),
         "admin admin_auth": lambda: _admin(settings, user, certificates, reactor, ports),
         "metrics": lambda: _metrics(settings, certificates, reactor, ports),
         "acme_http": lambda: _challenges(settings, reactor, ports),
-        "ban_command": lambda: _options(settings),
+        "ban_command": lambda: _ban_command(settings),
         "guard_redis guard_redis_password guard_secret": lambda: _sharing(settings, user),
     }
     concerned = [part for names, part in parts.items() if changed & {*names.split()}]
     found = [finding for part in concerned for finding in _until_error(part)]
-    return [text for severity, text in found if severity != OK and "permission denied" not in text]
+    return [each[1] for each in found if each[0] != OK and not _is_harmless(*each)]
+
+
+def _endpoint_options(settings: Settings) -> list[str]:
+    """Return the options with endpoints."""
+    names = ("admin", "metrics", "acme_http")
+    others = [f"--{name.replace('_', '-')} {getattr(settings, name)}" for name in names]
+    return [*(f"--listen {text}" for text in settings.listen), *others]
+
+
+def _is_harmless(severity: int, text: str) -> bool:
+    """Return whether the server may start although this is wrong: lines of a file, or what root may do."""
+    if text.startswith("--admin-auth "):
+        return severity == WARNING
+    return text.startswith(_FOR_ROOT) and "permission denied" in text.lower()
 
 
 def _until_error(part: Callable[[], Iterator[Finding]]) -> list[Finding]:
@@ -155,14 +178,18 @@ def _acme(settings: Settings, user: ServerUser, certificates: Certificates) -> I
 
 def _options(settings: Settings) -> Iterator[Finding]:
     yield from _until_error(partial(_names, settings))
+    yield from _until_error(partial(_ban_command, settings))
+    if settings.limits.report_only:
+        yield WARNING, "--report-only: the limits reset no connection and ban nobody"
+
+
+def _ban_command(settings: Settings) -> Iterator[Finding]:
     if settings.ban_command is not None:
         try:
             parse_command(settings.ban_command)
         except ValueError as error:
             raise ConfigError(f"--ban-command {error}") from None
         yield OK, f"--ban-command {settings.ban_command}: can be executed"
-    if settings.limits.report_only:
-        yield WARNING, "--report-only: the limits reset no connection and ban nobody"
 
 
 def _names(settings: Settings) -> Iterator[Finding]:

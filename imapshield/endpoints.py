@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from imapshield.certificates import Certificates, DirectoryFiles, PairFiles
 from imapshield.config import DEFAULT_LISTEN, ConfigError
 
-_DEFAULT_TLS_PORT = "993"
+DEFAULT_TLS_PORT = "993"
 
 _SSL_ARGUMENTS = ("port", "privateKey", "certKey", "sslmethod", "interface", "backlog")
 """The arguments of ``ssl:`` that may be without a name, in their order."""
@@ -176,7 +176,7 @@ def _split_ssl(arguments: list[str], option: str) -> tuple[PairFiles, str]:
 def _tcp(arguments: list[str]) -> str:
     """Return the description of a TCP endpoint for all addresses, IPv4 and IPv6, unless there is an ``interface=``."""
     if not any("=" not in text or text.startswith("port=") for text in arguments):
-        arguments = [_DEFAULT_TLS_PORT, *arguments]
+        arguments = [DEFAULT_TLS_PORT, *arguments]
     return ":".join(["tcp6" if _has_ipv6() else "tcp", *arguments])
 
 

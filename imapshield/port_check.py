@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import socket
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -17,10 +18,13 @@ class PortCheck:
     Args:
         running: returns the options with the endpoints of the running server, such as ``--listen tcp:1143``. It is
             called if one is in use.
+        freed: those of them that it will not have after a restart, so that others can have their ports.
     """
 
-    def __init__(self, running: Callable[[], Collection[str]] = tuple) -> None:
-        self._running = running
+    def __init__(
+        self, running: Callable[[], Collection[str]] = tuple, freed: Collection[str] = ()
+    ) -> None:
+        self._running, self._freed = running, freed
         self._seen: list[tuple[str, int, str]] = []  # interface, port, option
 
     def check(self, option: str, endpoint: Any) -> Iterator[Finding]:
@@ -35,7 +39,7 @@ class PortCheck:
         port, interface = getattr(below, "_port", None), getattr(below, "_interface", "")
         path = getattr(below, "_address", None)
         if isinstance(path, str):
-            if os.path.exists(path) and option in self._running():
+            if os.path.exists(path) and self._is_own(option, path):
                 yield OK, f"{option}: the server is running, and has it"
             else:
                 yield from _unix(option, path)
@@ -48,10 +52,15 @@ class PortCheck:
                 yield ERROR, f"{option}: has the port of {other}; choose another"
                 return
             for severity, text in _tcp(interface, port):
-                if text == _IN_USE and option in self._running():
+                if text == _IN_USE and self._is_own(option, str(port)):
                     yield OK, f"{option}: the server is running, and has it"
                 else:
                     yield severity, f"{option}: {text}"
+
+    def _is_own(self, option: str, place: str) -> bool:
+        """Return whether the running server has an endpoint, or frees its port or path."""
+        named = re.compile(rf"(?<![\w.]){re.escape(place)}(?![\w.])")
+        return option in self._running() or any(named.search(each) for each in self._freed)
 
 
 def _meet(one: str, other: str) -> bool:

@@ -215,7 +215,9 @@ class ServerParts:
                 *(part.reload for part in (self.front, self.sharing) if part is not None),
             ],
             others={} if self.front is None else {Front.RELOADABLE: self.front.prepare},
-            check_restart=partial(restart_problems, self.reactor, self.settings),
+            check_restart=partial(
+                restart_problems, self.reactor, self.settings, self.certificates.main
+            ),
         )
         self.operator.connect(self.factory, self.certificates, self.first_run.folder, acting)
         if self.sharing is not None:

@@ -12,10 +12,12 @@ from unittest import mock
 from twisted.internet import reactor
 
 from imapshield import cli
+from imapshield.certificates import CertificateSource, PairFiles
 from imapshield.config import Settings
 from imapshield.config_check import check, restart_problems
 from imapshield.cred import passwords, users
 from imapshield.first_run import FirstRunFolder
+from imapshield.limits import Limits
 from imapshield.process.server_user import ServerUser
 from imapshield.tap import makeService
 from tests.certificates import issued, self_signed
@@ -156,21 +158,51 @@ class CheckConfigTests(CheckConfigCase):
         ):
             texts = [f"tcp:{each.getsockname()[1]}:interface=127.0.0.1" for each in (own, other)]
             running = Settings(listen=(texts[0],), admin=texts[0])
+            with open(self.users, "rb") as file:
+                some = self.file("some", file.read() + b"nonsense\n")
             for changes, words in (
                 ({"listen": tuple(texts)}, f"{texts[1]}: another program"),
                 ({"listen": ("143",)}, "did you mean tcp:143?"),
+                ({"listen": (f"haproxy:{texts[0]}",)}, ""),
+                ({"listen": (f"haproxy:{texts[1]}",)}, "another program"),
+                ({"listen": (texts[0], f"haproxy:{texts[0]}")}, "has the port of"),
                 ({"metrics": texts[1]}, "another program"),
+                ({"metrics": texts[0]}, "another program"),
+                ({"admin": None, "metrics": texts[0]}, ""),
+                ({"ban_command": "/bin/true", "limits": Limits(report_only=True)}, ""),
                 ({"mail_root": "/none", "auth": ("x",)}, "create it, or name another one"),
                 ({"ban_command": "/none"}, "--ban-command"),
                 ({"acme": ("x",), "acme_http": texts[1]}, "--acme-http"),
                 ({"admin_auth": f"file:{self.users}"}, ""),
+                ({"admin_auth": f"file:{some}"}, ""),
                 ({"separator": "."}, ""),
             ):  # fmt: skip
                 with self.subTest(changes=changes):
                     new: Any = replace(running, **changes)
-                    found = restart_problems(reactor, running, new, {*changes})
+                    found = restart_problems(reactor, running, None, new, {*changes})
                     self.assertEqual(len(found), bool(words), found)
                     self.assertIn(words, "".join(found))
+
+    def test_the_certificate_at_a_restart(self) -> None:
+        """A restart has the certificate of the running server, which only root may be able to read."""
+        running = Settings(certificate="/none", listen=("imaps:0",))
+        changes: dict[str, Any] = {"admin": "https:0", "listen": ("imaps:0", "tcp:0")}
+        pem = self.file("own.pem", b"".join(self_signed()))
+        source = CertificateSource(PairFiles(pem))
+        for main, settings, words in (
+            (source, running, ""),
+            (source, replace(running, certificate=None, acme=("mail.example.org",)), ""),
+            (None, replace(running, certificate=pem), ""),
+            (None, running, "--certificate /none: No such file"),
+            (source, replace(running, certificate=None, listen=()), "--admin https:0 needs"),
+        ):
+            with self.subTest(words=words):
+                new = replace(settings, **changes, admin_auth=f"file:{self.users}")
+                if settings.listen == ():
+                    new = replace(new, listen=("tcp:0",))
+                found = restart_problems(reactor, running, main, new, {*changes})
+                self.assertEqual(bool(found), bool(words), found)
+                self.assertIn(words, "".join(found))
 
     def test_certificate(self) -> None:
         """The check names the hosts and the end of the certificate, and warns of one that clients will not trust."""

@@ -159,7 +159,11 @@ class Reloader:
     async def _problems_of_restart(self, new: Settings, names: Set[str]) -> list[str]:
         if not names:
             return []
-        found = await self._run_in_thread(lambda: self._check_restart(new, names))
+        try:
+            found = await self._run_in_thread(lambda: self._check_restart(new, names))
+        except Exception:  # the rest of the reload must be done, in workers too
+            _log.failure("error in the check of a restart")
+            return []
         problems = [f"a restart would fail: {problem}" for problem in found]
         for problem in problems:
             _log.warn("reload: {problem}", problem=problem)

@@ -148,6 +148,17 @@ class ReloadTests(SynchronousTestCase):
         self.reload(mail_root=self.old.mail_root)
         self.assertEqual(len(asked), 1)
 
+    def test_error_in_the_check_of_a_restart(self) -> None:
+        """An error of this program there costs nothing else of the reload."""
+
+        def check(*_: object) -> list[str]:
+            raise AssertionError
+
+        self.reloader._check_restart, self.problems = check, ["/users: no users"]
+        done, _ = self.reload(mail_root="/m")
+        self.assertEqual(len(self.flushLoggedErrors(AssertionError)), 1)
+        self.assertEqual((done.needs_restart, done.problems), (["mail-root"], self.problems))
+
     def test_part_that_needs_a_restart(self) -> None:
         """A part may say that this change of its setting needs a restart."""
         done, _ = self.reload(auth=())
