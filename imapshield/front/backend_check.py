@@ -4,6 +4,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from threading import Thread
+from time import monotonic
 
 from imapshield.check_findings import ERROR, OK, WARNING, Finding
 from imapshield.events import printable
@@ -45,8 +46,9 @@ def ask_backends(addresses: Sequence[BackendAddress], *, proxy: bool) -> Iterato
         threads = [Thread(target=ask, args=(each,), daemon=True) for each in asked]
         for thread in threads:
             thread.start()
+        end = monotonic() + 2 * SECONDS
         for thread, address in zip(threads, asked, strict=True):
-            thread.join(2 * SECONDS)
+            thread.join(max(0.0, end - monotonic()))
             silent = WARNING, f"--backend {address.text}: no answer within {2 * SECONDS:g} s"
             yield findings.get(address, silent)
 

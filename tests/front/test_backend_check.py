@@ -101,6 +101,26 @@ class BackendCheckTests(SynchronousTestCase):
         ended.set()
         self.assertEqual((severity, line.rpartition(": ")[2]), (WARNING, "no answer within 0.1 s"))
 
+    def test_backends_that_do_not_answer_together(self) -> None:
+        """Those that are asked at the same time are waited for together, also if looking up their names takes for ever."""
+        waited: list[float] = []
+
+        class Endless:
+            def __init__(self, **_: Any) -> None:
+                pass
+
+            def start(self) -> None:
+                pass
+
+            def join(self, timeout: float) -> None:
+                waited.append(timeout)
+
+        self.patch(backend_check, "Thread", Endless)
+        self.patch(backend_check, "monotonic", lambda: sum(waited))
+        findings = [*ask_backends(parse_nodes([f"n{n}=unix:/{n}" for n in range(4)]), proxy=False)]
+        self.assertEqual([severity for severity, _ in findings], [WARNING] * 4)
+        self.assertEqual(sum(waited), 2 * backend_check.SECONDS)
+
     def test_backends_that_are_down(self) -> None:
         """The reason is in the line."""
         for text in ("unix:/does/not/exist", "tcp:127.0.0.1:1"):
