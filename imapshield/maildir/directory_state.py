@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.in_place import may_block
-from imapshield.maildir.index import Index
+from imapshield.maildir.index import STAGED, Index
 from imapshield.maildir.mailbox_row import MailboxRow
 from imapshield.maildir.open_folders import Folder, OpenFolders
 from imapshield.maildir.paths import CUR, DIRECTORY_NAMES, NEW
@@ -89,6 +89,30 @@ def must_read_new(mailbox: MailboxRow, stamps: DirectoryStamps) -> bool:
     """Whether ``new/`` may contain what the index does not know."""
     is_recorded = stamps[2:] == (mailbox.new_mtime, mailbox.new_ino)
     return not is_recorded or bool(mailbox.directory_flags & NEW_MTIME_UNTRUSTED)
+
+
+def row_after_reading(
+    mailbox: MailboxRow, stamps: DirectoryStamps, cur_files: int | None, now: float
+) -> MailboxRow:
+    """Return the row of a mailbox whose directories were read, and had what the index has.
+
+    Args:
+        mailbox: the row before.
+        stamps: the stamps before the reading.
+        cur_files: the number of files in ``cur/``, None if only ``new/`` was read.
+        now: a time before the reading. To list a large directory takes longer than `UNTRUSTED_SECONDS`, so a change
+            that the listing has missed can have the mtime of `stamps`, although that is old enough afterwards.
+    """
+    flags = mailbox.directory_flags & (CUR_MTIME_UNTRUSTED | STAGED)
+    found = mailbox._replace(new_mtime=stamps.new_mtime, new_ino=stamps.new_ino)
+    if cur_files is not None:
+        flags &= STAGED
+        flags |= CUR_MTIME_UNTRUSTED if is_untrusted(stamps.cur_mtime, now) else 0
+        found = found._replace(
+            cur_mtime=stamps.cur_mtime, cur_ino=stamps.cur_ino, listed_at=now, cur_files=cur_files
+        )
+    flags |= NEW_MTIME_UNTRUSTED if is_untrusted(stamps.new_mtime, now) else 0
+    return found._replace(directory_flags=flags)
 
 
 def stat_or_create(folder: Folder) -> DirectoryStamps:

@@ -193,23 +193,27 @@ class Index(MessageTable):
             raise NoSuchMailbox
         return MailboxRow(*row)
 
-    def record_reading(self, mailbox: MailboxRow) -> None:
+    def record_reading(self, before: MailboxRow, found: MailboxRow) -> None:
         """Record when the directories of a mailbox were read, and what was found.
 
         It is written now if this is a write transaction, or if their times differ from those in the index; otherwise
-        with the next change of the mailbox (`last_readings`).
+        with the next change of the mailbox (`last_readings`). If another process has recorded anything since the
+        reading began, nothing is recorded: it may have staged messages, and the directories are read again.
 
         Args:
-            mailbox: its row, with the result of the reading.
+            before: the mailbox's row when the reading began.
+            found: the row with the result of the reading.
         """
-        key, in_transaction = mailbox.key, self.db.in_transaction
-        if not in_transaction and self._last_readings.remember(self._read_mailbox(key), mailbox):
-            for name in (key, mailbox.name):
+        key, in_transaction, old = before.key, self.db.in_transaction, Reading.of(before)
+        if not in_transaction:
+            for name in (key, before.name):
                 self.known().pop((MAILBOXES, name), None)
-            return
+            indexed, readings = self._read_mailbox(key), self._last_readings
+            if Reading.of(readings.applied(indexed)) != old or readings.remember(indexed, found):
+                return
         with nullcontext() if in_transaction else self.write_unless_full():
-            before = Reading.of(self.mailbox(key))
-            self.update_mailbox(key, **Reading.of(mailbox).changes_since(before))
+            if Reading.of(self.mailbox(key)) == old:
+                self.update_mailbox(key, **Reading.of(found).changes_since(old))
 
     def forget_readings(self) -> None:
         """Forget the readings that are not written. The directories are then read again."""

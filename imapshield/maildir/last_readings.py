@@ -72,9 +72,9 @@ class LastReadings:
             whether it is remembered. Otherwise it is to be written.
         """
         before, found = Reading.of(indexed), Reading.of(mailbox)
-        self._readings.pop(indexed.key, None)
         if before[:4] != found[:4]:
             return False
+        self._readings.pop(indexed.key, None)
         if len(self._readings) >= MAX_READINGS:
             # The directory whose reading is forgotten is read again, and that is then written.
             del self._readings[next(iter(self._readings))]

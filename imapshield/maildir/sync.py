@@ -17,10 +17,10 @@ Directory times show when to read
 A recent mtime is not trusted
     An mtime is as coarse as the kernel's clock tick (up to 10 ms, and whole seconds on some network file systems). If a
     directory is read right after a change, the next change can leave the same mtime. A directory whose mtime was less
-    than `UNTRUSTED_SECONDS` old at the reading is therefore marked (CUR_MTIME_UNTRUSTED, NEW_MTIME_UNTRUSTED) and read
-    again. For ``cur/`` that happens once, when the second is over: in a loop of APPENDs it would otherwise happen each
-    time. ``new/`` is small, and is read at every sync until then. If the clock is behind that of the file system, the
-    second may never be over; then ``cur/`` is read at every sync too.
+    than `UNTRUSTED_SECONDS` old when its reading began is therefore marked (CUR_MTIME_UNTRUSTED, NEW_MTIME_UNTRUSTED)
+    and read again. For ``cur/`` that happens once, when the second is over: in a loop of APPENDs it would otherwise
+    happen each time. ``new/`` is small, and is read at every sync until then. If the clock is behind that of the file
+    system, the second may never be over; then ``cur/`` is read at every sync too.
 
 Own changes are not read back
     An APPEND, COPY, STORE or EXPUNGE records the mtime that it caused, but only if the mtime before it was the recorded
@@ -66,17 +66,14 @@ from imapshield.maildir import (
 )
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import (
-    CUR_MTIME_UNTRUSTED,
-    NEW_MTIME_UNTRUSTED,
     DirectoryStamps,
-    is_untrusted,
     must_read_cur,
     must_read_new,
+    row_after_reading,
     stat_or_create,
     unopened_stamps,
 )
 from imapshield.maildir.folder_listing import Listing, count_names, list_folder, may_hold
-from imapshield.maildir.index import STAGED
 from imapshield.maildir.mailbox_row import MailboxRow
 from imapshield.maildir.message_table import FIRST_MODSEQ, IN_NEW, MAX_UID
 from imapshield.maildir.open_folders import Folder
@@ -178,7 +175,7 @@ def _add(account: AccountState, name: str, seen: dict[str, SeenLists | None]) ->
     if known is not None and _was_replaced(account, known, folder, stamps):
         index.remove_mailbox(known.key)
         known = None
-    is_new = known is None
+    is_new, now = known is None, account.now()
     mailbox, seen[name] = uid_exchange.exchange(account, name, folder)
     if is_new and mailbox.highestmodseq == 1:  # there is no list of another server
         listing = list_folder(folder, cur=True)
@@ -186,7 +183,7 @@ def _add(account: AccountState, name: str, seen: dict[str, SeenLists | None]) ->
         if found:
             uidnext = uid_assignment.add_files(account, mailbox, folder, found, FIRST_MODSEQ)
             index.update_mailbox(mailbox.key, highestmodseq=FIRST_MODSEQ, uidnext=uidnext)
-        _record_reading(account, index.mailbox(mailbox.key), stamps, listing)
+        _record_reading(account, index.mailbox(mailbox.key), stamps, listing, now)
     if is_new:
         mailbox = index.mailbox(mailbox.key)
         # imapshield has changed nothing there, so `recovery` has nothing to do.
@@ -257,13 +254,13 @@ def synchronize(
     if _is_unchanged(account, mailbox, claim):
         return mailbox, []
     folder = account.folders.folder(mailbox.name)
-    stamps = stat_or_create(folder)
-    scan_cur = must_read_cur(mailbox, stamps, account.now())
+    stamps, now = stat_or_create(folder), account.now()
+    scan_cur = must_read_cur(mailbox, stamps, now)
     listing = None
     if scan_cur or must_read_new(mailbox, stamps):
         listing = list_folder(folder, scan_cur)
         if is_unchanged(_indexed_files(account, key, scan_cur), listing):
-            _record_reading(account, mailbox, stamps, listing)
+            _record_reading(account, mailbox, stamps, listing, now)
             listing = None
     if listing is None and not (claim and recent_claims.has_claimable(account, mailbox)):
         return mailbox, recent_claims.unclaimed(account, mailbox)
@@ -301,12 +298,12 @@ def _follow_changes(
     if index.undid_moves:
         mailbox, listing = index.mailbox(key), list_folder(folder, True)
     scan_cur = listing.cur is not None
-    stamps = stat_or_create(folder)
+    stamps, now = stat_or_create(folder), account.now()
     if not scan_cur and stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino):
         # A program that moves a file from cur/ to new/ changes both. The first listing was of new/ alone.
         scan_cur, listing = True, list_folder(folder, True)
     _apply_listing(account, mailbox, folder, listing, list_folder(folder, scan_cur))
-    _record_reading(account, index.mailbox(key), stamps, listing)
+    _record_reading(account, index.mailbox(key), stamps, listing, now)
     return index.mailbox(key)
 
 
@@ -315,25 +312,17 @@ def _indexed_files(account: AccountState, key: int, cur: bool) -> Iterable[tuple
 
 
 def _record_reading(
-    account: AccountState, mailbox: MailboxRow, stamps: DirectoryStamps, listing: Listing
+    account: AccountState,
+    mailbox: MailboxRow,
+    stamps: DirectoryStamps,
+    listing: Listing,
+    now: float,
 ) -> None:
-    """Record when the directories were read, and how many files ``cur/`` has."""
-    now = account.now()
-    flags = mailbox.directory_flags & (CUR_MTIME_UNTRUSTED | STAGED)
-    found = mailbox._replace(new_mtime=stamps.new_mtime, new_ino=stamps.new_ino)
-    if listing.cur is not None:
-        flags &= STAGED
-        flags |= CUR_MTIME_UNTRUSTED if is_untrusted(stamps.cur_mtime, now) else 0
-        found = found._replace(
-            cur_mtime=stamps.cur_mtime,
-            cur_ino=stamps.cur_ino,
-            listed_at=now,
-            cur_files=len(listing.cur),
-        )
-    flags |= NEW_MTIME_UNTRUSTED if is_untrusted(stamps.new_mtime, now) else 0
-    found = found._replace(directory_flags=flags)
+    """Record what the directories had when they were read, at or after the time `now`."""
+    cur_files = None if listing.cur is None else len(listing.cur)
+    found = row_after_reading(mailbox, stamps, cur_files, now)
     if found != mailbox:
-        account.index.record_reading(found)
+        account.index.record_reading(mailbox, found)
 
 
 def _apply_listing(
