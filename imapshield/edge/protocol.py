@@ -350,7 +350,7 @@ class ShieldedIMAP4Server(IdleTimeout, imap4.IMAP4Server):
         """Send BYE and close. Within a response only close: BYE would be taken for a part of it, such as mail."""
         if not self.closed:
             self.reporter.cause = cause or text
-            if not self.write_buffer.within_response:
+            if not self._io.within_response:
                 self.write_buffer.write(encode.untagged(b"BYE", text, code))
             self.close()
 

@@ -21,11 +21,15 @@ class SessionIO(Authentication):
     Args:
         owner: the protocol that owns the connection.
         decoder: inflates the input under COMPRESS.
+
+    Attributes:
+        unfinished: how many responses have begun whose rest follows when the client has read enough.
     """
 
     def __init__(self, owner: ConnectionOwner, decoder: InputDecoder) -> None:
         super().__init__(owner)
         self._decoder = decoder
+        self.unfinished = 0
         self._line_waiter: Deferred[bytes] | None = None
         self.on_computed: Callable[[float], object]  # set when the commands can be executed
 
@@ -58,6 +62,11 @@ class SessionIO(Authentication):
     def piece_size(self) -> int:
         """How many bytes of a response to encode at once."""
         return self._owner.write_buffer.piece_size
+
+    @property
+    def within_response(self) -> bool:
+        """Whether what was written may end within a response."""
+        return bool(self.unfinished) or self._owner.write_buffer.within_response
 
     def set_within_response(self, within: bool) -> None:
         """Note whether what was written ends within a response, whose rest follows later without a running command."""

@@ -72,6 +72,8 @@ def _finding(address: BackendAddress, *, proxy: bool) -> Finding:
     except OSError as error:
         advice = "until it answers, nobody can log in there"
         return WARNING, f"{option}: does not answer now: {error.strerror or error}; {advice}"
+    except ValueError:  # such as a UnicodeError, for an empty label
+        return ERROR, f"{option}: {address.host} or {address.name} cannot be the name of a host"
 
 
 def _greeting(address: BackendAddress, *, proxy: bool) -> str:

@@ -13,7 +13,13 @@ class Connection(Protocol):
 
     When the connection ends, `drain` and `read_line` raise an exception of the implementation, even in a command that
     already waits. No handler catches it, so it ends the command, and the dispatcher sends no response.
+
+    Attributes:
+        unfinished: how many responses have begun whose rest is not written yet. Meanwhile the connection may end, but
+            without a BYE, which would be taken for a part of them, such as mail.
     """
+
+    unfinished: int
 
     def write(self, data: bytes | memoryview) -> None:
         """Send bytes to the client. A memoryview is one of bytes that do not change."""

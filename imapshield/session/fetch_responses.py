@@ -310,7 +310,7 @@ async def send_chunk(session: SessionState, chunk: Chunk) -> int:
     sent = 0
     for part in chunk.messages() if chunk.has_blobs else (chunk,):
         if part.has_blobs:
-            sent += await _stream(session, part)
+            sent += await session.send_as_one(_stream(session, part))
         else:
             await session.send(lines(session, part))
             sent += len(part.rows.uids)

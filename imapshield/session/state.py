@@ -1,10 +1,10 @@
 """`SessionState`: the state of one client, which handlers and the parts of a session read and write."""
 
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from enum import Enum
 from itertools import chain, islice, starmap
-from typing import Any
+from typing import Any, TypeVar
 
 from zope.interface import Interface
 
@@ -20,6 +20,8 @@ from imapshield.wire.commands.base import Command
 from imapshield.wire.names import NameFormat
 from imapshield.wire.pieces import PIECE_SIZE
 from imapshield.wire.sequence import SequenceSet, runs
+
+T = TypeVar("T")
 
 MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE = b"MESSAGENEW", b"MESSAGEEXPUNGE", b"FLAGCHANGE"
 DEFAULT_EVENTS = frozenset({MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE})
@@ -225,6 +227,7 @@ class SessionState:
         """
         io = self.io
         self.sending = True
+        io.unfinished += 1
         try:
             for piece in pieces:
                 rest = memoryview(piece)  # slices of it are no copies
@@ -240,7 +243,16 @@ class SessionState:
                     rest = rest[room:]
                 io.add_work(min(PIECE_WORK, 1 + len(piece) // 64))
         finally:
+            io.unfinished -= 1
             self.sending = False
+
+    async def send_as_one(self, sending: Awaitable[T]) -> T:
+        """Return the result of `sending`, which sends one response in several steps."""
+        self.io.unfinished += 1
+        try:
+            return await sending
+        finally:
+            self.io.unfinished -= 1
 
     async def sent(self) -> None:
         """Wait until no response is half sent. Nothing else may be written before."""

@@ -83,6 +83,7 @@ class BackendCheckTests(SynchronousTestCase):
             ("tcp:127.0.0.1:{port}", [b"220 smtp\r\n"], "its greeting is '220 smtp', which is not"),
             ("tcp:127.0.0.1:{port}", [b"* OK"], "it ends the connection"),
             ("starttls:127.0.0.1:{port}", [b"* OK\r\n", b"<", b"a NO\r\n"], "refuses STARTTLS"),
+            ("tls:mail..example:{port}", [], "mail..example cannot be the name of a host"),
         ):
             severity, line = self.ask(text, *steps)
             self.assertEqual(severity, ERROR, line)

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from itertools import pairwise
 from unittest import mock
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.edge import session_io
@@ -15,7 +15,7 @@ from imapshield.session import state
 from imapshield.session.dispatcher import LONG_COMMAND
 from imapshield.session.handlers import fetch, mailboxes, store_copy
 from imapshield.session.state import PIECE_WORK
-from imapshield.testing import Client, Server
+from imapshield.testing import Client, Server, memory_mailbox
 from imapshield.wire.commands.messages import Store
 from imapshield.wire.pieces import PIECE_SIZE
 from imapshield.wire.sequence import SequenceSet
@@ -108,6 +108,36 @@ class LargeStoreTests(SynchronousTestCase):
         self.assertEqual(self.client.read(), b"".join(pieces))
         self.assertRaises(StopIteration, room)
         self.successResultOf(done)
+
+    def test_no_bye_within_a_response_that_is_not_read(self) -> None:
+        """When the server stops, a client that reads slowly gets no BYE within a message: it would become mail."""
+        self.client.append(b"x" * (PIECE_SIZE + 9))
+        sent: list[bytes] = []
+
+        def write(data: bytes) -> None:
+            sent.append(data)
+            self.client.protocol.write_buffer.pauseProducing()
+
+        self.patch(self.client.transport, "write", write)
+        self.client.protocol.dataReceived(b"f FETCH 6 BODY.PEEK[]\r\n")
+        self.client.run_due_calls()
+        self.server.factory.shutdown()
+        self.assertTrue(b"".join(sent).endswith(b"x" * 1000))
+        self.assertTrue(self.client.transport.disconnecting)
+
+    def test_no_bye_while_a_message_is_read(self) -> None:
+        """Nor does a client whose message comes slowly from the disk. Others do."""
+        self.patch(memory_mailbox, "MAX_STRING_SIZE", PIECE_SIZE)
+        self.client.append(b"x" * 40_000)
+        other, mailbox = self.server.login(), session_of(self.client).mailbox
+        second: Deferred[bytes] = Deferred()
+        self.patch(mailbox, "read", mock.Mock(side_effect=[succeed(b"x" * PIECE_SIZE), second]))
+        self.client.protocol.dataReceived(b"f FETCH 6 BODY.PEEK[]\r\n")
+        self.assertTrue(self.client.read().endswith(b"x" * PIECE_SIZE))
+        self.server.factory.shutdown()
+        self.assertEqual(self.client.read(), b"")
+        self.assertIn(b"* BYE", other.read())
+        second.callback(b"")
 
     def test_change_reaches_idle_sessions_when_it_is_their_turn(self) -> None:
         """A change of the mailbox begins nothing in hundreds of idle sessions before their turns."""
