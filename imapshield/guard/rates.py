@@ -134,8 +134,11 @@ class RateNews(Generic[K]):
 
     def take(self, number: int) -> list[tuple[K, float]]:
         """Remove and return the first `number` keys with their amounts, without those that have given back all."""
-        taken = [(key, self.amounts.pop(key)) for key in list(islice(self.amounts, number))]
-        return [(key, amount) for key, amount in taken if amount]
+        taken: list[tuple[K, float]] = []
+        while self.amounts and len(taken) < number:
+            keys = list(islice(self.amounts, number - len(taken)))
+            taken += [(key, amount) for key in keys if (amount := self.amounts.pop(key))]
+        return taken
 
 
 _RECORD = struct.Struct("<8sI")  # an item, and the second in which it was last added

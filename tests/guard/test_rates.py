@@ -5,7 +5,7 @@ import math
 from hypothesis import given, strategies
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.guard.rates import RateTable, RecentItems
+from imapshield.guard.rates import RateNews, RateTable, RecentItems
 
 
 class TokenBucket:
@@ -82,6 +82,22 @@ class RateTableTests(SynchronousTestCase):
             table.take(n, n / 10_000)
         self.assertEqual(len(table), 50)
         self.assertGreater(table.take("flood", 10.0, cost=11), 0)
+
+
+class RateNewsTests(SynchronousTestCase):
+    def test_keys_that_have_given_back_all_take_no_place(self) -> None:
+        """A part of the news has as many keys as it may, so fewer mean that nothing waits."""
+        news: RateNews[str] = RateNews()
+        calls: list[None] = []
+        news.on_first = lambda: calls.append(None)
+        for key, amounts in (("a", (1.0, -1.0)), ("b", (2.0,)), ("c", (3.0,)), ("d", (4.0,))):
+            for amount in amounts:
+                news.add(key, amount)
+        self.assertEqual(news.take(2), [("b", 2.0), ("c", 3.0)])
+        self.assertEqual(news.take(2), [("d", 4.0)])
+        self.assertEqual(news.take(2), [])
+        news.add("a", 1.0)
+        self.assertEqual(len(calls), 2)
 
 
 class RecentItemsTests(SynchronousTestCase):
