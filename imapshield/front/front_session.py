@@ -143,8 +143,11 @@ class FrontSession:
 
     async def _authenticate(self, command: Authenticate) -> LoggedIn:
         mechanism = command.mechanism
-        offered = b"AUTH=" + mechanism in [name.upper() for name in self._nodes.capabilities]
-        if mechanism not in MECHANISMS or not offered:
+        capabilities = [name.upper() for name in self._nodes.capabilities]
+        offered = b"AUTH=" + mechanism in capabilities
+        # Courier and others accept PLAIN without saying so. LOGIN passes on the same user and password.
+        as_login = mechanism == b"PLAIN" and not offered and b"LOGINDISABLED" not in capabilities
+        if mechanism not in MECHANISMS or not (offered or as_login):
             text = "Unsupported authentication mechanism; CAPABILITY lists the supported ones"
             raise CommandRefused(b"CANNOT", text)
         if MECHANISMS[mechanism]:
@@ -156,6 +159,9 @@ class FrontSession:
         user, secret = user_and_secret(mechanism, message)
         if secret is None:
             return await self._login.exchange(mechanism, user, message, self._challenge)
+        if as_login:
+            self._check_login(user, secret)
+            return await self._login.password(user, secret)
         try:
             return await self._login.bearer(mechanism, user, secret, message)
         except LoginRefused as refused:

@@ -71,6 +71,23 @@ class PasswordTests(FrontCase):
         (event,) = self.server.events_of(events.LoggedIn)
         self.assertEqual((event.user, event.mechanism), ("alice", "LOGIN"))
 
+    def test_plain_that_is_not_offered_is_a_login(self) -> None:
+        """A backend that permits LOGIN without offering PLAIN gets a LOGIN; one that forbids it gets nothing."""
+        self.backend.capabilities = (b"IMAP4rev1",)
+        plain = b64encode(b"\0alice\0secret")
+        client = self.server.connect()
+        self.assertEqual(client(b"a AUTHENTICATE PLAIN"), b"+ \r\n")
+        self.assertEqual(client(plain), b"")
+        self.assertEqual(self.link.received(), b's1 LOGIN "alice" "secret"\r\n')
+        self.link.send(b"s1 OK done\r\n")
+        self.assertEqual(client.read(), b"a OK done\r\n")
+        client = self.server.connect("192.0.2.1")
+        self.assertIn(b"b NO [PRIVACYREQUIRED]", client(b"b AUTHENTICATE PLAIN " + plain))
+        self.backend.capabilities = (b"IMAP4rev1", b"LOGINDISABLED")
+        client = self.server.connect()
+        self.assertIn(b"c NO [CANNOT]", client(b"c AUTHENTICATE PLAIN " + plain))
+        self.assertEqual(len(self.links), 1)
+
     def test_strings_that_cannot_be_quoted_are_literals(self) -> None:
         """A password with 8-bit characters is a literal, for which the backend is asked."""
         client = self.server.connect()
