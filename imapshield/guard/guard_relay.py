@@ -1,8 +1,8 @@
 """`GuardRelay`: lets two groups of processes share one guard, through a process that is in both.
 
 The groups are the workers of one server, and all servers that share a guard. The process between them has no
-connections of its own. What the members of one group tell it, it tells those of the other: of bans, their ends, logins,
-violations and rates the same, of connections the sum of the group, as if the group were one process.
+connections of its own. It passes on what the members of one group report to those of the other: bans, their ends,
+logins, violations and rates as they are, and the sum of the group's connections, as if the group were one process.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ class GroupCounts:
     """
 
     def __init__(self, sums: Callable[[], tuple[Counter[Network], Counter[bytes]]]) -> None:
-        # A group has more addresses than a process. Whoever were told all again and again would learn few of them.
+        # A group has more addresses than a process. If all were sent each time, few would find room.
         self._addresses, self._users = CountNews[Network](MAX_COUNTS), CountNews[bytes](MAX_COUNTS)
         self._sums = sums
 

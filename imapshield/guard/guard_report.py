@@ -69,7 +69,7 @@ class GuardReport(NamedTuple):
         failures: failed logins.
         logins: the hashes of users who have logged in, with the hash of the address.
         connections: how many connections without a login an address has now.
-        users: how many connections with a login a user, of whom this is the hash, has now.
+        users: the hash of each user, and how many connections with a login the user has now.
         violations: how many violations an address has committed since the last report.
         rates: what was taken since the last report.
         talkers: who has worked most since the last report.
@@ -90,12 +90,12 @@ class GuardReport(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to tell."""
+        """Whether the report is empty."""
         return not (self.is_first or any(self[3:]))
 
     @property
     def is_full(self) -> bool:
-        """Whether there may be more to tell."""
+        """Whether another report may have to follow."""
         return any(len(entries) >= MAX_ENTRIES for entries in self[3:])
 
     def encode(self) -> bytes:

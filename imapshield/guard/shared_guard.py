@@ -138,7 +138,7 @@ class SharedGuard:
         self.logins = guard.failures.news
 
     def call_on_news(self, call: Callable[[], object]) -> None:
-        """Call a function when there is something to tell, except of bans, which are told at once, and of a relay."""
+        """Call a function when a report has something to send. Bans are sent at once, and a relay does not call it."""
         news: Sequence[Any] = self._rates, self._guesses, self._violations, self.logins
         for each in (*news, *self._count_news):
             each.on_first = call

@@ -274,14 +274,14 @@ class SupervisorLife(ServerLife):
                 self._supervisor.broadcast(BannedElsewhere(describe(ban.network)))
 
     def _catch_up(self, worker: WorkerProcess) -> None:
-        """Have all tell what a worker has missed, if it reads again. Called once per second."""
+        """Send a worker the reports that it has missed, if it reads again. Called once per second."""
         if worker in self._behind and worker.link is not None and worker.link.is_drained:
             self._behind.remove(worker)
             worker.send(self._exchange.counted())
             self._started(worker)
 
     def _started(self, worker: WorkerProcess) -> None:
-        """Have all others tell a worker what they count."""
+        """Ask all other processes to report to a worker what they count."""
         self._supervisor.broadcast(TellAll(), worker)
         self._exchange.tell_all()
 
@@ -309,7 +309,7 @@ class SupervisorLife(ServerLife):
         supervisor, problems = self._supervisor, list[str]()
         if self.parts.front is not None:
             self.parts.operator.nodes.forget_removed(self.parts.front.nodes.by_name)
-        # Also those that start, which have been told the settings of before.
+        # Also those that start: they have got the earlier settings.
         asked = [(each, each.starts) for each in supervisor.workers if each.is_running]
         reloading = [supervisor.ask(each, lambda n: Reload(n, settings)) for each, _ in asked]
         for each in reloading:
@@ -322,7 +322,7 @@ class SupervisorLife(ServerLife):
                 is_answer = isinstance(result.value, ControlError)
                 text = str(result.value) if is_answer else "no answer yet; it reloads when it can"
                 problems.append(f"worker {worker.number}: {text}")
-            # One that has ended reads the settings anew.
+            # The replacement of a worker that has ended reads the new settings.
         if self.parts.front is not None:
             self.parts.operator.nodes.watch_removed()
         return problems
