@@ -11,7 +11,7 @@ from twisted.application.service import IService
 from twisted.cred.credentials import IUsernamePassword, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
@@ -21,6 +21,7 @@ from twisted.protocols.basic import LineReceiver
 
 from imapshield import guard_state
 from imapshield.cred import passwords, users
+from imapshield.cred.moved_users import MovedCheck
 from imapshield.mailbox.account_api import IAccount
 from imapshield.mailbox.values import Namespace
 from imapshield.service import CannotServe
@@ -105,7 +106,9 @@ class MakeServiceTests(CommandLineTestCase):
     def test_separator_and_prefix_reach_the_accounts(self) -> None:
         """Accounts have the separator and the prefix of the options."""
         service = self.make("--separator", ".", "--prefix", "inbox.")
-        _, account, logout = service.factory.portal.realm.requestAvatar(b"demo", None, IAccount)
+        self.patch(MovedCheck, "require_here", lambda *_: succeed(None))  # no thread
+        login = service.factory.portal.realm.requestAvatar(b"demo", None, IAccount)
+        _, account, logout = self.successResultOf(login)
         self.assertEqual(account.namespace, Namespace("INBOX/", "."))
         logout()
 

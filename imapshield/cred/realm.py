@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from glob import escape
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm
@@ -16,8 +17,10 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
+from imapshield.cred.moved_users import MovedCheck
 from imapshield.cred.text_indexing import TextIndexing
 from imapshield.cred.unused_stores import UnusedStores
 from imapshield.cred.users import BadUserName, user_name
@@ -107,6 +110,11 @@ class _Logout:
         if account is not None:
             account.close()
 
+    def refused(self, failure: Failure) -> Failure:
+        """Close the account of a session that does not begin, and return why."""
+        self()
+        return failure
+
 
 @implementer(IRealm)
 class MaildirRealm:
@@ -191,14 +199,17 @@ class MaildirRealm:
         self._namespace = Namespace.as_shown(prefix, separator)
         self._accounts: dict[str, StoreAccount] = {}
         self._idle: OrderedDict[str, StoreAccount] = OrderedDict()
+        # Of the accounts in `_accounts`; a store of `open_store` knows nothing of moves.
+        self._moved_checks: WeakKeyDictionary[StoreAccount, MovedCheck] = WeakKeyDictionary()
 
     def requestAvatar(
         self, avatarId: Any, mind: object, *interfaces: type[Interface]
-    ) -> tuple[type[Interface], StoreAccount, Callable[[], None]]:
-        """Return the account of an authenticated user.
+    ) -> Any:  # Twisted calls it, which accepts both
+        """Return the interface, the account of an authenticated user, and what closes it; or a Deferred of these.
 
         Raises:
             UnauthorizedLogin: the user name is not valid in the mail root. The log says why.
+            UserMoved: the mail of the user was moved to another node.
         """
         if IAccount not in interfaces:
             raise NotImplementedError(
@@ -220,7 +231,11 @@ class MaildirRealm:
             )
             raise UnauthorizedLogin from None
         account = self._account(user, maildir, index).acquire()
-        return IAccount, account, _Logout(account)
+        avatar = IAccount, account, _Logout(account)
+        moved_check = self._moved_checks.get(account)
+        if moved_check is None:
+            return avatar
+        return moved_check.require_here(account).addCallbacks(lambda _: avatar, avatar[2].refused)
 
     async def close_account(self, user: str) -> bool:
         """Close the store of a user whose connections are ending, and return whether it was open.
@@ -261,10 +276,11 @@ class MaildirRealm:
         account = self._accounts.get(user)
         if account is None:
             self._start()
+            worker = SerialWorker(self._threads)
             account = self._accounts[user] = StoreAccount(
                 user,
                 lambda: self._open_account(user, maildir, index),
-                SerialWorker(self._threads),
+                worker,
                 change_notifier=self._notifier_of(user),
                 on_idle=self._account_idle,
                 optional_interfaces=self._optional_interfaces,
@@ -272,6 +288,8 @@ class MaildirRealm:
                 on_text_added=self._text_indexing.add if self._has_text_index else None,
                 on_use=self._unused_stores.used,
             )
+            if self._open_store is None:
+                self._moved_checks[account] = MovedCheck(worker, maildir, self._reactor)
         return account
 
     def _run_in_thread(self, function: Callable[[], T]) -> Deferred[T]:

@@ -25,7 +25,8 @@ from imapshield.maildir.text_index import TextIndex
 from imapshield.maildir.text_rows import MailboxRows
 
 MOVED_FILE = b"imapshield.moved"
-"""Where `imapshield move` leaves this file, there was a Maildir that is now on another node."""
+"""Where `imapshield move` leaves this file, there was a Maildir that is now on another node. Empty, it means that the
+account may be closed: the index says so."""
 
 FULL_DISK_SECONDS = 60
 """A full disk is logged once in this time for each account, because the log may be on the same disk."""

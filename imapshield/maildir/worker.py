@@ -291,6 +291,11 @@ class SerialWorker:
         self._queue: deque[_Call] = deque()
         self._is_busy = False
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call runs or waits."""
+        return self._is_busy or bool(self._queue)
+
     def run(self, function: Callable[..., T], *args: object) -> Deferred[T]:
         """Run ``function(*args)`` in a thread after all calls that were queued before.
 
@@ -321,7 +326,7 @@ class SerialWorker:
             writes: whether it waits for a disk.
         """
         call_kind = CallKind(kind[0], hash(kind[1]))
-        is_idle = not self._is_busy and not self._queue
+        is_idle = not self.is_busy
         if is_idle and not writes:
             result = self._threads.run_in_place(self.history, function, call_kind, volumes)
             if result is not None:

@@ -125,8 +125,24 @@ class SourceSide:
                     text = "another process uses the index; is the server of the node named with `control`?"
                     raise MoveError(f"{os.fsdecode(index)}: {text}") from None
                 time.sleep(0.02)
+        self._announce()
         with self._acting(index):
             return write_manifest(self._places)
+
+    def _announce(self) -> None:
+        """Let logins ask the index, which is closed, before they succeed (`cred.moved_users`)."""
+        with (
+            self._acting(self._places.maildir),
+            suppress(OSError),
+        ):  # a full disk: commands are refused
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            os.close(os.open(os.path.join(self._places.maildir, MOVED_FILE), flags, 0o600))
+
+    def _end_announcement(self) -> None:
+        path = os.path.join(self._places.maildir, MOVED_FILE)
+        with self._acting(self._places.maildir), suppress(FileNotFoundError):
+            if not os.lstat(path).st_size:
+                os.unlink(path)
 
     def _recover(self) -> None:
         """Open the account, so that directories are synced and nothing is staged, and close it again."""
@@ -183,7 +199,10 @@ class SourceSide:
     def reopen(self, move: str) -> bool:
         """Let the account be used here again, unless it is given up; return whether it can be."""
         with self._acting(self._places.index_directory):
-            return index_handover.reopen(self._places.index_directory, move)
+            is_open = index_handover.reopen(self._places.index_directory, move)
+        if is_open:
+            self._end_announcement()
+        return is_open
 
     def give_up(self, move: str) -> bool:
         """Give the account up for good; return False if the time of its mark is over."""

@@ -71,7 +71,8 @@ class RealmTests(SynchronousTestCase):
         return store
 
     def login(self, user: Any) -> tuple[Any, StoreAccount, Callable[[], None]]:
-        return self.realm.requestAvatar(user, None, IAccount)
+        interface, account, logout = self.realm.requestAvatar(user, None, IAccount)
+        return interface, account, logout
 
     def use(self, account: StoreAccount) -> None:
         self.successResultOf(Deferred.fromCoroutine(account.mailboxes()))

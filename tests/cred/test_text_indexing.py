@@ -196,7 +196,9 @@ class RealmTests(SynchronousTestCase):
         """Log in alice, in a realm with these options, append 16 messages, and open INBOX."""
         realm = MaildirRealm(self.root, reactor=self.reactor, pool=FakePool(), **options)
         self.addCleanup(lambda: self.successResultOf(Deferred.fromCoroutine(realm.close())))
-        account: StoreAccount = realm.requestAvatar(b"alice", None, IAccount)[1]
+        account: StoreAccount = self.successResultOf(realm.requestAvatar(b"alice", None, IAccount))[
+            1
+        ]
         new = [NewMessage((), None, MemoryLiteral(b"\r\nword%c\r\n" % i)) for i in range(97, 113)]
         self.wait(account.append("INBOX", new))
         self.wait(account.open("INBOX", False))

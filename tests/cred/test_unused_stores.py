@@ -157,7 +157,9 @@ class RealmTests(SynchronousTestCase):
         self.reactor = FakeReactor()
         realm = MaildirRealm(self.root, reactor=self.reactor, pool=FakePool())
         self.addCleanup(lambda: self.wait(realm.close()))
-        self.account: StoreAccount = realm.requestAvatar(b"alice", None, IAccount)[1]
+        self.account: StoreAccount = self.successResultOf(
+            realm.requestAvatar(b"alice", None, IAccount)
+        )[1]
 
     def wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self.successResultOf(Deferred.fromCoroutine(coroutine))

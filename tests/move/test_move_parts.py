@@ -194,6 +194,20 @@ class SideTests(MoveCase):
         self.assertTrue(places.sync_tree(maildir, 0.0))
         self.assertEqual(places.stub_text(maildir), "")
 
+    def test_closed_account_is_announced_to_logins(self) -> None:
+        """An empty file lets logins ask the index. It goes with the mark, and is not what an old copy is taken for."""
+        path = self.maildir("one", "imapshield.moved")
+        for _ in range(2):
+            self.source().close("m", "two", 60.0)
+            self.assertEqual(os.stat(path).st_size, 0)
+            self.assertEqual(self.source().state("m"), "closed")
+            self.assertTrue(self.source().reopen("m"))
+            self.assertFalse(os.path.exists(path))
+        with open(path, "w") as file:
+            file.write("moved")
+        self.source().reopen("m")
+        self.assertTrue(os.path.exists(path))
+
     def test_target_without_mail_root(self) -> None:
         os.rmdir(f"{self.base}/two/mail")
         os.rmdir(f"{self.base}/two")
