@@ -10,6 +10,7 @@ from benchmarks.simulated_clients import Attackers, Balancer, Population, Tally,
 from benchmarks.simulated_nodes import DEFAULTS, Clock, Node
 from benchmarks.simulated_redis import Member, SimulatedRedis
 from imapshield.guard.bans import Ban
+from imapshield.guard.login_news import EventNews
 from imapshield.guard.networks import Network, networks_of
 from imapshield.limits import Limits
 
@@ -274,8 +275,8 @@ def _log_in_earlier(
                 node.guard.failures.succeeded(user.address, user.name, 0.0)
     for node in nodes:
         news = node.guard.failures.news
-        if news is not None:
-            news.take_logins(len(users))  # the others know them already
+        if news is not None and isinstance(news.logins, EventNews):
+            news.logins.take(len(users), 0.0)  # the others know them already
 
 
 def _fail_nodes(

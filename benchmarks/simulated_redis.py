@@ -98,7 +98,7 @@ class Member:
     def tell_all(self, logins: bool) -> None:
         """Tell all counts in the next reports, with `logins` also the known users."""
         if self.node.is_up:
-            self.shared.tell_all(logins=logins)
+            self.shared.tell_all(self._redis.clock.now if logins else None)
 
     def _share(self, guard: object) -> None:
         """Publish a report, and do it again soon, as long as the node has this guard."""

@@ -12,9 +12,11 @@ Rules
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import NamedTuple
 
 from imapshield.guard.bounded_table import BoundedTable
+from imapshield.guard.login_news import News
 from imapshield.guard.networks import (
     Network,
     describe,
@@ -23,7 +25,7 @@ from imapshield.guard.networks import (
     networks_of,
     parse_network,
 )
-from imapshield.guard.rates import RateNews, RecentItems
+from imapshield.guard.rates import RecentItems
 from imapshield.limits import Limits
 
 MAX_BANS = 16384
@@ -85,7 +87,8 @@ class Bans:
         changed: collects the networks for which `saved` returns something else than before. None collects nothing.
         news: each collects the networks whose ban was made or ended here, for other processes, and whether an earlier
             ban was ended.
-        violation_news: collects the violations counted here, for other processes. None collects nothing.
+        violation_news: collects the violations counted here, for other processes (`share_violations`). None collects
+            nothing.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -99,7 +102,8 @@ class Bans:
         self._violation_count = 0
         self.changed: set[Network] | None = None
         self.news: list[dict[Network, bool]] = []
-        self.violation_news: RateNews[Network] | None = None
+        self.violation_news: News[tuple[Network, bytes]] | None = None
+        self._member = b""
 
     def set_limits(self, limits: Limits) -> None:
         """Apply other limits from now on. Violations are forgotten if their limit changes."""
@@ -153,20 +157,34 @@ class Bans:
         networks = networks_of(address)
         return self._violations.count(networks[0], now) if networks else 0
 
-    def count_violation(self, address: str, now: float) -> bool:
-        """Count a violation; return whether it is number `max_limit_violations`, and count from zero again if it is."""
+    def share_violations(self, member: bytes, news: News[tuple[Network, bytes]]) -> None:
+        """Collect in `news` what is counted from now on. `member` is a name that no other process has or had."""
+        self._member, self.violation_news = member, news
+
+    def count_violation(self, address: str, now: float, kind: bytes = b"\0") -> bool:
+        """Count a violation; return whether it is number `max_limit_violations`, and count from zero again if it is.
+
+        `kind` is one byte, with which the violation is reported to other processes.
+        """
         networks = networks_of(address)
         if not networks or self.banned(address, now):
             return False
-        if self.violation_news is not None:
-            self.violation_news.add(networks[0], 1)
-        return self.add_violation(networks[0], now)
-
-    def add_violation(self, network: Network, now: float) -> bool:
-        """Do what `count_violation` does for the address `network`, as another process has reported."""
         self._violation_count += 1
-        item = self._violation_count.to_bytes(8, "big")
-        if self._violations.add(network, item, now) < self._limits.max_limit_violations:
+        number = b"%d %b" % (self._violation_count, self._member)
+        violation = kind + blake2b(number, digest_size=7).digest()
+        if self.violation_news is not None:
+            self.violation_news.add((networks[0], violation), now)
+        return self.add_violation(networks[0], violation, now)
+
+    def add_violation(
+        self, network: Network, violation: bytes, now: float, time: float | None = None
+    ) -> bool:
+        """Do what `count_violation` does for the address `network`, as another process has reported.
+
+        `violation` is the number of the violation, and counts once; `time` is when it was committed.
+        """
+        count = self._violations.add(network, violation, now, time)
+        if count < self._limits.max_limit_violations:
             return False
         self._violations.forget(network)
         return True
@@ -310,13 +328,8 @@ class Bans:
         return self._violations.rows()
 
     def merge_violations(self, rows: Iterable[tuple[Hashable, bytes]]) -> None:
-        """Count what another process has counted of all processes, where this one has counted less."""
-        known = dict(self._violations.rows())
-        more = [row for row in rows if len(row[1]) > len(known.get(row[0], b""))]
-        for network, _ in more:
-            self._violations.forget(network)
-        # The numbers of later violations must be others.
-        self._violation_count = max(self._violation_count, self._violations.merge(more))
+        """Count what another process has counted of all processes."""
+        self._violations.merge(rows)
 
     def forget_violations(self, network: Network) -> None:
         """Forget the violations of an address that another process has banned for them."""

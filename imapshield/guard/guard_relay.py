@@ -8,7 +8,7 @@ logins, violations and rates as they are, and the sum of the group's connections
 from collections import Counter
 from collections.abc import Callable
 
-from imapshield.guard.login_news import LoginNewsOfTwo
+from imapshield.guard.login_news import LoginNews, NewsOfTwo
 from imapshield.guard.networks import Network
 from imapshield.guard.remote_counts import MAX_COUNTS, CountNews
 from imapshield.guard.shared_guard import SharedGuard
@@ -61,12 +61,20 @@ class GuardRelay:
         assert remote is not None
         self._members, self._remote = inner.members, remote
         inner.other, outer.other = outer, inner
-        # Logins to the status page are those of the process itself.
-        inner.guard.failures.news = LoginNewsOfTwo(inner.logins, outer.logins)
+        self._report_own(inner, outer)
         self._of_inner = GroupCounts(lambda: remote.sums(inner.members.__contains__))
         self._of_outer = GroupCounts(lambda: remote.sums(lambda name: name not in inner.members))
         outer.counts, inner.counts = self._of_inner, self._of_outer
         remote.on_change = self._changed
+
+    def _report_own(self, inner: SharedGuard, outer: SharedGuard) -> None:
+        """Report to both groups what the process itself counts, such as failed logins to the status page."""
+        guard, name = inner.guard, outer.name.encode()
+        pairs, logins = NewsOfTwo(inner.pairs, outer.pairs), NewsOfTwo(inner.logins, outer.logins)
+        guard.share_rates(NewsOfTwo(inner.rates, outer.rates))
+        guesses = NewsOfTwo(inner.guesses, outer.guesses)
+        guard.failures.share(name, guesses, LoginNews(pairs, logins))
+        guard.bans.share_violations(name, NewsOfTwo(inner.violations, outer.violations))
 
     def _changed(self, member: str, key: Network | bytes) -> None:
         remote, in_inner = self._remote, self._remote.held(self._members, key)

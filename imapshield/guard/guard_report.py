@@ -66,11 +66,12 @@ class GuardReport(NamedTuple):
             earlier ones must be forgotten when these have arrived: with a report that has fewer than `MAX_ENTRIES`.
         bans: the bans that are new or have changed, also those that have ended but make the next one longer.
         unbans: the networks whose ban was ended by hand, with the time.
-        failures: failed logins.
+        failures: failed logins. The last value of each, and of each of `logins` and `violations`, is how many seconds
+            ago it was.
         logins: the hashes of users who have logged in, with the hash of the address.
         connections: how many connections without a login an address has now.
         users: the hash of each user, and how many connections with a login the user has now.
-        violations: how many violations an address has committed since the last report.
+        violations: the violations of addresses, each with its number, which no other one has.
         rates: what was taken since the last report.
         talkers: who has worked most since the last report.
     """
@@ -80,11 +81,11 @@ class GuardReport(NamedTuple):
     is_first: bool = False
     bans: tuple[SavedBan, ...] = ()
     unbans: tuple[tuple[str, float], ...] = ()
-    failures: tuple[FailedPair, ...] = ()
-    logins: tuple[tuple[bytes, bytes], ...] = ()
+    failures: tuple[tuple[FailedPair, float], ...] = ()
+    logins: tuple[tuple[tuple[bytes, bytes], float], ...] = ()
     connections: tuple[tuple[Network, int], ...] = ()
     users: tuple[tuple[bytes, int], ...] = ()
-    violations: tuple[tuple[Network, int], ...] = ()
+    violations: tuple[tuple[tuple[Network, bytes], float], ...] = ()
     rates: tuple[RateTaken, ...] = ()
     talkers: tuple[TalkerWork, ...] = ()
 
@@ -101,15 +102,18 @@ class GuardReport(NamedTuple):
     def encode(self) -> bytes:
         """Return the report as bytes."""
         pairs = [
-            [_network_text(p.network), p.user.hex(), p.pair.hex(), p.wide_pair.hex(), p.is_free]
-            for p in self.failures
+            [
+                *(_network_text(p.network), p.user.hex(), p.pair.hex(), p.wide_pair.hex()),
+                *(p.is_free, age),
+            ]
+            for p, age in self.failures
         ]
         fields = (
             *(self.number, self.time, self.is_first, self.bans, self.unbans, pairs),
-            [(user.hex(), address.hex()) for user, address in self.logins],
+            [(user.hex(), address.hex(), age) for (user, address), age in self.logins],
             [(_network_text(network), count) for network, count in self.connections],
             [(user.hex(), count) for user, count in self.users],
-            [(_network_text(network), count) for network, count in self.violations],
+            [(_network_text(network), item.hex(), age) for (network, item), age in self.violations],
             [(kind, key.hex(), amount) for kind, key, amount in self.rates],
             self.talkers,
         )
@@ -136,7 +140,7 @@ class GuardReport(NamedTuple):
                 _each(_login, fields[6]),
                 _each(lambda entry: (_address(entry[0]), _count(entry[1])), fields[7], 2),
                 _each(lambda entry: (_hash(entry[0]), _count(entry[1])), fields[8], 2),
-                _each(lambda entry: (_address(entry[0]), _count(entry[1])), fields[9], 2),
+                _each(_violation, fields[9]),
                 _each(_rate, fields[10], most=len(RATES)),
                 _each(_talker, fields[11]),
             )
@@ -233,15 +237,27 @@ def _unban(value: Any) -> tuple[str, float]:
     return network, _number(time)
 
 
-def _pair(value: Any) -> FailedPair:
-    network, user, pair, wide_pair, is_free = _items(value, 5)
+def _age(value: Any) -> float:
+    age = _number(value)
+    if age < 0:
+        raise ValueError("of the future")
+    return age
+
+
+def _pair(value: Any) -> tuple[FailedPair, float]:
+    network, user, pair, wide_pair, is_free, age = _items(value, 6)
     hashes = _hash(user), _hash(pair), _hash(wide_pair)
-    return FailedPair(_address(network), *hashes, _bool(is_free))
+    return FailedPair(_address(network), *hashes, _bool(is_free)), _age(age)
 
 
-def _login(value: Any) -> tuple[bytes, bytes]:
-    user, address = _items(value, 2)
-    return _hash(user), _hash(address)
+def _login(value: Any) -> tuple[tuple[bytes, bytes], float]:
+    user, address, age = _items(value, 3)
+    return (_hash(user), _hash(address)), _age(age)
+
+
+def _violation(value: Any) -> tuple[tuple[Network, bytes], float]:
+    network, number, age = _items(value, 3)
+    return (_address(network), _hash(number)), _age(age)
 
 
 def _rate(value: Any) -> RateTaken:

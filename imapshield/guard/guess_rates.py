@@ -8,8 +8,9 @@ looked at. What turns out not to be a guess is given back: a correct password, a
 from collections.abc import Hashable, Iterator
 from typing import NamedTuple
 
+from imapshield.guard.login_news import News
 from imapshield.guard.networks import Network, level_factor
-from imapshield.guard.rates import RateNews, RateTable
+from imapshield.guard.rates import RateTable
 from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
 
@@ -56,7 +57,7 @@ class GuessRates:
         users: the rates of all users. A key is the hash of the user, and whether the network is clean.
     """
 
-    def __init__(self, limits: Limits, news: RateNews[Hashable] | None = None) -> None:
+    def __init__(self, limits: Limits, news: News[Hashable] | None = None) -> None:
         self._limits, self._news = limits, news
         self._networks: dict[int, RateTable] = {}
         self.users = self._table(limits.user_logins_per_minute, USER_FACTOR)

@@ -25,9 +25,9 @@ from functools import lru_cache
 from hashlib import blake2b
 
 from imapshield.guard.guess_rates import LIMITS_OF_GUESSES, Guess, GuessRates
-from imapshield.guard.login_news import FailedPair, LoginNews
+from imapshield.guard.login_news import FailedPair, LoginNews, News
 from imapshield.guard.networks import Network, networks_of, wider_networks
-from imapshield.guard.rates import RateNews, RateTable, RecentItems
+from imapshield.guard.rates import RateTable, RecentItems
 from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
 
@@ -125,7 +125,7 @@ class LoginFailures:
         self._limits = limits
         self.changed_users: set[bytes] | None = None
         self.news: LoginNews | None = None
-        self._rate_news: RateNews[Hashable] | None = None
+        self._rate_news: News[Hashable] | None = None
         self._member = b""
         self.restart(key)
 
@@ -143,9 +143,8 @@ class LoginFailures:
         self.guess_rates = GuessRates(limits, self._rate_news)
         self._uncounted = RecentItems(PAIR_SECONDS, MAX_NETWORKS, FREE_PAIRS + 1)
         self._users_at = RecentItems(SHARED_SECONDS, MAX_ADDRESSES, SHARED_USERS)
-        self._known: dict[
-            bytes, bytes
-        ] = {}  # hash of a user → hashes of addresses, the latest last
+        # hash of a user → hashes of addresses, the latest last
+        self._known: dict[bytes, bytes] = {}
 
     def set_limits(self, limits: Limits) -> None:
         """Apply other limits from now on. What was counted for a limit that changes is forgotten."""
@@ -155,12 +154,12 @@ class LoginFailures:
         if any(getattr(limits, name) != getattr(old, name) for name in LIMITS_OF_GUESSES):
             self.guess_rates = GuessRates(limits, self._rate_news)
 
-    def share(self, member: bytes, rates: RateNews[Hashable]) -> None:
+    def share(self, member: bytes, rates: News[Hashable], news: LoginNews) -> None:
         """Forget everything, and collect from now on what other processes must know, in `news` and in `rates`.
 
-        `member` is the name of this process, so that no two count the same excess of SCRAM logins.
+        `member` is a name that no other process has or had, so that no two count the same excess of SCRAM logins.
         """
-        self._member, self._rate_news, self.news = member, rates, LoginNews()
+        self._member, self._rate_news, self.news = member, rates, news
         self.restart(self._key)
 
     def digest(self, password: bytes) -> bytes:
@@ -202,7 +201,7 @@ class LoginFailures:
             pair = wide_pair = self._pair(user_hash, secret)
         elif self.scram_rate.take(source, now, SCRAM_KNOWN_COST if known else 1):
             self._scram_excess += 1
-            excess = b"%d%b" % (self._scram_excess, self._member)
+            excess = b"%d %b" % (self._scram_excess, self._member)
             pair = wide_pair = self._new_hash(b"scram", excess)
         else:
             # Without the address, guesses from a thousand addresses would be one pair of their network.
@@ -215,10 +214,10 @@ class LoginFailures:
         repeated = self._addresses.has(address_key, pair, now) or self._free.has(source, pair, now)
         if known and (free := self._free.add_if_room(source, pair, now)):
             if self.news is not None:
-                self.news.add_pair(FailedPair(address_key, user_hash, pair, wide_pair, True))
+                self.news.pairs.add(FailedPair(address_key, user_hash, pair, wide_pair, True), now)
             return FailedLogin(self._delay(free), repeated=repeated)
         if self.news is not None:
-            self.news.add_pair(FailedPair(address_key, user_hash, pair, wide_pair, False))
+            self.news.pairs.add(FailedPair(address_key, user_hash, pair, wide_pair, False), now)
         count, limit = self._addresses.add(address_key, pair, now), self._limits.max_failed_pairs
         counts: list[float] = [count]
         for network, share in zip(networks[1:], _NETWORK_SHARES, strict=False):
@@ -232,26 +231,32 @@ class LoginFailures:
         delay = max(user_delay, self._delay(max(counts)))
         return FailedLogin(delay, repeated=repeated, is_guess=is_guess)
 
-    def add_pair(self, failed: FailedPair, now: float) -> LimitReached | None:
-        """Count a failed login of another process; returns the limit that its address has reached, or None."""
+    def add_pair(self, failed: FailedPair, now: float, time: float) -> LimitReached | None:
+        """Count a failed login of another process, which was at `time`.
+
+        Returns:
+            the limit that its address has reached, or None.
+        """
         network, user, pair, wide_pair, is_free = failed
-        self._users.add(user, wide_pair, now)
+        self._users.add(user, wide_pair, now, time)
         if is_free:
-            self._free.add(user + self._hash_network(network), pair, now)
+            self._free.add(user + self._address_hash((network,)), pair, now, time)
             return None
-        count, limit = self._addresses.add(network, pair, now), self._limits.max_failed_pairs
+        count, limit = self._addresses.add(network, pair, now, time), self._limits.max_failed_pairs
         for wider in wider_networks(network):
-            self._networks.add(wider, wide_pair, now)
+            self._networks.add(wider, wide_pair, now, time)
         if count < limit:
             return None
         self._addresses.forget(network)
         return LimitReached("max_failed_pairs", limit, count)
 
-    def tell_all(self, news: LoginNews) -> None:
-        """Have `news` tell all known users, with their latest addresses."""
+    def tell_all(self, news: News[tuple[bytes, bytes]], now: float) -> None:
+        """Add all known users to `news`, with their latest addresses."""
         for user_hash, addresses in self._known.items():
             for address_hash in _split(addresses)[-_RESTORED_SHARES:]:
-                news.add_login(user_hash, address_hash)
+                time = self._users_at.time_of(address_hash, user_hash)
+                # One that does not count any more for `is_shared` must not count again elsewhere.
+                news.add((user_hash, address_hash), now - SHARED_SECONDS if time is None else time)
 
     def pair_tables(self) -> dict[str, RecentItems]:
         """Return the tables of failed logins that all processes have in common."""
@@ -301,18 +306,18 @@ class LoginFailures:
             return
         user_hash, address_hash = self._hash(b"user", user), self._address_hash(networks)
         if self.news is not None:
-            self.news.add_login(user_hash, address_hash)
+            self.news.logins.add((user_hash, address_hash), now)
         self.add_login(user_hash, address_hash, now)
 
-    def add_login(self, user_hash: bytes, address_hash: bytes, now: float) -> None:
-        """Do what `succeeded` does, for a login in another process."""
-        self._users_at.add(address_hash, user_hash, now)
+    def add_login(
+        self, user_hash: bytes, address_hash: bytes, now: float, time: float | None = None
+    ) -> None:
+        """Do what `succeeded` does, for a login in another process, which was at `time`."""
+        self._users_at.add(address_hash, user_hash, now, time)
         addresses = self._known.pop(user_hash, b"")
         if not addresses.endswith(address_hash):
-            addresses = b"".join(
-                [a for a in _split(addresses) if a != address_hash] + [address_hash]
-            )
-            addresses = addresses[-MAX_KNOWN_ADDRESSES * _HASH_SIZE :]
+            others = [each for each in _split(addresses) if each != address_hash]
+            addresses = b"".join([*others, address_hash])[-MAX_KNOWN_ADDRESSES * _HASH_SIZE :]
             self._note_change(user_hash)
         self._put_known(user_hash, addresses)
 
@@ -385,9 +390,6 @@ class LoginFailures:
 
     def _address_hash(self, networks: tuple[Network, ...]) -> bytes:
         return self._hash(b"address", repr(networks[:1]).encode())
-
-    def _hash_network(self, network: Network) -> bytes:
-        return self._address_hash((network,))
 
     def hash_account(self, user: str) -> bytes:
         """Return the keyed hash of the name of an account, by which other processes count its connections."""

@@ -1,13 +1,20 @@
-"""`LoginNews`: the failed and the successful logins that wait to be sent to other processes."""
+"""`EventNews`: what has happened and waits to be sent to other processes, with the time at which it happened.
+
+What waits for long, because the others cannot be reached, counts there no longer than here.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from imapshield.guard.networks import Network
 
+K = TypeVar("K")
+K_contra = TypeVar("K_contra", contravariant=True)
+
 MAX_NEWS = 20_000
-"""Failed logins, and successful ones, that wait. More count in this process alone."""
+"""Events, or keys, of one kind that wait. More count in this process alone."""
 
 
 class FailedPair(NamedTuple):
@@ -28,60 +35,53 @@ class FailedPair(NamedTuple):
     is_free: bool
 
 
-class LoginNews:
-    """What has happened since the last report, each failed pair and each pair of user and address once.
+class News(Protocol[K_contra]):
+    """Collects something for other processes: `EventNews` with a time, `RateNews` with an amount."""
+
+    def add(self, key: K_contra, value: float, /) -> None:
+        """Add something."""
+
+
+class NewsOfTwo(Generic[K]):
+    """Adds to two others, for a process that reports to two groups of processes."""
+
+    def __init__(self, first: News[K], second: News[K]) -> None:
+        self._both = first, second
+
+    def add(self, key: K, value: float, /) -> None:
+        """Add to both."""
+        for each in self._both:
+            each.add(key, value)
+
+
+class EventNews(Generic[K]):
+    """What has happened since the last report, each event once, with its latest time.
 
     Attributes:
-        on_first: called with the first of one kind that waits.
+        on_first: called with the first that waits.
     """
 
     def __init__(self) -> None:
         self.on_first: Callable[[], object] = lambda: None
-        self._pairs: dict[FailedPair, None] = {}
-        self._logins: dict[tuple[bytes, bytes], None] = {}
+        self._times: dict[K, float] = {}
 
-    def add_pair(self, pair: FailedPair) -> None:
-        """Add a failed login."""
-        if not self._pairs:
+    def add(self, key: K, time: float, /) -> None:
+        """Add an event."""
+        if not self._times:
             self.on_first()
-        if len(self._pairs) < MAX_NEWS:
-            self._pairs[pair] = None
+        known = self._times.get(key)
+        if known is not None or len(self._times) < MAX_NEWS:
+            self._times[key] = time if known is None else max(known, time)
 
-    def add_login(self, user_hash: bytes, address_hash: bytes) -> None:
-        """Add a login of a user from an address."""
-        if not self._logins:
-            self.on_first()
-        if len(self._logins) < MAX_NEWS:
-            self._logins[user_hash, address_hash] = None
-
-    def take_pairs(self, number: int) -> tuple[FailedPair, ...]:
-        """Remove and return at most `number` failed logins, the oldest first."""
-        taken = tuple(islice(self._pairs, number))
-        for pair in taken:
-            del self._pairs[pair]
-        return taken
-
-    def take_logins(self, number: int) -> tuple[tuple[bytes, bytes], ...]:
-        """Remove and return at most `number` successful logins, the oldest first."""
-        taken = tuple(islice(self._logins, number))
-        for login in taken:
-            del self._logins[login]
-        return taken
+    def take(self, number: int, now: float) -> list[tuple[K, float]]:
+        """Remove and return at most `number` events, the first ones, and how many seconds ago each has happened."""
+        keys = list(islice(self._times, number))
+        return [(key, round(max(0.0, now - self._times.pop(key)), 3)) for key in keys]
 
 
-class LoginNewsOfTwo(LoginNews):
-    """Adds to two others, for a process that tells two groups of processes."""
+@dataclass(frozen=True)
+class LoginNews:
+    """Collects the failed logins, and those that succeed: the hashes of the user and of the address."""
 
-    def __init__(self, first: LoginNews, second: LoginNews) -> None:
-        super().__init__()
-        self._both = first, second
-
-    def add_pair(self, pair: FailedPair) -> None:
-        """Add a failed login."""
-        for each in self._both:
-            each.add_pair(pair)
-
-    def add_login(self, user_hash: bytes, address_hash: bytes) -> None:
-        """Add a login of a user from an address."""
-        for each in self._both:
-            each.add_login(user_hash, address_hash)
+    pairs: News[FailedPair]
+    logins: News[tuple[bytes, bytes]]

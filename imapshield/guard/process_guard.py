@@ -18,8 +18,9 @@ from imapshield.guard.bans import Ban, Bans
 from imapshield.guard.bounded_table import BoundedTable
 from imapshield.guard.guess_rates import Guess
 from imapshield.guard.login_failures import FailedLogin, LoginFailures
+from imapshield.guard.login_news import News
 from imapshield.guard.networks import Network, NetworkSet, describe, level_factor, networks_of
-from imapshield.guard.rates import RateNews, RateTable
+from imapshield.guard.rates import RateTable
 from imapshield.guard.shares import Connection, ConnectionShares, Eviction
 from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
@@ -47,6 +48,9 @@ MAX_PROBATIONS = 10_000
 
 MAX_REFUSED = 50
 """Banned networks about which the log says every ten seconds how many connections were refused; those with most."""
+
+# The first byte of a violation (`Bans.count_violation`).
+_OTHER_KIND, _RATE_KIND = b"\0", b"\1"
 
 NO_NETWORKS = NetworkSet()
 BANNED = LimitReached("ban", 0, 0)
@@ -106,7 +110,7 @@ class ProcessGuard:
         self.failures = LoginFailures(limits, key)
         self.limits = limits
         self._rates: dict[int, RateTable] = {}
-        self.rate_news: RateNews[Hashable] | None = None
+        self.rate_news: News[Hashable] | None = None
         self._refused: dict[Network, int] = {}  # banned network → connections, until `take_refused`
         # address → end of its probation, and the seconds between two of its connections
         self._probations: BoundedTable[Network, tuple[float, float]] = BoundedTable(
@@ -203,7 +207,7 @@ class ProcessGuard:
         for network in networks:
             self.rate_of(network).give_back(network, now)
 
-    def share_rates(self, news: RateNews[Hashable]) -> None:
+    def share_rates(self, news: News[Hashable]) -> None:
         """Collect in `news` what is taken from now on. What was counted until now is forgotten."""
         self.rate_news = news
         self._rates.clear()
@@ -369,7 +373,8 @@ class ProcessGuard:
     def _violation(
         self, address: str, limit: str, now: float
     ) -> tuple[LimitReached | None, Ban | None]:
-        if not self.bans.count_violation(address, now):
+        kind = _RATE_KIND if limit == "connections_per_minute" else _OTHER_KIND
+        if not self.bans.count_violation(address, now, kind):
             return None, None
         most = self.limits.max_limit_violations
         reached = LimitReached("max_limit_violations", most, most)
@@ -377,6 +382,16 @@ class ProcessGuard:
             return reached, None
         shared = self.failures.is_shared(address, now)
         return reached, self.bans.ban(address, limit, now, strangers_only=shared)
+
+    def add_violation(self, network: Network, violation: bytes, now: float, time: float) -> bool:
+        """Count a violation of an address that another process has reported, as `Bans.add_violation` does.
+
+        Of connections above the rate, one violation counts in `RATE_VIOLATION_SECONDS`, whatever the number of
+        processes that refuse some: an office must not be banned because a burst of it meets many.
+        """
+        if violation[:1] == _RATE_KIND and self._last_violation.take(network, now):
+            return False
+        return self.bans.add_violation(network, violation, now, time)
 
     def strangers_of(self, networks: Iterable[Network]) -> Sequence[Connection]:
         """Return the connections without a login from `networks`, which end when these are banned."""

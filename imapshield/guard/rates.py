@@ -9,11 +9,9 @@ from operator import itemgetter
 from typing import Generic, TypeVar
 
 from imapshield.guard.bounded_table import BoundedTable
+from imapshield.guard.login_news import MAX_NEWS, News
 
 K = TypeVar("K", bound=Hashable)
-
-MAX_NEWS = 20_000
-"""Keys of one kind that wait to be reported to other processes."""
 
 MAX_BURSTS = 2
 """Bursts that a key may have taken in several processes together. With one, each of them could let it take the next as
@@ -46,7 +44,7 @@ class RateTable:
         per_second: float,
         burst: float,
         max_keys: int,
-        news: "RateNews[Hashable] | None" = None,
+        news: News[Hashable] | None = None,
     ) -> None:
         self._seconds_each = 1 / per_second
         self._burst_seconds = burst / per_second
@@ -125,7 +123,7 @@ class RateNews(Generic[K]):
         self.amounts: dict[K, float] = {}
         self.on_first: Callable[[], object] = lambda: None
 
-    def add(self, key: K, amount: float) -> None:
+    def add(self, key: K, amount: float, /) -> None:
         """Add `amount`, which is below 0 for what is given back."""
         if not self.amounts:
             self.on_first()
@@ -141,7 +139,8 @@ class RateNews(Generic[K]):
         return taken
 
 
-_RECORD = struct.Struct("<8sI")  # an item, and the second in which it was last added
+# An item, and the second in which it was last added. That is below 0 if it was before the start of the machine.
+_RECORD = struct.Struct("<8si")
 
 
 class RecentItems:
@@ -163,15 +162,28 @@ class RecentItems:
     def __len__(self) -> int:
         return len(self._table)
 
-    def add(self, key: Hashable, item: bytes, now: float) -> int:
-        """Add `item`, which has 8 bytes, or renew it. Returns the number of items of `key`."""
-        records = self._recent(key, now)
+    def add(self, key: Hashable, item: bytes, now: float, time: float | None = None) -> int:
+        """Add `item`, which has 8 bytes, or renew it. Returns the number of items of `key`.
+
+        Args:
+            key: the key.
+            item: the item.
+            now: the time.
+            time: when it happened, if that was before: as another process reports it.
+        """
+        records, second = self._recent(key, now), math.floor(now if time is None else time)
         at = _find(records, item)
         if at is not None:
+            second = max(second, _time(records, at))
             records = records[:at] + records[at + _RECORD.size :]
-        records = (records + _RECORD.pack(item, int(now)))[-self._max_bytes :]
-        self._table.put(key, records)
-        return len(records) // _RECORD.size
+        if second <= now - self._seconds:
+            return len(records) // _RECORD.size
+        end = len(records)
+        while end and _time(records, end - _RECORD.size) > second:
+            end -= _RECORD.size
+        records = records[:end] + _RECORD.pack(item, second) + records[end:]
+        self._table.put(key, records[-self._max_bytes :])
+        return min(len(records), self._max_bytes) // _RECORD.size
 
     def has(self, key: Hashable, item: bytes, now: float) -> bool:
         """Return whether `item` is among the items of `key`."""
@@ -187,13 +199,18 @@ class RecentItems:
         """Return the number of items of `key`."""
         return len(self._recent(key, now)) // _RECORD.size
 
+    def time_of(self, key: Hashable, item: bytes) -> float | None:
+        """Return the second in which `item` was last added, or None if it is not remembered."""
+        records = self._table.get(key, b"")
+        at = _find(records, item)
+        return None if at is None else _time(records, at)
+
     def rows(self) -> list[tuple[Hashable, bytes]]:
         """Return all keys and their items, for `merge` of another process with the same clock."""
         return [(key, self._table.get(key, b"")) for key in self._table]
 
-    def merge(self, rows: Iterable[tuple[Hashable, bytes]]) -> int:
-        """Add the items of another table, each with the later time; returns the highest of them, as a number."""
-        highest = b""
+    def merge(self, rows: Iterable[tuple[Hashable, bytes]]) -> None:
+        """Add the items of another table, each with the later time."""
         for key, added in rows:
             own = self._table.get(key, b"")
             if own == added:  # most are, in a process that has missed something
@@ -205,8 +222,6 @@ class RecentItems:
             by_time = sorted(times.items(), key=lambda row: row[1])
             records = b"".join(starmap(_RECORD.pack, by_time))
             self._table.put(key, records[-self._max_bytes :])
-            highest = max([highest, *items])
-        return int.from_bytes(highest, "big")
 
     def forget(self, key: Hashable) -> None:
         """Forget all items of `key`."""

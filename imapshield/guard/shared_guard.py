@@ -27,6 +27,7 @@ from imapshield.guard.guard_report import (
     network_from,
     rate_taken,
 )
+from imapshield.guard.login_news import EventNews, FailedPair, LoginNews
 from imapshield.guard.networks import Network, address_of, describe, level_factor
 from imapshield.guard.process_guard import ProcessGuard
 from imapshield.guard.rates import RateNews, RateTable
@@ -38,9 +39,6 @@ MAX_MEMBERS = 1024
 
 MAX_ENDED = 16384
 """Bans that were ended by hand, so that an older report does not bring them back."""
-
-MAX_VIOLATIONS = 100
-"""Violations of one address in one report that count."""
 
 _RECENT = 64
 """Reports before the newest of a process that are accepted when they are late."""
@@ -106,16 +104,16 @@ class SharedGuard:
         name: the name of this process, which no other has or had.
 
     Attributes:
-        guard: as above.
+        guard, name: as above.
         members: the names of the other processes.
         counts: the connections that are reported to the others.
         other: reports to another group of processes what members of this one count (`GuardRelay`).
-        logins: the logins that are reported to the others.
+        pairs, logins, violations, rates, guesses: what is reported to the others.
         clock_offset: the seconds by which the clock that all processes share is ahead of the times of the calls here.
     """
 
     def __init__(self, guard: ProcessGuard, name: str) -> None:
-        self.guard = guard
+        self.guard, self.name = guard, name
         self.clock_offset = 0.0
         self.members: dict[str, _Member] = {}
         self.counts: Counts = guard.shares
@@ -123,59 +121,58 @@ class SharedGuard:
         self._forgotten: dict[str, _Member] = {}
         self._number = 0
         self._is_first = True
-        self._rates: RateNews[Hashable] = RateNews()
-        self._guesses: RateNews[Hashable] = RateNews()
-        # network → when its ban was ended by hand, by the shared clock
+        self.rates: RateNews[Hashable] = RateNews()
+        self.guesses: RateNews[Hashable] = RateNews()
+        self.violations: EventNews[tuple[Network, bytes]] = EventNews()
+        self.pairs: EventNews[FailedPair] = EventNews()
+        self.logins: EventNews[tuple[bytes, bytes]] = EventNews()
+        # network → when its ban was ended by hand, by the clock of this process: the one that all share may be set
         self._ended: BoundedTable[Network, float] = BoundedTable(MAX_ENDED, float)
-        self._violations: RateNews[Network] = RateNews()
-        guard.share_rates(self._rates)
-        guard.failures.share(name.encode(), self._guesses)
+        guard.share_rates(self.rates)
+        guard.failures.share(name.encode(), self.guesses, LoginNews(self.pairs, self.logins))
+        guard.bans.share_violations(name.encode(), self.violations)
         self._count_news = guard.shares.share_counts(guard.failures.hash_account)
-        guard.bans.violation_news = self._violations
         self._bans = dict.fromkeys(guard.bans, False)
         guard.bans.news.append(self._bans)
-        assert guard.failures.news is not None
-        self.logins = guard.failures.news
 
     def call_on_news(self, call: Callable[[], object]) -> None:
         """Call a function when a report has something to send. Bans are sent at once, and a relay does not call it."""
-        news: Sequence[Any] = self._rates, self._guesses, self._violations, self.logins
+        news: Sequence[Any] = self.rates, self.guesses, self.violations, self.pairs, self.logins
         for each in (*news, *self._count_news):
             each.on_first = call
 
-    def tell_all(self, *, logins: bool = False) -> None:
-        """Tell all bans and all counts of connections in the next reports; with `logins`, also the known users."""
+    def tell_all(self, logins_at: float | None = None) -> None:
+        """Tell all bans and all counts of connections in the next reports; with the time, also the known users."""
         self._is_first = True
         self.counts.tell_all_counts()
         for network in (*self.guard.bans, *self._ended):
             self._bans.setdefault(network, False)
-        if logins:
-            self.guard.failures.tell_all(self.logins)
+        if logins_at is not None:
+            self.guard.failures.tell_all(self.logins, logins_at)
 
     def forget_rate_news(self) -> None:
         """Tell nobody what was taken of rates since the last report. It counts in this process alone."""
-        self._rates.amounts.clear()
-        self._guesses.amounts.clear()
+        self.rates.amounts.clear()
+        self.guesses.amounts.clear()
 
     def take_report(self, now: float, *, always: bool = True) -> GuardReport | None:
         """Return what has happened since the last report, or None if that is nothing, unless `always`.
 
         Call it every fraction of a second, and at once after a ban or the end of one.
         """
-        shared_now, login_news = now + self.clock_offset, self.logins
         connections, users, is_restarted = self.counts.take_counts(MAX_ENTRIES)
         bans, unbans = self._take_bans(now)
         report = GuardReport(
             self._number + 1,
-            shared_now,
+            now + self.clock_offset,
             self._is_first or is_restarted,
             bans,
             unbans,
-            login_news.take_pairs(MAX_ENTRIES),
-            login_news.take_logins(MAX_ENTRIES),
+            tuple(self.pairs.take(MAX_ENTRIES, now)),
+            tuple(self.logins.take(MAX_ENTRIES, now)),
             tuple(connections),
             tuple(users),
-            tuple((network, int(n)) for network, n in self._violations.take(MAX_ENTRIES)),
+            tuple(self.violations.take(MAX_ENTRIES, now)),
             tuple(self._take_rates()),
         )
         if report.is_empty and not always:
@@ -191,15 +188,15 @@ class SharedGuard:
             is_ended, ban = self._bans.pop(network), bans.saved(network, now)
             if is_ended:
                 made = now if ban is None else now + ban.remaining - ban.seconds
-                self._note_end(network, made + self.clock_offset)
+                self._note_end(network, made)
             if network in self._ended:
-                ended.append((describe(network), self._ended.get(network, 0.0)))
+                ended.append((describe(network), self._ended.get(network, 0.0) + self.clock_offset))
             if ban is not None:
                 found.append(ban)
         return tuple(found), tuple(ended)
 
     def _take_rates(self) -> Iterator[RateTaken]:
-        for kind, news in (("connections", self._rates), ("guesses", self._guesses)):
+        for kind, news in (("connections", self.rates), ("guesses", self.guesses)):
             for key, amount in news.take(MAX_ENTRIES):
                 yield rate_taken(kind, key, amount)
 
@@ -233,7 +230,7 @@ class SharedGuard:
         return taken._replace(amount=max(0.0, amount))
 
     def _rate_news(self, taken: RateTaken) -> RateNews[Hashable]:
-        return self._rates if taken.kind == "connections" else self._guesses
+        return self.rates if taken.kind == "connections" else self.guesses
 
     def merge_report(self, member: str, report: GuardReport, now: float) -> Merged:
         """Count what another process reports.
@@ -255,7 +252,8 @@ class SharedGuard:
             return merged
         self.members[member] = known
         self._forgotten.pop(member, None)
-        reached = self._merge_logins(report, now)
+        made_at = min(now, report.time - self.clock_offset)
+        reached = self._merge_logins(report, made_at, now)
         self._merge_bans(report, merged, now)
         self._ban_all(reached, merged, now)
         for taken in report.rates:
@@ -264,47 +262,49 @@ class SharedGuard:
         if is_newest:
             self._merge_counts(member, report, merged, is_complete=known.is_complete)
         if self.other is not None:
-            self.other.pass_on(report)
+            self.other.pass_on(report, made_at)
         return merged
 
-    def pass_on(self, report: GuardReport) -> None:
-        """Tell the others which logins, violations and rates another group has counted."""
-        for user, address in report.logins:
-            self.logins.add_login(user, address)
-        for pair in report.failures:
-            self.logins.add_pair(pair)
-        for network, count in report.violations:
-            self._violations.add(network, count)
+    def pass_on(self, report: GuardReport, made_at: float) -> None:
+        """Tell the others which logins, violations and rates another group has counted, and reported at `made_at`."""
+        for login, age in report.logins:
+            self.logins.add(login, made_at - age)
+        for pair, age in report.failures:
+            self.pairs.add(pair, made_at - age)
+        for violation, age in report.violations:
+            self.violations.add(violation, made_at - age)
         for taken in report.rates:
             self._rate_news(taken).add(self.rate_table(taken)[1], taken.amount)
 
     def pass_ban_on(self, network: Network, ended: float | None = None) -> None:
         """Tell the others of a ban in another group, or when it was ended by hand."""
         if ended is not None:
-            self._note_end(network, ended + self.clock_offset)
+            self._note_end(network, ended)
         note_news(self._bans, network, is_ended=False)
 
     def _note_end(self, network: Network, time: float) -> bool:
-        """Note when a ban was ended by hand, by the shared clock; return whether it is news."""
+        """Note when a ban was ended by hand; return whether it is news."""
         before = self._ended.get(network)
         if before is None or time > before:
             self._ended.put(network, time)
         return before is None or time > before + _ROUNDING
 
     def _merge_bans(self, report: GuardReport, merged: Merged, now: float) -> None:
-        bans, elapsed = self.guard.bans, now + self.clock_offset - report.time
-        for text, time in report.unbans:
-            network = ban_target(text)
+        bans, made_at = self.guard.bans, report.time - self.clock_offset
+        # A clock that is set back must not make bans longer.
+        elapsed = max(0.0, now - made_at)
+        for text, shared_time in report.unbans:
+            network, time = ban_target(text), shared_time - self.clock_offset
             if self._note_end(network, time) and self.other is not None:
-                self.other.pass_ban_on(network, time - self.clock_offset)
+                self.other.pass_ban_on(network, time)
             own = bans.get(network)
-            if own is not None and own.until - own.seconds + self.clock_offset <= time + _ROUNDING:
+            if own is not None and own.until - own.seconds <= time + _ROUNDING:
                 bans.end_remote(network)
                 if now < own.until:
                     merged.unbans.append(describe(network))
         for saved in report.bans:
             network = ban_target(saved.network)
-            made = report.time + saved.remaining - saved.seconds
+            made = made_at + saved.remaining - saved.seconds
             if made + _ROUNDING < self._ended.get(network, made) or self._ends(network):
                 continue
             remaining = min(saved.remaining - elapsed, self.guard.limits.max_ban_seconds)
@@ -323,24 +323,24 @@ class SharedGuard:
         """Return whether a ban was ended here by hand, which the next report says."""
         return self._bans.get(network, False) and self.guard.bans.get(network) is None
 
-    def _merge_logins(self, report: GuardReport, now: float) -> list[tuple[Network, LimitReached]]:
+    def _merge_logins(
+        self, report: GuardReport, made_at: float, now: float
+    ) -> list[tuple[Network, LimitReached]]:
         """Count logins and violations; returns the addresses that have reached a limit for a ban.
 
         They may be among the bans of the report, so these come next.
         """
-        bans, failures = self.guard.bans, self.guard.failures
-        most, found = self.guard.limits.max_limit_violations, list[tuple[Network, LimitReached]]()
-        for user, address in report.logins:
-            failures.add_login(user, address, now)
-        for pair in report.failures:
-            reached = failures.add_pair(pair, now)
+        guard, found = self.guard, list[tuple[Network, LimitReached]]()
+        failures, most = guard.failures, guard.limits.max_limit_violations
+        for (user, address), age in report.logins:
+            failures.add_login(user, address, now, made_at - age)
+        for pair, age in report.failures:
+            reached = failures.add_pair(pair, now, made_at - age)
             if reached is not None:
                 found.append((pair.network, reached))
-        for network, count in report.violations:
-            for _ in range(min(count, MAX_VIOLATIONS)):
-                if bans.add_violation(network, now):
-                    found.append((network, LimitReached("max_limit_violations", most, most)))
-                    break
+        for (network, violation), age in report.violations:
+            if guard.add_violation(network, violation, now, made_at - age):
+                found.append((network, LimitReached("max_limit_violations", most, most)))
         return found
 
     def _ban_all(

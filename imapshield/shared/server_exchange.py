@@ -229,7 +229,7 @@ class ServerExchange:
     def _requested(self, request: Request, now: float) -> None:
         if request.name == self._name and now - self._told_all >= ASK_SECONDS:
             self._told_all = now
-            self._shared.tell_all(logins=request.logins)
+            self._shared.tell_all(now if request.logins else None)
 
     def _merge(self, sender: str, report: GuardReport, now: float) -> None:
         self.received += 1

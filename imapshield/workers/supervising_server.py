@@ -200,7 +200,7 @@ class SupervisorLife(ServerLife):
         return Start(
             worker.number,
             count,
-            _member(worker),
+            self._member(worker),
             worker_settings(parts.control_process.reloader.settings),
             self._exchange.counted(),
             first + (worker.number - first) % count,
@@ -214,6 +214,11 @@ class SupervisorLife(ServerLife):
             parts.certificates.saved(),
             {} if parts.front is None else parts.front.authorities(),
         )
+
+    def _member(self, worker: WorkerProcess) -> str:
+        """Return the name of the process of a worker among those of all servers that share the guard."""
+        server = "" if self.parts.sharing is None else f" {self.parts.sharing.shared.name}"
+        return f"worker {worker.number} {worker.starts}{server}"
 
     def _received(self, worker: WorkerProcess, message: Message) -> None:
         """Act on a message of a worker."""
@@ -236,7 +241,7 @@ class SupervisorLife(ServerLife):
             _log_line(worker, message)
         elif isinstance(message, Shared):
             # Whatever the worker says, this is its name. What cannot be read is not passed on.
-            report = Shared(_member(worker), message.report)
+            report = Shared(self._member(worker), message.report)
             self._exchange.merge(report)
             self._share(report, worker)
 
@@ -287,7 +292,7 @@ class SupervisorLife(ServerLife):
 
     def _lost(self, worker: WorkerProcess) -> None:
         """Have the connections of a worker that has ended count no more."""
-        member = _member(worker)
+        member = self._member(worker)
         self._behind.discard(worker)
         self._exchange.forget(member)
         self._supervisor.broadcast(Forget(member), worker)
@@ -336,11 +341,6 @@ def _both(first: Callable[..., object], then: Callable[[], object]) -> Callable[
         then()
 
     return call
-
-
-def _member(worker: WorkerProcess) -> str:
-    """Return the name of the process of a worker among those that share the guard."""
-    return f"worker {worker.number} {worker.starts}"
 
 
 def _log_line(worker: WorkerProcess, line: Logged) -> None:

@@ -170,7 +170,7 @@ class AgreementTests(SynchronousTestCase):
             self.deliver(waiting, chance, now)
         self.delay = max([self.delay, *[now - told for told in self.told.values()]])
         for member in team:
-            member.shared.tell_all(logins=True)
+            member.shared.tell_all(now)
         exchange(*team, now=now)
         self.compare(team, single, now, loss)
 

@@ -34,13 +34,13 @@ FULL = GuardReport(
     bans=(SavedBan("192.0.2.1/32", "operator", -2.5, 60.0, 3, True),),
     unbans=(("2001:db8::/64", 3.5),),
     failures=(
-        FailedPair(V4[0], HASH, HASH, HASH, True),
-        FailedPair(V6[0], HASH, HASH, HASH, False),
+        (FailedPair(V4[0], HASH, HASH, HASH, True), 0.0),
+        (FailedPair(V6[0], HASH, HASH, HASH, False), 1.5),
     ),
-    logins=((HASH, HASH),),
+    logins=(((HASH, HASH), 2.5),),
     connections=((V4[0], 3), (V6[0], 0)),
     users=((HASH, 2),),
-    violations=((V4[0], 1),),
+    violations=(((V4[0], HASH), 3.5),),
     rates=(
         RateTaken("connections", network_bytes(V4[2]), 1.0),
         RateTaken("guesses", network_bytes(V6[3]), -0.25),
@@ -68,9 +68,10 @@ BAD_VALUES: list[tuple[int, Any]] = [
     (3, [["192.0.2.1/32", "two\nlines", 1, 1, 1, False]]),
     (3, [["192.0.2.1/32", "x" * 301, 1, 1, 1, False]]),
     (4, [["192.0.2.1/32"]]),
-    (5, [[network_bytes(V4[1]).hex(), HASH.hex(), HASH.hex(), HASH.hex(), False]]),
-    (6, [[HASH.hex(), "1234"]]),
-    (6, [[HASH.hex(), "xx" * 8]]),
+    (5, [[network_bytes(V4[1]).hex(), HASH.hex(), HASH.hex(), HASH.hex(), False, 0]]),
+    (6, [[HASH.hex(), "1234", 0]]),
+    (6, [[HASH.hex(), "xx" * 8, 0]]),
+    (6, [[HASH.hex(), HASH.hex(), -1]]),
     (7, [[network_bytes(V4[0]).hex()]]),
     (7, [["0420ffffffffffffffff", 1]]),
     (7, [["0419" + 16 * "0", 1]]),
@@ -81,7 +82,8 @@ BAD_VALUES: list[tuple[int, Any]] = [
     (10, [["connections", "0419" + 16 * "0", 1]]),
     (11, [["user", "commands", "alice", -1]]),
     (11, [[1, "commands", "alice", 1]]),
-    (9, [[network_bytes(V4[0]).hex(), 1]] * (MAX_ENTRIES + 1)),
+    (9, [[network_bytes(V4[0]).hex(), 1, 0]]),
+    (9, [[network_bytes(V4[0]).hex(), HASH.hex(), 0]] * (MAX_ENTRIES + 1)),
 ]
 
 

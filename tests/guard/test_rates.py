@@ -142,12 +142,33 @@ class RecentItemsTests(SynchronousTestCase):
         others.add("other", (300).to_bytes(8, "big"), 5)
         own.add("key", (2).to_bytes(8, "big"), 2)
         own.add("key", (256).to_bytes(8, "big"), 4)
-        self.assertEqual(own.merge(others.rows()), 300)
+        own.merge(others.rows())
         self.assertEqual((own.count("key", 5), own.count("other", 5)), (3, 1))
-        self.assertEqual(own.merge(own.rows()), 0)
+        own.merge(own.rows())
         self.assertEqual(own.add("key", (257).to_bytes(8, "big"), 6), 3)
         self.assertFalse(own.has("key", (1).to_bytes(8, "big"), 6))
-        self.assertEqual(own.merge([]), 0)
+
+    def test_what_happened_before(self) -> None:
+        """An item with an earlier time counts until that time is too old, beside newer ones, and is replaced first."""
+        items = RecentItems(100, 10, 3)
+        items.add("key", b"item new", 90)
+        self.assertEqual(items.add("key", b"item old", 90, 20.9), 2)
+        self.assertEqual(items.add("key", b"item new", 95, 30), 2)  # it is not older for that
+        self.assertEqual([items.count("key", now) for now in (119, 120, 189, 190)], [2, 1, 1, 0])
+        self.assertEqual(items.add("key", b"itempast", 130, 30), 1)
+        self.assertEqual((items.add("none", b"itempast", 130, 30), len(items)), (0, 1))
+        for n in range(3):
+            items.add("key", b"item  %2d" % n, 131)
+        self.assertEqual(items.add("key", b"item old", 131, 90), 3)
+        self.assertFalse(items.has("key", b"item old", 131))
+
+    def test_what_happened_before_the_start_of_the_machine(self) -> None:
+        """A clock that begins with the machine shows less than nothing for what was before."""
+        items = RecentItems(100, 10, 3)
+        items.add("key", b"item old", 10, -50.5)
+        self.assertEqual([items.count("key", now) for now in (48, 49)], [1, 0])
+        self.assertEqual(items.time_of("key", b"item old"), -51)
+        self.assertIsNone(items.time_of("key", b"item new"))
 
     def test_merged_items_expire_by_their_own_times(self) -> None:
         """An item of another table counts no longer than in that table, also beside a newer one, and is dropped first."""

@@ -192,7 +192,7 @@ class LoginTests(SynchronousTestCase):
         exchange(one, two)
         self.assertEqual(one.guard.failures.pairs_of(ADDRESS, 0.0), 0)
         three = Member("m2")
-        one.shared.tell_all(logins=True)
+        one.shared.tell_all(0.0)
         three.merge(one)
         self.assertTrue(three.guard.failures.is_known(ADDRESS, b"u"))
 
@@ -227,7 +227,9 @@ class LoginTests(SynchronousTestCase):
         """A process whose limit is report-only makes no ban of what others tell."""
         two = Member("two", Limits(max_limit_violations=2))
         one = Member("one", Limits(max_limit_violations=2, report_only=True))
-        report = GuardReport(1, 0.0, violations=((networks_of(ADDRESS)[0], 5),))
+        address = networks_of(ADDRESS)[0]
+        violations = tuple(((address, b"violate%d" % n), 0.0) for n in range(2))
+        report = GuardReport(1, 0.0, violations=violations)
         self.assertEqual(one.shared.merge_report("x", report, 0.0).new_bans, [])
         self.assertEqual(len(two.shared.merge_report("x", report, 0.0).new_bans), 1)
         self.assertEqual(two.shared.merge_report("y", report, 0.0).new_bans, [])

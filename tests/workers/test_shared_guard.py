@@ -298,6 +298,12 @@ class GuardRedisTests(ClusterTestCase):
         self.exchange.message(self.messages.encode(Signed("other", report)))
         self.pump(0.1)
 
+    def test_names(self) -> None:
+        """No worker of another server has the name of one here, so no two count the same excess of SCRAM logins."""
+        for number in (1, 2):
+            name = self.worker(number)._start.member
+            self.assertEqual(name, f"worker {number} 1 {self.parts.sharing.shared.name}")
+
     def test_both_directions(self) -> None:
         """Bans, connections and failed logins in the workers reach other servers, and theirs reach the workers."""
         self.assertIsNone(self.worker(1).parts.sharing)
