@@ -1,6 +1,6 @@
 """The commands of the control socket about nodes and users who move, for all workers together."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -47,7 +47,8 @@ class MergedNodes:
     def __init__(self, supervisor: Supervisor, clock: Any) -> None:
         self._supervisor, self._clock = supervisor, clock
         self._kept: dict[tuple[str, str], _Kept] = {}
-        self._removed: set[str] = set()
+        self._configured: Collection[str] = ()
+        self._removed: set[str] = set()  # addresses of removed nodes that have users
         self._watch = LoopingCall(lambda: Deferred.fromCoroutine(self._look()))
         self._watch.clock = clock
 
@@ -100,8 +101,13 @@ class MergedNodes:
             key: kept for key, kept in self._kept.items() if key[0] != "drain" or key[1] in nodes
         }
 
-    def watch_removed(self) -> None:
-        """Log from now on, after a reload, when the last user of a removed node has left all workers."""
+    def watch_removed(self, configured: Collection[str]) -> None:
+        """Log from now on, after a reload, when the last user of a removed node has left all workers.
+
+        Args:
+            configured: the addresses of all nodes that there are now. A worker may reload later than the others.
+        """
+        self._configured = configured
         if not self._watch.running:
             self._watch.start(WATCH_SECONDS)
 
@@ -110,12 +116,16 @@ class MergedNodes:
             rows = await self.ask(Request("nodes"))
         except ControlError:  # a worker starts or is busy: it is asked again
             return
-        removed = {row["address"] for row in rows if row["state"] == "removed"}
-        for text in sorted(self._removed - removed):
+        removed = {row["address"]: row["connections"] for row in rows if self._is_removed(row)}
+        for text in sorted(self._removed - {*removed}):
             _log.info("--backend {text}: removed; the last user has left", text=text)
-        self._removed = removed
+        self._removed &= {*removed}
+        self._removed |= {text for text, connections in removed.items() if connections}
         if not removed:
             self._watch.stop()
+
+    def _is_removed(self, row: Mapping[str, Any]) -> bool:
+        return row["state"] == "removed" or row["address"] not in self._configured
 
     def _keep(self, request: Request) -> None:
         key = request.command, _subject(request)

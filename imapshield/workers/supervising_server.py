@@ -329,7 +329,8 @@ class SupervisorLife(ServerLife):
                 problems.append(f"worker {worker.number}: {text}")
             # The replacement of a worker that has ended reads the new settings.
         if self.parts.front is not None:
-            self.parts.operator.nodes.watch_removed()
+            backends = self.parts.front.nodes.by_name.values()
+            self.parts.operator.nodes.watch_removed({each.address.text for each in backends})
         return problems
 
 

@@ -79,6 +79,11 @@ class MergedNodesTests(SynchronousTestCase):
         row = {"node": "mail1", "connections": 1, "max_connections": 7}
         self.assertEqual(merged([[row], [row]]), [{**row, "connections": 2}])
 
+    def test_node_that_does_not_answer_all_workers(self) -> None:
+        """A node answers a check if it answers all workers."""
+        rows = [[{"node": "mail1", "answers": answers}] for answers in (True, False)]
+        self.assertEqual(merged(rows), [{"node": "mail1", "answers": False}])
+
     def test_worker_that_does_not_answer(self) -> None:
         """An answer that one worker does not give is none: it may still have sessions of the user."""
         for result in (ask([{"ended": 1}, None]), ask([]), ask([{"a": 1}], ControlError("full"))):
@@ -152,6 +157,35 @@ class NewWorkerTests(ClusterTestCase):
             lines = self.lines(lambda number=number: leave(number))
             self.assertEqual(len([line for line in lines if "has left" in line]), left, lines)
         self.assertFalse(self.parts.operator.nodes._watch.running)
+
+    def test_worker_that_reloads_late(self) -> None:
+        """The users of a removed node are watched until the last worker has reloaded, and its users have left."""
+        operator = self.parts.operator.nodes
+        row: dict[str, Any] = {"node": "mail1", "address": "mail1=a", "connections": 1}
+        answers = iter([{"state": "up"}, {"state": "removed"}, {"state": "removed"}])
+
+        async def ask(_: object) -> list[Any]:
+            found = next(answers, None)
+            return [] if found is None else [{**row, **found}]
+
+        self.patch(operator, "ask", ask)
+        operator.watch_removed(["mail2=b"])
+        lines = self.lines(lambda: self.pump(10))
+        self.assertEqual(sum("the last user has left" in line for line in lines), 1, lines)
+        self.assertFalse(operator._watch.running)
+
+    def test_removed_node_without_users(self) -> None:
+        """Of a node that nobody uses, the last user does not leave."""
+        operator = self.parts.operator.nodes
+        rows = [{"node": "mail1", "address": "mail1=a", "connections": 0, "state": "up"}]
+
+        async def ask(_: object) -> list[Any]:
+            return [rows.pop()] if rows else []
+
+        self.patch(operator, "ask", ask)
+        operator.watch_removed(["mail2=b"])
+        lines = self.lines(lambda: self.pump(10))
+        self.assertFalse([line for line in lines if "has left" in line])
 
     def test_reload(self) -> None:
         """A node that a reload adds is one of all workers, and of those that start later."""
