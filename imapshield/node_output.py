@@ -37,6 +37,8 @@ def _show_nodes(answer: list[dict[str, Any]]) -> Iterable[str]:
     for node in answer:
         if node["reason"]:
             yield f"{node['node']}: {node['reason']}"
+        elif not node.get("answers", True) and node["state"] != "removed":
+            yield f"{node['node']}: no answer to a check now"
 
 
 def _show_drain(answer: dict[str, Any]) -> Iterable[str]:
@@ -72,7 +74,12 @@ _NODE = ("node", {"metavar": "NODE", "help": "the NAME of a --backend NAME=ENDPO
 NODE_COMMANDS: Sequence[
     tuple[str, Callable[[Any], Iterable[str]], str, Sequence[tuple[str, Any]]]
 ] = (
-    ("nodes", _show_nodes, "list the mail nodes behind the server", ()),
+    (
+        "nodes",
+        _show_nodes,
+        "list the mail nodes behind the server",
+        (("--check", {"action": "store_true", "help": "check them now, in at most 4 seconds"}),),
+    ),
     ("drain", _show_drain, "let a mail node have no further logins; sessions go on", (_NODE,)),
     ("undrain", _show_undrain, "let a drained mail node have logins again", (_NODE,)),
     (

@@ -42,6 +42,13 @@ class NodeOutputTests(SynchronousTestCase):
         self.assertTrue(line.startswith("node m2      failing (1 of 3), 2 users"), line)
         self.assertTrue(line.endswith("1 failure: refused"), line)
 
+    def test_check(self) -> None:
+        """A node that has not answered a check has a line that says so, unless there is a reason already."""
+        silent, gone = {**NODE, "answers": False}, {**NODE, "answers": False, "state": "removed"}
+        self.assertEqual(shown("nodes", [silent])[2:], ["mail1: no answer to a check now"])
+        self.assertEqual(shown("nodes", [{**NODE, "answers": True}, gone])[3:], [])
+        self.assertEqual(shown("nodes", [{**silent, "reason": "refused"}])[2:], ["mail1: refused"])
+
     def test_changes(self) -> None:
         """The other commands say what they have done."""
         self.assertEqual(

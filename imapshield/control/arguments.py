@@ -83,7 +83,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Text | Number | Flag]] = {
     "drain": {"node": _NAMED},
     "hold": {"user": _NAMED, "seconds": Number(1, MAX_HOLD_SECONDS)},
     "kick": {"who": _NAMED},
-    "nodes": {},
+    "nodes": {"check": Flag()},
     "options": {},
     "release": {"user": _NAMED},
     "reload": {},

@@ -167,16 +167,24 @@ class Backend:
             number=self.connections,
         )
 
-    def check(self) -> Deferred[None]:
-        """Check whether the backend answers, and learn its capabilities."""
-        return Deferred.fromCoroutine(self._check())
+    def check(self, *, is_regular: bool = True) -> Deferred[None]:
+        """Check whether the backend answers, and learn its capabilities.
 
-    async def _check(self) -> None:
+        Another one than the regular checks counts only the first failure: commands that ask again and again would
+        otherwise keep logins out of a server that restarts.
+        """
+        return Deferred.fromCoroutine(self._check(counts=is_regular or not self.breaker.failures))
+
+    def has_answered_since(self, seconds: float) -> bool:
+        """Return whether a check has succeeded since a time of the reactor."""
+        return self.checked_at is not None and self.checked_at >= seconds
+
+    async def _check(self, *, counts: bool) -> None:
         self._checks.interval = self.limits().backend_check_seconds  # it may have been reloaded
         # A check must not need one of the connections that users have taken.
         begun = self.reactor.seconds()
         try:
-            await self._within_time(self._ask, ClientAddress(), is_check=True)
+            await self._within_time(self._ask, ClientAddress(), is_check=True, counts=counts)
             self.checked_at = self.reactor.seconds()
             self.latency = self.checked_at - begun
         except BackendUnavailable:
@@ -223,6 +231,7 @@ class Backend:
         address: ClientAddress,
         *,
         is_check: bool = False,
+        counts: bool = True,
     ) -> T:
         """Connect, and return the result of `use`; the connection ends if that takes too long or fails.
 
@@ -230,7 +239,7 @@ class Backend:
         whose mail is on a disk that hangs, and must not keep the others out. With the address of the client, only the
         connection itself counts, and checks: the backend may refuse an address that it has banned.
         """
-        connection = await self._connected()
+        connection = await self._connected(counts=counts)
         seconds = self.limits().backend_login_seconds
         has_told_address = self._sends_proxy_header or self._sends_id
         late = f"no answer in {seconds:g} seconds"
@@ -243,7 +252,8 @@ class Backend:
         except Exception as error:
             # The client may have left, which is no failure of the backend.
             if isinstance(error, BackendUnavailable) and not connection.was_closed:
-                self._failed(str(error), counts=is_check or not (ready or has_told_address))
+                is_its_own = is_check or not (ready or has_told_address)
+                self._failed(str(error), counts=counts and is_its_own)
             connection.close()
             raise
         finally:
@@ -252,7 +262,7 @@ class Backend:
         self._succeeded()
         return result
 
-    async def _connected(self) -> BackendConnection:
+    async def _connected(self, *, counts: bool) -> BackendConnection:
         """Return a new connection."""
         call_later = self.reactor.callLater
         factory = Factory.forProtocol(lambda: BackendConnection(call_later))
@@ -266,7 +276,7 @@ class Backend:
         except Exception as error:
             self._lost()
             reason = _reason(error, seconds)
-            self._failed(reason, counts=True)
+            self._failed(reason, counts=counts)
             raise BackendUnavailable(reason) from None
         connection.on_lost = self._lost
         return connection

@@ -8,6 +8,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from imapshield.control.request_lines import ControlError, Request
+from imapshield.front.node_checks import NodeChecks
 from imapshield.front.nodes import Nodes
 from imapshield.front.sasl_user import mailbox_user
 from imapshield.front.user_map import LookUpFailed, Query
@@ -30,6 +31,7 @@ class NodeCommands:
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
+        self._checks = NodeChecks(nodes.reactor)
 
     @property
     def handlers(self) -> Mapping[str, Callable[[Request], Awaitable[Any]]]:
@@ -37,9 +39,17 @@ class NodeCommands:
         names = ("nodes", "drain", "undrain", "hold", "release")
         return {**{name: getattr(self, name) for name in names}, "user-map": self.user_map}
 
-    async def nodes(self, request: Request) -> list[dict[str, Any]]:  # noqa: ARG002
-        """Return all nodes."""
-        return self._nodes.described()
+    async def nodes(self, request: Request) -> list[dict[str, Any]]:
+        """Return all nodes. With the argument `check`, they are checked first: `answers` says which have answered."""
+        if not request.get("check"):
+            return self._nodes.described()
+        answered = await self._checks.answered(self._nodes.by_name)
+        rows = self._nodes.described()
+        # A row may have the name of a node, and be that of the one that had it before a reload.
+        return [
+            {**row, "answers": row["state"] != "removed" and answered.get(row["node"], False)}
+            for row in rows
+        ]
 
     async def user_map(self, request: Request) -> dict[str, str]:  # noqa: ARG002
         """Return the ``--user-map``, and what is wrong with it now; both are "" without one."""

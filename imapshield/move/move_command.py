@@ -80,7 +80,7 @@ class _Context:
     ) -> None:
         self.options, self.journal, self.nodes, self.ssh = options, journal, nodes, ssh
         self.user: str = options.user
-        self.shields = Shields(nodes.shields, self.user, ssh)
+        self.shields = Shields(nodes.shields, self.user, ssh, _report)
         self._agents: dict[str, Agent] = {}
 
     def node(self, name: str) -> Node:
@@ -252,8 +252,12 @@ def _mover(context: _Context, entry: Entry) -> Iterator[Mover]:
         switch.switch,
         check=lambda: context.check_logins(target.name),
         max_pause=context.options.max_pause,
-        report=lambda text: print(f"imapshield: {text}", file=sys.stderr),
+        report=_report,
     )
+
+
+def _report(text: str) -> None:
+    print(f"imapshield: {text}", file=sys.stderr)
 
 
 class _Progress:

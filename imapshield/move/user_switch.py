@@ -5,7 +5,7 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from imapshield.control.client import ask
@@ -22,9 +22,12 @@ SWITCH_SECONDS = 10.0
 
 FAILING_LOOKS = 6
 FAILING_SECONDS = 2.0
-"""How often, and after how many seconds each time, a shield is asked again about a node that is failing.
+"""How often, and after how many seconds each time, a shield is asked again about a node that does not answer.
 
-One failure may be a restart. The next check comes within ``backend_check_seconds`` (10)."""
+That may be a restart. A shield of an older version waits for its next check, within ``backend_check_seconds`` (10)."""
+
+_UNKNOWN_CHECK = ("unknown argument 'check'", "unrecognized arguments: --check")
+"""What a shield says that is older than its argument ``check``, on its control socket and over ssh."""
 
 _START = "start its server, and run this again when `imapshield nodes` says that it is up"
 _NO_LOGINS = {
@@ -35,6 +38,15 @@ _NO_LOGINS = {
 """The states of a node that gets no logins, or is about to get none, and what to do."""
 
 
+_LOGINS = ("up", "new")
+"""The states of a node that gets logins, and whose last check has not failed."""
+
+
+def _answers(row: Mapping[str, Any]) -> bool:
+    """Whether a node has answered the check that was asked for; a shield of an older version does not say it."""
+    return bool(row.get("answers", True))
+
+
 class Shields:
     """The shields in front of the nodes.
 
@@ -42,13 +54,23 @@ class Shields:
         shields: all of them.
         user: the user.
         ssh: the connections.
+        report: called with a line for the operator.
     """
 
-    def __init__(self, shields: Sequence[Shield], user: str, ssh: Ssh) -> None:
+    def __init__(
+        self,
+        shields: Sequence[Shield],
+        user: str,
+        ssh: Ssh,
+        report: Callable[[str], object] = lambda _: None,
+    ) -> None:
         self._shields, self._user, self._ssh = shields, user, ssh
+        self._report, self._old = report, set[str]()
 
     def check(self, node: str) -> None:
         """Ask the shields whether they answer, and pass logins to a node, before anything is done.
+
+        They check the node now: their last check may be older than the death of its server.
 
         Raises:
             MoveError: one does not.
@@ -56,10 +78,12 @@ class Shields:
         for shield in self._shields:
             row = self._row(shield, node)
             for _ in range(FAILING_LOOKS):
-                if row["state"] == "failing":
+                if row["state"] == "failing" or (row["state"] in _LOGINS and not _answers(row)):
                     time.sleep(FAILING_SECONDS)
                     row = self._row(shield, node)
             state, reason = row["state"], row.get("reason")
+            if state in _LOGINS and not _answers(row):
+                state, reason = "failing", reason or "it does not answer a check"
             if state in _NO_LOGINS:
                 text = f"{node} is {state}" + (f": {reason}" if reason else "")
                 text = f"{text}, so {self._user} could not log in there; {_NO_LOGINS[state]}"
@@ -67,13 +91,25 @@ class Shields:
 
     def _row(self, shield: Shield, node: str) -> Any:
         """Return what a shield says of a node."""
-        rows = self._ask(shield, "nodes", {})
+        rows = self._rows(shield)
         known = {each["node"]: each for each in rows if each["state"] != "removed"}
         if node not in known:
             text = f"has no --backend with the name {node}; it has {', '.join(known)}"
             advice = "add it to the configuration of that shield, and reload it"
             raise MoveError(f"shield {shield.name}: {text}; {advice}")
         return known[node]
+
+    def _rows(self, shield: Shield) -> Any:
+        if shield.name not in self._old:
+            try:
+                return self._ask(shield, "nodes", {"check": True})
+            except MoveError as error:
+                if not any(text in str(error) for text in _UNKNOWN_CHECK):
+                    raise
+            self._old.add(shield.name)
+            text = "has an older version of imapshield, which cannot check a node now: its last check counts"
+            self._report(f"shield {shield.name} {text}; upgrade it")
+        return self._ask(shield, "nodes", {})
 
     def hold(self, seconds: float) -> None:
         """Let new logins of the user wait, and end the connections.
@@ -111,6 +147,7 @@ class Shields:
         try:
             if shield.ssh:
                 words = [command, *([self._user] if "user" in arguments else [])]
+                words += ["--check"] * ("check" in arguments)
                 words += ["--json", "--control", shield.control]
                 if "seconds" in arguments:
                     words += ["--seconds", str(arguments["seconds"])]

@@ -3,6 +3,7 @@
 import json
 from contextlib import nullcontext
 from typing import Any
+from unittest import mock
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -64,7 +65,7 @@ class ArgumentTests(SynchronousTestCase):
 
     def test_table_has_every_command(self) -> None:
         """No command, and no argument, is without a check. `reload` is of the process; a front has some."""
-        nodes: Any = None
+        nodes = mock.Mock()
         commands = {*self.handlers, *self.streams, *NodeCommands(nodes).handlers, "reload"}
         self.assertEqual(commands, set(ARGUMENTS))
 

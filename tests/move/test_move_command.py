@@ -219,6 +219,32 @@ class MoveCommandTests(MoveCommandCase):
 
 
 class ShieldOverSshTests(MoveCase):
+    def test_check_over_ssh(self) -> None:
+        """A shield whose command does not know the option is asked for its last check."""
+        runs: list[list[str]] = []
+
+        def run(command: list[str], **_: object) -> Any:
+            runs.append(command)
+            is_unknown = "--check" in command
+            error = b"usage: imapshield\nimapshield: unrecognized arguments: --check; usage: x\n"
+            return mock.Mock(
+                returncode=2 * is_unknown,
+                stdout=b'[{"node": "two", "state": "up"}]',
+                stderr=error * is_unknown,
+            )
+
+        self.patch(subprocess, "run", run)
+        reports: list[str] = []
+        with copying.Ssh() as ssh:
+            shield = Shield("edge", "/run/control", "root@edge")
+            shields = user_switch.Shields([shield], "alice", ssh, reports.append)
+            shields.check("two")
+            shields.check("two")
+        asked = [run[-4:] for run in runs if "nodes" in run]
+        last = ["nodes", "--json", "--control", "/run/control"]
+        self.assertEqual(asked, [["--check", *last[1:]], last, last])
+        self.assertEqual(len(reports), 1)
+
     def test_hold_over_ssh(self) -> None:
         """A shield on another machine is asked with ssh, and its error is that of the command."""
         shield = Shield("edge", "/run/control", "root@edge")

@@ -114,6 +114,44 @@ class RefusalTests(MoveCommandCase):
         self.patch(time, "sleep", lambda _: self.backends.update(two="up"))
         self.assertEqual(self.run_command("alice", "two")[0], 0)
 
+    def test_node_that_has_just_died(self) -> None:
+        """The shields check the node now: that their last check has succeeded does not count."""
+        answers = iter([False, True, True])
+        self.patch(time, "sleep", lambda _: None)
+
+        def check(path: str, request: Any) -> Any:
+            answer = self.ask(path, request)
+            if request.command != "nodes":
+                return answer
+            self.assertEqual(request.arguments, {"check": True})
+            answers_now = next(answers, False)
+            return [{**row, "answers": answers_now} for row in answer]
+
+        self.patch(user_switch, "ask", check)
+        self.assertEqual(self.run_command("alice", "two")[0], 0)
+        line = self.error("alice", "one")
+        self.assertIn("shield edge: one is failing: it does not answer a check, so alice", line)
+
+    def test_shield_of_an_older_version(self) -> None:
+        """Its last check counts, and the command says so once."""
+
+        def refuse(path: str, request: Any) -> Any:
+            if "check" in request.arguments:
+                raise ControlError("nodes: unknown argument 'check'; known are none")
+            return self.ask(path, request)
+
+        self.patch(user_switch, "ask", refuse)
+        status, _, lines = self.run_command("alice", "two")
+        self.assertEqual((status, lines.count("shield edge has an older version")), (0, 1), lines)
+        self.backends["one"] = "down"
+        self.assertIn("one is down", self.last_line("alice", "one"))
+
+        def fail(path: str, request: Any) -> Any:
+            raise ControlError("not all workers answer")
+
+        self.patch(user_switch, "ask", fail)
+        self.assertIn("shield edge: not all workers answer", self.last_line("alice", "one"))
+
     def test_node_that_fails_while_it_is_copied(self) -> None:
         """The shields are asked again right before the pause, which does not begin."""
         copy = TreeCopier.copy
