@@ -207,6 +207,10 @@ class SessionIO(Authentication):
         self._owner.write_buffer.compress = Deflater()
         self._decoder.start_inflating()
 
+    def permit_nul_in_messages(self) -> None:
+        """Let a message have NUL, also if it is not a literal8: another server stores it, or refuses it."""
+        self._owner.framer.nul_in_messages = True
+
     def log_out(self) -> None:
         """Apply the limits before login again, and end compression (UNAUTHENTICATE, RFC 8437)."""
         self._owner.write_buffer.flush()

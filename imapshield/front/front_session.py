@@ -40,6 +40,8 @@ class FrontSession:
         self._io, self._nodes = io, nodes
         self._login = BackendLogin(io, nodes)
         self._relay: BackendRelay | None = None
+        # Old messages have NUL, and clients that copy them from one server to another send them as they are.
+        io.permit_nul_in_messages()
 
     def greeting(self) -> bytes:
         """Return the greeting of the backends, with the capabilities that pass."""

@@ -169,8 +169,10 @@ class BackendRelay:
             self._connection.write(data + announcement(literal))
             while self._runs(awaited) and self._stream.continuations == continuations:
                 await self._event()
-            if not self._runs(awaited):
+            if self.lost or self._stream.continuations == continuations:
                 return  # the backend refuses the literal, and does not expect it
+            # A command that is answered already, as DELETE {0} by Dovecot, still lacks the end of its line: without it,
+            # the backend would take the next command for that.
             await self._send_literal(literal)
 
     async def _send_literal(self, literal: LiteralData) -> None:

@@ -181,9 +181,11 @@ class Framer:
     Attributes:
         inside: whether a command has begun and is not complete.
         memory: as `RawCommand.memory`, of the command that has begun. An accepted literal counts with its whole size.
+        nul_in_messages: whether messages may have NUL, because another server decides about it.
     """
 
     def __init__(self) -> None:
+        self.nul_in_messages = False
         self._parts: list[bytes | LiteralData] = []
         self._sink: LiteralSink | None = None
         self._begin()
@@ -297,7 +299,8 @@ class Framer:
         sink = self._sink
         assert sink is not None
         try:
-            if b"\0" in content and not self._binary:
+            is_message = type(sink) is not MemorySink
+            if b"\0" in content and not (self._binary or (self.nul_in_messages and is_message)):
                 # A literal consists of CHAR8, which excludes NUL (RFC 9051 section 9). FETCH would have to replace the
                 # NUL, so it is better to refuse the message than to change it.
                 raise BadCommand("NUL is permitted in binary literals (literal8) only")

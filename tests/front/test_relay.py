@@ -120,6 +120,27 @@ class LiteralTests(FrontCase):
         self.assertEqual(client.read(), b"a NO [TRYCREATE] no such mailbox\r\n")
         self.assertEqual(self.link.received(), b"b NOOP\r\n")
 
+    def test_literal_of_a_command_that_is_answered_before_its_line_ends(self) -> None:
+        """The backend gets the end of the line. Dovecot answers DELETE {0} at once, and would take the next line for it."""
+        client = self.log_in()
+        client.send(b"a DELETE {0+}\r\n \r\nb NOOP\r\n")
+        self.assertEqual(self.link.received(), b"a DELETE {0}\r\n")
+        self.link.send(b"+ OK\r\na NO no name\r\n")
+        self.assertEqual(client.read(), b"a NO no name\r\n")
+        self.assertEqual(self.link.received(), b" \r\nb NOOP\r\n")
+
+    def test_nul_in_a_message_passes(self) -> None:
+        """The backend decides about NUL in the literal of a message. In other literals it is refused."""
+        client = self.log_in()
+        client.send(b"a APPEND x {3+}\r\na\0b\r\n")
+        self.link.received()
+        self.link.send(b"+ go\r\n")
+        self.assertEqual(self.link.received(), b"a\0b\r\n")
+        self.link.send(b"a OK\r\n")
+        self.assertEqual(client.read(), b"a OK\r\n")
+        self.assertIn(b"b BAD NUL", client(b"b SEARCH TEXT {1+}\r\n\0"))
+        self.assertEqual(self.link.received(), b"")
+
     def test_literal_that_the_backend_takes_for_text(self) -> None:
         """What another server takes for the end of a line or for an error is not followed by commands."""
         client = self.log_in()
