@@ -1,10 +1,12 @@
 """Runs imaptest against a server alone and behind imapshield: its scripts, and its random load for some minutes.
 
     python -m benchmarks.front_imaptest --scripts imaptest/src/tests --seconds 600
-    python -m benchmarks.front_imaptest --peer courier --scripts imaptest/src/tests --seconds 120
+    python -m benchmarks.front_imaptest --peer courier --scripts imaptest/src/tests --only "append|copy"
 
 Both servers run at the same time. The program imaptest (https://github.com/dovecot/imaptest) must be on PATH, and the
-scripts are those of its source. Exit status 1: a script fails behind imapshield only, imaptest complains of something
+scripts are those of its source. `system_tests/install` unpacks Courier and Cyrus, which need root.
+Each script is a run of imaptest of its own, with a time limit. For each that fails, the commands that fail are printed,
+with the reasons of imaptest. Exit status 1: a command fails behind imapshield only, imaptest complains of something
 behind it only, or its memory grows.
 """
 
@@ -19,8 +21,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.front_peer import BEHIND
@@ -29,19 +31,31 @@ from benchmarks.peers import PASSWORD, Peer, Settings, change_owner, start_with
 from benchmarks.processes import own_memory
 from system_tests.certificate import write_certificate
 from system_tests.courier_server import courier_server
+from system_tests.cyrus_server import cyrus_server
 from system_tests.server import Server
 
-PEERS = ("dovecot", "courier", "pymap")
+PEERS = ("dovecot", "courier", "cyrus", "pymap")
+BELOW_INBOX = ("courier", "cyrus")
+"""Servers that have all mailboxes below INBOX, as Debian configures them."""
 CLIENTS = 20
 SCRIPT_SECONDS = 60.0
 """How long one script may take: Courier delays the answers to some commands that fail."""
+ATTEMPTS = 3
+"""A command that fails behind imapshield only may do so because of the time: its script is run again, with both."""
 SETTLED = 0.3
 """The part of a run after which memory must not grow: all clients have had large answers until then."""
 GROWTH = 3 << 20
 """Bytes that do not count as growth: the interpreter keeps free pages for later."""
 _FAULT = re.compile(r"^(?:Fatal|Panic|Error|Warning)[^:]*: .*", re.MULTILINE)
-_FAILED = re.compile(r"^\*\*\* Test (\S+ (?:command \d+|initialization))", re.MULTILINE)
-_SUMMARY = re.compile(r"^1 test groups: \d+ failed, (\d+) skipped", re.MULTILINE)
+_FAILED = re.compile(
+    r"^\*\*\* Test \S+ (command [\d/]+|initialization).*(?:\n(?: - failed: )?(.*))?", re.MULTILINE
+)
+_SUMMARY = re.compile(
+    r"^1 test groups: .*((?:\n.*: \d+/\d+ individual commands failed)+)", re.MULTILINE
+)
+_CRASH = re.compile(r"^(?:Fatal|Panic): .*", re.MULTILINE)
+_REASON = 100
+"""Characters of a reason of imaptest that are printed."""
 
 
 @contextmanager
@@ -55,7 +69,10 @@ def served(name: str) -> Iterator[Peer]:
             for part in ("cur", "new", "tmp"):
                 (root / user / part).mkdir(parents=True)
         change_owner(root)
-        if name == "courier":
+        if name == "cyrus":
+            with cyrus_server(users, PASSWORD) as peer:
+                yield peer
+        elif name == "courier":
             with tempfile.TemporaryDirectory() as other:
                 certificate = Path(write_certificate(other))
                 with courier_server(root, users, PASSWORD, certificate) as peer:
@@ -97,50 +114,74 @@ def run_imaptest(arguments: Sequence[str], timeout: float) -> str:
     return done.stderr + done.stdout
 
 
-@dataclass(slots=True)
-class Scripts:
-    """How the scripts ended with one server.
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a script has ended with one server.
 
     Attributes:
-        counts: of the scripts that pass, fail, and are skipped because the server lacks a capability.
-        failures: the commands that fail, and the scripts that imaptest does not run to the end.
+        failures: the commands that have failed, with the reasons of imaptest.
+        skipped: whether no command ran, because the server lacks a capability.
     """
 
-    counts: Counter[str] = field(default_factory=Counter)
-    failures: set[str] = field(default_factory=set)
-
-    def add(self, name: str, printed: str) -> None:
-        """Add what imaptest has printed about a script; "": it did not end."""
-        failed = {match[1] for match in _FAILED.finditer(printed)}
-        summary = _SUMMARY.search(printed)
-        if summary is None:
-            failed.add(f"{name} does not end")
-        if failed:
-            self.counts["failed"] += 1
-        else:
-            self.counts["skipped" if summary and summary[1] != "0" else "passed"] += 1
-        self.failures |= failed
+    failures: dict[str, str]
+    skipped: bool = False
 
     def __str__(self) -> str:
-        numbers = ", ".join(
-            f"{self.counts[name]} {name}" for name in ("passed", "failed", "skipped")
-        )
-        return f"{self.counts.total()} scripts: {numbers}; {len(self.failures)} failures"
+        if self.failures:
+            return "failed"
+        return "skipped" if self.skipped else "passed"
 
 
-def run_scripts(peer: Peer, folder: Path) -> Scripts:
-    """Run each script of a folder by itself: some responses of other servers make imaptest fail, or wait for ever."""
-    address = [f"host={peer.host}", f"port={peer.port}", "user=alice", f"pass={peer.password}"]
-    # Courier has all mailboxes below INBOX.
-    box = ["box=INBOX.imaptest"] if peer.name.startswith("courier") else []
-    result = Scripts()
-    for script in sorted(folder.iterdir()):
-        if script.is_file() and script.suffix != ".mbox":
-            printed = ""
-            with suppress(subprocess.TimeoutExpired):
-                printed = run_imaptest([*address, *box, f"test={script}"], SCRIPT_SECONDS)
-            result.add(script.name, printed)
-    return result
+def ended(printed: str) -> Ended:
+    """Return how a script has ended from what imaptest has printed."""
+    failures = {match[1]: (match[2] or "")[:_REASON] for match in _FAILED.finditer(printed)}
+    summary = _SUMMARY.search(printed)
+    if summary is None:
+        crash = _CRASH.search(printed)
+        failures["imaptest"] = crash[0][:_REASON] if crash else "it ends without a summary"
+    return Ended(failures, summary is not None and not re.search(r"/[1-9]", summary[1]))
+
+
+def run_script(peer: Peer, script: Path, seconds: float) -> Ended:
+    """Run one script. Some responses of other servers make imaptest fail, or wait for ever."""
+    command = [f"host={peer.host}", f"port={peer.port}", "user=alice", f"pass={peer.password}"]
+    if peer.name.removesuffix("-behind") in BELOW_INBOX:
+        command.append("box=INBOX.imaptest")
+    try:
+        return ended(run_imaptest([*command, f"test={script}"], seconds))
+    except subprocess.TimeoutExpired:
+        return Ended({"imaptest": f"it does not end in {seconds:g} s"})
+
+
+def lost(alone: Ended, behind: Ended) -> dict[str, str]:
+    """Return the commands that fail behind imapshield only, with the reasons."""
+    return {name: why for name, why in behind.failures.items() if name not in alone.failures}
+
+
+def run_scripts(peers: Sequence[Peer], scripts: Sequence[Path], seconds: float) -> bool:
+    """Run each script with both servers at once, and print how it ends; return whether the shield makes one fail."""
+    totals: list[Counter[str]] = [Counter() for _ in peers]
+    wrong: list[str] = []
+    with ThreadPoolExecutor(len(peers)) as pool:
+        for script in scripts:
+            for _ in range(ATTEMPTS):
+                alone, behind = pool.map(lambda peer: run_script(peer, script, seconds), peers)  # noqa: B023
+                if not lost(alone, behind):
+                    break
+            else:
+                wrong.append(script.name)
+            for total, how in zip(totals, (alone, behind), strict=True):
+                total[str(how)] += 1
+                total["failures"] += len(how.failures)
+            print(f"{script.name}: {alone} / {behind}", flush=True)
+            for command, why in (alone.failures | behind.failures).items():
+                where = [command in how.failures for how in (alone, behind)]
+                place = "" if all(where) else " (alone only)" if where[0] else " (behind only)"
+                print(f"    {command}{place}: {why}", flush=True)
+    for peer, total in zip(peers, totals, strict=True):
+        print(f"{peer.name}: {len(scripts)} scripts: {dict(total)}")
+    print(f"scripts that fail behind imapshield only, or elsewhere: {wrong or 'none'}", flush=True)
+    return bool(wrong)
 
 
 def faults(printed: str) -> Counter[str]:
@@ -151,9 +192,11 @@ def faults(printed: str) -> Counter[str]:
     )
 
 
-def stress(peer: Peer, seconds: float) -> tuple[Counter[str], int, list[tuple[float, int]]]:
+def stress(
+    peer: Peer, seconds: float, clients: int
+) -> tuple[Counter[str], int, list[tuple[float, int]]]:
     """Run the random load; return its faults, its sessions, and the memory of the first process over time."""
-    command = load_command(peer.host, peer.port, peer.password, CLIENTS)
+    command = load_command(peer.host, peer.port, peer.password, clients)
     used: list[tuple[float, int]] = []
     with ThreadPoolExecutor(1) as pool:
         started = time.monotonic()
@@ -178,21 +221,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="front_imaptest", description=__doc__)
     parser.add_argument("--peer", choices=PEERS, default="dovecot", help="default dovecot")
     parser.add_argument("--scripts", type=Path, help="folder of imaptest's scripts")
+    parser.add_argument("--only", default="", metavar="REGEX", help="names of scripts")
+    parser.add_argument("--script-seconds", type=float, default=SCRIPT_SECONDS, help="of a script")
     parser.add_argument("--seconds", type=float, default=0, help="of the random load")
+    parser.add_argument("--clients", type=int, default=CLIENTS, help=f"{CLIENTS} or fewer")
     options = parser.parse_args()
     wrong = False
     with ExitStack() as stack:
         peers = [stack.enter_context(run(options.peer)) for run in (served, behind)]
         if options.scripts:
-            results = [run_scripts(peer, options.scripts) for peer in peers]
-            for peer, scripts in zip(peers, results, strict=True):
-                print(f"{peer.name}: {scripts}", flush=True)
-            lost = results[1].failures - results[0].failures
-            print(f"failures behind imapshield only: {sorted(lost) or 'none'}", flush=True)
-            wrong |= bool(lost)
+            scripts = [
+                path
+                for path in sorted(options.scripts.iterdir())
+                if path.is_file() and path.suffix != ".mbox" and re.search(options.only, path.name)
+            ]
+            wrong |= run_scripts(peers, scripts, options.script_seconds)
         if options.seconds:
             with ThreadPoolExecutor() as pool:
-                loads = list(pool.map(lambda peer: stress(peer, options.seconds), peers))
+                loads = list(
+                    pool.map(lambda peer: stress(peer, options.seconds, options.clients), peers)
+                )
             for peer, (found, sessions, used) in zip(peers, loads, strict=True):
                 points = used[:: max(1, len(used) // 10)]
                 sizes = " ".join(f"{size / 1e6:.1f}" for _, size in points)

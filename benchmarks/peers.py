@@ -196,7 +196,7 @@ def start_with(name: str, root: Path, settings: Settings) -> Iterator[Peer]:
                 f"{name} sent no greeting: {printed[-2000:] or 'it printed nothing'}"
             ) from None
         finally:
-            _stop(process)
+            stop(process)
     finally:
         shutil.rmtree(state, ignore_errors=True)
 
@@ -362,7 +362,7 @@ def wait_for_greeting(process: subprocess.Popen[bytes], port: int, timeout: floa
     raise TimeoutError
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     """Send TERM to the first process, and KILL to all its processes that are left after it, or after 10 seconds.
 
     Processes of Dovecot outlive their parent while they are busy with a command.
