@@ -42,7 +42,7 @@ def read_map(path: str, nodes: Collection[str]) -> MapTable:
         nodes: the names of all nodes.
 
     Raises:
-        ValueError: the file cannot be read or is wrong; the text has the path, and the number of the line.
+        ValueError: the file cannot be read, is empty or is wrong; the text has the path, and the number of the line.
     """
     try:
         version = file_version(path)
@@ -50,7 +50,11 @@ def read_map(path: str, nodes: Collection[str]) -> MapTable:
             content = file.read()
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}; name a readable file") from None
-    return MapTable(parse_map(content, path, nodes), version)
+    found = parse_map(content, path, nodes)
+    if not found:
+        # All users would be unknown. A file that is being written, or was cut, is no reason to ban them.
+        raise ValueError(f"{path}: has no line with a user and a node; write * NODE for everybody")
+    return MapTable(found, version)
 
 
 def parse_map(content: bytes, path: str, nodes: Collection[str] | None = None) -> Mapping[str, str]:

@@ -66,8 +66,25 @@ class MapRedis:
             raise LookUpFailed("malformed reply to HMGET")
         found = next((value for value in values if value is not None), b"")
         if not found:
+            await self._require_hash(connection)
             return Answer("")
         return Answer(node_named(self._nodes, found.decode("utf-8", "replace")))
+
+    async def _require_hash(self, connection: RedisCommands) -> None:
+        """Look whether there is a hash at all. A Redis that has lost its data must not make all users unknown.
+
+        They would get the answer to a wrong password, and their addresses would be banned.
+        """
+        name = f"{self._address.prefix}:nodes"
+        try:
+            there_is = await connection.execute_command("EXISTS", name)
+        except BaseException:
+            self._drop(connection)
+            raise
+        if not there_is:
+            raise LookUpFailed(
+                f"there is no hash {name}; HSET it, with the field * for everybody else"
+            )
 
     async def _connected(self) -> RedisCommands:
         """Return the connection. One is made if there is none; others wait for it."""

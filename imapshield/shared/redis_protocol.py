@@ -10,6 +10,9 @@ from txredisapi import BaseRedisProtocol
 MAX_BULK_BYTES = 2 << 20
 """Bytes of one string that Redis may send. The longest message has a half of that."""
 
+MAX_REPLY_BYTES = 4 << 20
+"""Bytes of one reply. The others are a few kilobytes, so one of many long strings is refused before it takes memory."""
+
 MAX_ELEMENTS = 5000
 """Lines and strings of one reply. That of the script for rates has at most two thousand."""
 
@@ -32,10 +35,14 @@ class RedisCommands(BaseRedisProtocol):  # type: ignore[misc]
         self.on_message: Any = None
         self.on_lost: Callable[[], object] = lambda: None
         self.problem = ""
-        self._elements = 0
+        self._elements = self._bytes = 0
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
         """Parse what has arrived; whatever cannot be parsed ends the connection."""
+        self._bytes += len(data)
+        if self._bytes > MAX_REPLY_BYTES:
+            self._refuse("a reply that is too long")
+            return
         try:
             super().dataReceived(data, unpause)
         except Exception as error:  # of txredisapi, for any malformed reply
@@ -57,7 +64,7 @@ class RedisCommands(BaseRedisProtocol):  # type: ignore[misc]
 
         Without a SUBSCRIBE, what looks like a message is a reply: a value may be the word "message".
         """
-        self._elements = 0
+        self._elements = self._bytes = 0
         is_triple = isinstance(reply, list) and len(reply) == 3
         if self.on_message is not None and is_triple and reply[0] in (b"message", "message"):
             if isinstance(reply[2], bytes):

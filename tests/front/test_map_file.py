@@ -76,6 +76,16 @@ class MapFileTests(SynchronousTestCase):
         with self.assertRaisesRegex(ValueError, "not UTF-8"):
             read_map(self.path, NODES)
 
+    def test_empty_file(self) -> None:
+        """It names nobody, so it is wrong: all users would otherwise get the answer to a wrong password."""
+        found = self.make("alice mail1\n")
+        found.start()
+        self.write("# our users\n\n")
+        self.clock.advance(2)
+        self.assertEqual(self.node(found, "alice"), "mail1")
+        self.assertIn("has no line with a user and a node", found.problem)
+        found.stop()
+
     def test_mark_of_an_editor(self) -> None:
         """The mark that some editors write at the begin of a file is no part of the first user."""
         self.assertEqual(self.node(self.make("\ufeffalice mail1\n"), "alice"), "mail1")

@@ -14,6 +14,7 @@ from imapshield.front.map_redis import MapRedis
 from imapshield.front.map_sources import make_source
 from imapshield.front.user_map import Answer, EntryWrong, LookUpFailed, Query
 from imapshield.limits import Limits
+from imapshield.shared import redis_protocol
 from imapshield.shared.redis_address import RedisAddress
 from tests.real_reactor import turns, until
 from tests.shared.fake_redis import FakeRedis, FakeRedisProtocol, bulk
@@ -28,6 +29,7 @@ class MapRedisTests(TestCase):
     def setUp(self) -> None:
         self.redis = FakeRedis()
         self.redis.answers[b"HMGET"] = self._found
+        self.redis.answers[b"EXISTS"] = b":1\r\n"
         self.fields: dict[bytes, bytes] = {}
         self.port = reactor.listenTCP(0, self.redis, interface="127.0.0.1")
         self.addCleanup(self.port.stopListening)
@@ -62,6 +64,7 @@ class MapRedisTests(TestCase):
                 [b"AUTH", b"secret"],
                 [b"SELECT", b"2"],
                 [b"HMGET", b"shop:nodes", b"alice@a.example", b"*@a.example", b"*"],
+                [b"EXISTS", b"shop:nodes"],
             ],
         )
         self.fields[b"*"] = b"mail1"
@@ -71,6 +74,27 @@ class MapRedisTests(TestCase):
         self.assertEqual(len(self.redis.connections), 1)
         self.fields[b"alice"] = b"mail9"
         with self.assertRaises(EntryWrong):
+            await found.ask(Query("alice"))
+
+    async def test_redis_that_has_lost_its_data(self) -> None:
+        """Without any hash nobody is unknown, so that no user is taken for one with a wrong password."""
+        self.redis.answers[b"EXISTS"] = b":0\r\n"
+        found = self.make()
+        with self.assertRaisesRegex(LookUpFailed, "there is no hash imapshield:nodes; HSET it"):
+            await found.ask(Query("alice"))
+        self.redis.answers[b"EXISTS"] = b"-ERR no\r\n"
+        with self.assertRaises(Exception):  # noqa: B017  as txredisapi or the connection fails
+            await found.ask(Query("alice"))
+
+    async def test_reply_of_many_long_strings(self) -> None:
+        """It ends the connection before it takes memory, though each string is short enough."""
+        self.patch(redis_protocol, "MAX_REPLY_BYTES", 10_000)
+        self.fields[b"alice"] = b"x" * 9_000
+        found = self.make()
+        with self.assertRaises(EntryWrong):
+            await found.ask(Query("alice"))
+        self.fields[b"*"] = b"x" * 2_000
+        with self.assertRaises(Exception):  # noqa: B017
             await found.ask(Query("alice"))
 
     async def test_questions_that_come_together(self) -> None:
