@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectionAborted, ConnectionClosed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
@@ -14,7 +16,9 @@ from twisted.web.client import (
     Agent,
     BrowserLikePolicyForHTTPS,
     HTTPConnectionPool,
+    RequestTransmissionFailed,
     ResponseDone,
+    ResponseFailed,
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
@@ -73,10 +77,13 @@ class MapHttp:
         Raises:
             LookUpFailed: it is none. Other exceptions mean that the service could not be reached.
         """
-        response = await self._agent.request(b"GET", self._url, self._headers(query), None)
-        body = _Ignored()
-        response.deliverBody(body)
-        await body.done
+        try:
+            response = await self._agent.request(b"GET", self._url, self._headers(query), None)
+            body = _Ignored()
+            response.deliverBody(body)
+            await body.done
+        except (RequestTransmissionFailed, ResponseFailed) as error:  # what Twisted combines
+            raise LookUpFailed(_reason([each.value for each in error.reasons])) from None
         if response.code != 200:
             raise LookUpFailed(f"HTTP status {response.code}")
         return self._answer(response.headers)
@@ -115,6 +122,19 @@ class MapHttp:
         """Close the connections."""
         closed: Deferred[Any] = self._pool.closeCachedConnections()
         return closed
+
+
+def _reason(errors: Sequence[BaseException]) -> str:
+    """Return why there is no answer. The texts of the errors have the names of classes, and bytes of the service."""
+    if any(isinstance(each, ConnectionAborted) for each in errors):  # by `_bound_answers`
+        return f"the answer has more than MAX_ANSWER_BYTES={MAX_ANSWER_BYTES}"
+    for each in errors:
+        if isinstance(each, SSL.Error):
+            reasons = [reason for _, _, reason in each.args[0]] if each.args else []
+            return f"TLS: {', '.join(reasons) or 'the connection has ended'}"
+    if all(isinstance(each, ConnectionClosed) for each in errors):
+        return "the connection has ended before the answer"
+    return "the answer is not HTTP"
 
 
 def _encoded(value: bytes) -> str:

@@ -5,7 +5,7 @@ Rules
 * An answer counts for ``map_cache_seconds``, also the one that a user is unknown. So a flood of logins of one name asks
   the service once.
 * If the service fails, the last known node of a user counts for ``map_stale_seconds``. A service that has failed
-  several times is asked by one login in `RETRY_SECONDS`, so nobody waits for it.
+  several times is asked by one login in `RETRY_SECONDS`, and only a user without a last known node waits for it.
 * Logins of one user that come together ask once. The queue of logins bounds how many users are asked for at once.
 * Known and unknown users are remembered in two tables with a maximum size: names that nobody has push out no user.
 """
@@ -199,6 +199,11 @@ class UserMap:
         if not self._service.caches:
             return await self._ask(query)
         user = query.user
+        if self._breaker.is_open and self.known(user) is None:
+            last = self._last_known(user)
+            if last is not None:
+                self._ask_behind(query)
+                return last
         while (answer := self.known(user)) is None:
             waiters = self._asking.get(user)
             if waiters is None:
@@ -217,16 +222,32 @@ class UserMap:
                 self._remember(user, answer)
             return answer
         except LookUpFailed:
-            found, limits = self._users.get(user), self._limits()
-            age = float("inf") if found is None else self._reactor.seconds() - found.asked_at
-            if found is None or age > limits.map_stale_seconds:
+            last = self._last_known(user)
+            if last is None:
                 raise
-            return found.answer
+            return last
         finally:
             if self._asking.get(user) is waiters:
                 del self._asking[user]
             for waiter in waiters:
                 waiter.callback(None)
+
+    def _last_known(self, user: str) -> Answer | None:
+        """Return the node that counts while the service fails; None if there is none."""
+        found = self._users.get(user)
+        if (
+            found is None
+            or self._reactor.seconds() - found.asked_at > self._limits().map_stale_seconds
+        ):
+            return None
+        return found.answer
+
+    def _ask_behind(self, query: Query) -> None:
+        """Ask for the next logins, because the service may answer again; this one has its node and does not wait."""
+        if query.user not in self._asking:
+            asking = Deferred.fromCoroutine(self._ask_once(query))
+            # `_ask_once` returns the last known node if the service fails.
+            asking.addErrback(lambda failure: _log.failure("a look-up failed", failure))
 
     def _remember(self, user: str, answer: Answer) -> None:
         table, other = self._users, self._unknown

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.client import ResponseFailed
 from twisted.web.http_headers import Headers
 
 from imapshield.front.backend_address import parse_nodes
@@ -139,6 +141,21 @@ class MapHttpTests(SynchronousTestCase):
             end(response.body)
             response.body.connectionLost()
             self.failureResultOf(found, LookUpFailed, ConnectionLost)
+
+    def test_reasons_are_our_own_words(self) -> None:
+        """Nothing that the service sends, and no name of a class, is in the reason."""
+        for error, text in (
+            (ValueError("wrong number of parts", b"\x1b[2J"), "the answer is not HTTP"),
+            (SSL.Error([("", "", "certificate verify failed")]), "TLS: certificate verify failed"),
+            (SSL.Error(), "TLS: the connection has ended"),
+            (ConnectionAborted(), "the answer has more than MAX_ANSWER_BYTES=65536"),
+            (ConnectionLost(), "the connection has ended before the answer"),
+        ):
+            response: Any = _Response(200, {"Auth-Status": "OK"})
+            self.agent.responses.append(response)
+            found = Deferred.fromCoroutine(self.service.ask(Query("alice")))
+            response.body.connectionLost(Failure(ResponseFailed([Failure(error)])))
+            self.assertEqual(str(self.failureResultOf(found, LookUpFailed).value), text)
 
     def test_cancelled_body(self) -> None:
         """A login that gives up ends the connection."""

@@ -156,6 +156,35 @@ class FailureTests(UserMapCase):
         self.learn("alice", "mail1")
         self.learn("bob", "mail1")
 
+    def test_known_user_does_not_wait_for_a_service_that_fails(self) -> None:
+        """The last known node counts at once. One login in two seconds asks behind it, so the end is noticed."""
+        self.learn("alice", "mail1")
+        for user in ("a", "b"):
+            self.failureResultOf(self.fail_once(user, LookUpFailed("down")), LookUpFailed)
+        self.clock.advance(61)
+        for _ in range(2):
+            self.assertEqual(self.successResultOf(self.look_up("alice")).node, "mail1")
+        self.assertEqual(len(self.service.queries), 4)
+        self.service.fail(OSError("down"))
+        self.assertEqual(self.successResultOf(self.look_up("alice")).node, "mail1")
+        self.clock.advance(2)
+        self.assertEqual(self.successResultOf(self.look_up("alice")).node, "mail1")
+        self.service.answer("mail2")
+        self.assertEqual(self.successResultOf(self.look_up("alice")).node, "mail2")
+        self.assertEqual(len(self.service.queries), 5)
+
+    def test_user_who_was_released_waits_for_the_service(self) -> None:
+        """The last known node may be the one that the user has left."""
+        self.learn("alice", "mail1")
+        for user in ("a", "b"):
+            self.failureResultOf(self.fail_once(user, LookUpFailed("down")), LookUpFailed)
+        self.successResultOf(Deferred.fromCoroutine(self.map.refresh("alice")))
+        self.clock.advance(2)
+        found = self.look_up("alice")
+        self.assertNoResult(found)
+        self.service.answer("mail2")
+        self.assertEqual(self.successResultOf(found).node, "mail2")
+
     def test_entry_that_is_wrong(self) -> None:
         """It is remembered as all answers, and does not count as a failure of the service."""
         for user in ("a", "b", "c"):
