@@ -81,9 +81,13 @@ class Gate(ServerFactory):
         fair_queue: the queue in which the connections of the server take turns.
         proxies: the proxies whose connections begin with a PROXY header.
         accepts: how many connections are accepted in one turn of the reactor.
+
+    Attributes:
+        on_accept: called when a connection was accepted, before anything is known about it; None calls nothing.
     """
 
     noisy = False
+    on_accept: Callable[[], object] | None = None
 
     def __init__(
         self,
@@ -121,6 +125,8 @@ class Gate(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Admit one connection. None closes it at once."""
+        if self.on_accept is not None:
+            self.on_accept()
         self._port.numberAccepts = min(self._port.numberAccepts, self._accepts)
         if self._proxies is not None and self._proxies.include(addr):
             return self._proxies.connection(addr, self._admission, self._admit_client)

@@ -16,6 +16,13 @@ K_contra = TypeVar("K_contra", contravariant=True)
 MAX_NEWS = 20_000
 """Events, or keys, of one kind that wait. More count in this process alone."""
 
+LOGIN_SECONDS = 600.0
+"""Seconds in which a login of the same user from the same address is not sent again: the others know it, and a client
+that polls logs in every few minutes."""
+
+MAX_SENT = 16_384
+"""Logins that are remembered as sent. After more, all may be sent again."""
+
 
 class FailedPair(NamedTuple):
     """A failed login as `LoginFailures` counts it. All but `network` are keyed hashes.
@@ -57,16 +64,23 @@ class NewsOfTwo(Generic[K]):
 class EventNews(Generic[K]):
     """What has happened since the last report, each event once, with its latest time.
 
+    Args:
+        every: seconds in which an event is not sent again when it happens again.
+
     Attributes:
         on_first: called with the first that waits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every: float = 0.0) -> None:
         self.on_first: Callable[[], object] = lambda: None
         self._times: dict[K, float] = {}
+        self._every, self._sent = every, dict[K, float]()
 
     def add(self, key: K, time: float, /) -> None:
         """Add an event."""
+        sent = self._sent.get(key)
+        if sent is not None and time < sent + self._every:
+            return
         if not self._times:
             self.on_first()
         known = self._times.get(key)
@@ -76,7 +90,15 @@ class EventNews(Generic[K]):
     def take(self, number: int, now: float) -> list[tuple[K, float]]:
         """Remove and return at most `number` events, the first ones, and how many seconds ago each has happened."""
         keys = list(islice(self._times, number))
+        if self._every:
+            if len(self._sent) > MAX_SENT:
+                self._sent.clear()
+            self._sent.update((key, self._times[key]) for key in keys)
         return [(key, round(max(0.0, now - self._times.pop(key)), 3)) for key in keys]
+
+    def send_again(self) -> None:
+        """Send events again that were sent, because another process may not have got them."""
+        self._sent.clear()
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from imapshield.guard.guard_report import (
     network_from,
     rate_taken,
 )
-from imapshield.guard.login_news import EventNews, FailedPair, LoginNews
+from imapshield.guard.login_news import LOGIN_SECONDS, EventNews, FailedPair, LoginNews
 from imapshield.guard.networks import Network, address_of, describe, level_factor
 from imapshield.guard.process_guard import ProcessGuard
 from imapshield.guard.rates import RateNews, RateTable
@@ -125,7 +125,7 @@ class SharedGuard:
         self.guesses: RateNews[Hashable] = RateNews()
         self.violations: EventNews[tuple[Network, bytes]] = EventNews()
         self.pairs: EventNews[FailedPair] = EventNews()
-        self.logins: EventNews[tuple[bytes, bytes]] = EventNews()
+        self.logins: EventNews[tuple[bytes, bytes]] = EventNews(LOGIN_SECONDS)
         # network → when its ban was ended by hand, by the clock of this process: the one that all share may be set
         self._ended: BoundedTable[Network, float] = BoundedTable(MAX_ENDED, float)
         guard.share_rates(self.rates)
@@ -145,6 +145,7 @@ class SharedGuard:
         """Tell all bans and all counts of connections in the next reports; with the time, also the known users."""
         self._is_first = True
         self.counts.tell_all_counts()
+        self.logins.send_again()
         for network in (*self.guard.bans, *self._ended):
             self._bans.setdefault(network, False)
         if logins_at is not None:

@@ -167,13 +167,13 @@ class ConnectionShares:
 
     def held_by(self, user: str) -> int:
         """Return how many connections a user has, here and in other processes."""
-        held = self._users.get(user, 0)
-        return held + (self.remote.users[self.hash_user(user)] if self.remote else 0)
+        held, elsewhere = self._users.get(user, 0), self.remote.users if self.remote else None
+        return held + (elsewhere.get(self.hash_user(user), 0) if elsewhere else 0)
 
     def strangers_at(self, address: str) -> int:
         """Return how many connections without a login an address has (IPv6: its /64), here and in other processes."""
         networks = networks_of(address)[:1]
-        remote = sum(self.remote.networks[each] for each in networks) if self.remote else 0
+        remote = sum(self.remote.networks.get(each, 0) for each in networks) if self.remote else 0
         return sum(map(self._strangers.count, networks)) + remote
 
     def connect(
@@ -201,7 +201,7 @@ class ConnectionShares:
             share = self._max_per_address * level_factor(network)
             held = strangers.count(network)
             if self.remote is not None:
-                held += self.remote.networks[network]
+                held += self.remote.networks.get(network, 0)
             victim = strangers.oldest_of_largest(network) if held > share else None
             if victim is not None and victim is not newest:
                 reached = self._reached("max_preauth_per_address", share, held)
@@ -226,7 +226,7 @@ class ConnectionShares:
         for network in networks:
             share = self._max_per_address * level_factor(network)
             own = strangers.count(network)
-            held = own + self.remote.networks[network]
+            held = own + self.remote.networks.get(network, 0)
             if held > share:
                 reached = self._reached("max_preauth_per_address", share, held)
                 for _ in range(own - max(1, own * share // held)):

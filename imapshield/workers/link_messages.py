@@ -251,7 +251,15 @@ def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
     return lambda value: tuple([getattr(value, name) for name in names])
 
 
+def _maker(row: type[Any], names: Sequence[str]) -> Callable[..., Any]:
+    """Return a function that makes a row of the values of the fields with these names."""
+    if any(each.kw_only for each in fields(row)):
+        return lambda *values: row(**dict(zip(names, values, strict=True)))
+    return row
+
+
 _VALUES = {row: _getter(names) for row, names in zip(_ROWS, _FIELDS, strict=True)}
+_MAKERS = [_maker(row, names) for row, names in zip(_ROWS, _FIELDS, strict=True)]
 
 
 class BadMessage(Exception):
@@ -281,12 +289,9 @@ def _row(value: Any) -> tuple[Any, ...]:
 
 def _value(row: Sequence[Any]) -> Any:
     number, *values = row
-    kind = _ROWS[number]
-    if kind is Happened:
-        return Happened(
-            [_ROWS[n](**dict(zip(_FIELDS[n], each, strict=True))) for n, *each in values[0]]
-        )
-    return kind(**dict(zip(_FIELDS[number], values, strict=True)))
+    if _ROWS[number] is Happened:
+        return Happened([_MAKERS[n](*each) for n, *each in values[0]])
+    return _MAKERS[number](*values)
 
 
 def length_of(header: bytes | bytearray) -> int:

@@ -252,8 +252,11 @@ class GateTests(SynchronousTestCase):
         return skt
 
     def test_a_connection_waits_for_its_turn(self) -> None:
-        """An accepted connection gets its greeting when it is the turn of its address."""
+        """An accepted connection gets its greeting when it is the turn of its address. It counts as accepted before."""
+        self.port.factory.on_accept = lambda: accepted.append(self.port.numberAccepts)
+        accepted: list[int] = []
         skt = self.accept(VICTIM)
+        self.assertEqual(len(accepted), 1)
         self.assertEqual(self.port.made, [])
         self.server.clock.advance(0)
         (transport,) = self.port.made

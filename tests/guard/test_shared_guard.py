@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.guard import login_news
 from imapshield.guard.bans import SavedBan
 from imapshield.guard.guard_report import GuardReport
+from imapshield.guard.login_news import LOGIN_SECONDS
 from imapshield.guard.networks import NetworkSet, networks_of
 from imapshield.guard.process_guard import BANNED
 from imapshield.guard.shares import Connection
@@ -195,6 +197,28 @@ class LoginTests(SynchronousTestCase):
         one.shared.tell_all(0.0)
         three.merge(one)
         self.assertTrue(three.guard.failures.is_known(ADDRESS, b"u"))
+
+    def test_a_login_is_sent_once(self) -> None:
+        """A login of the same user from the same address is sent again after ten minutes, and when all is sent again."""
+        one = members(1)[0]
+        for again, count in ((0.0, 1), (1.0, 0), (LOGIN_SECONDS - 1, 0), (LOGIN_SECONDS, 1)):
+            one.login("u", now=again)
+            self.assertEqual(len(one.report(again).logins), count, again)
+        one.login("u", OTHER, now=LOGIN_SECONDS + 2)
+        self.assertEqual(len(one.report(LOGIN_SECONDS + 2).logins), 1)
+        one.shared.tell_all()
+        one.login("u", now=LOGIN_SECONDS + 3)
+        self.assertEqual(len(one.report(LOGIN_SECONDS + 3).logins), 1)
+
+    def test_logins_that_are_remembered_as_sent_have_a_maximum(self) -> None:
+        """After more, each may be sent again."""
+        self.patch(login_news, "MAX_SENT", 2)
+        one = members(1)[0]
+        for number in (1, 2, 3, 4):
+            one.login(str(number))
+            one.report()
+        one.login("1")
+        self.assertEqual(len(one.report().logins), 1)
 
     def test_scram_failures_of_two_processes_are_different(self) -> None:
         """What exceeds the rate of failed SCRAM logins counts in all processes, and not as the same pair."""

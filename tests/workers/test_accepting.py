@@ -10,7 +10,13 @@ from unittest import mock
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.workers.accepting import HUNG_SECONDS, LOOK_SECONDS, Accepting, ConnectionCounts
+from imapshield.workers.accepting import (
+    HUNG_SECONDS,
+    LOOK_SECONDS,
+    MORE_ACCEPTED,
+    Accepting,
+    ConnectionCounts,
+)
 from tests.workers.cluster import ClusterTestCase
 
 
@@ -19,6 +25,7 @@ class FakePort:
     reactor = None
 
     def __init__(self) -> None:
+        self.factory: Any = SimpleNamespace()
         self.is_reading, self.looks = True, 0
 
     def stopReading(self) -> None:
@@ -60,6 +67,25 @@ class CountsTests(AcceptingTestCase):
         self.others.set(2)
         self.assertFalse(self.counts.is_ahead(1))
 
+    def test_who_has_accepted_more(self) -> None:
+        """Those connections count that were accepted in the same second, beside workers that wait for others."""
+        for worker in (1, 2, 3):
+            self.others.set(worker, 0)
+            self.others.set_leaves(worker, False)
+        self.others.set_accepted(1, 7, MORE_ACCEPTED + 16)
+        self.others.set_accepted(2, 7, 10)
+        self.others.set_accepted(3, 6, 1000)
+        self.assertTrue(self.counts.has_accepted_more(1, 7))
+        self.others.set_accepted(3, 7, 12)
+        self.assertFalse(self.counts.has_accepted_more(2, 7))
+        self.others.set_leaves(3, True)
+        self.assertTrue(self.counts.has_accepted_more(1, 7))
+        self.others.set_accepted(2, 7, 11)
+        self.assertFalse(self.counts.has_accepted_more(1, 7))
+        self.assertFalse(self.counts.has_accepted_more(1, 8))
+        self.others.set(2)
+        self.assertFalse(self.counts.has_accepted_more(1, 7))
+
     def test_other_systems(self) -> None:
         """Where no memory has a descriptor, a file without a name is shared."""
         with mock.patch.object(os, "memfd_create"):
@@ -95,6 +121,26 @@ class AcceptingTests(AcceptingTestCase):
         self.others.set(2, 1)
         self.clock.pump([LOOK_SECONDS] * 3)
         self.assertEqual((self.port.is_reading, self.port.looks), (True, 4))
+
+    def test_connections_that_are_reset(self) -> None:
+        """Two workers share a flood of connections that do not begin: one of them accepts, and never none."""
+        ports, workers = [self.port, FakePort()], [self.accepting]
+        workers.append(Accepting(self.clock, self.others, 2))
+        workers[1].add(ports[1])
+        for each in workers:
+            each.begin()
+        numbers = [0, 0]
+        for _ in range(10):
+            for _ in range(100):
+                # The first one in the list of the kernel that waits.
+                first = [each.is_reading for each in ports].index(True)
+                numbers[first] += 1
+                ports[first].factory.on_accept()
+            self.clock.advance(LOOK_SECONDS)
+        self.assertGreater(min(numbers), 300)
+        self.clock.advance(1)
+        self.clock.advance(LOOK_SECONDS)
+        self.assertTrue(ports[0].is_reading and ports[1].is_reading)
 
     def test_worker_that_hangs(self) -> None:
         """All look at times, because the kernel wakes one worker, which may hang; who is ahead waits for the others."""
