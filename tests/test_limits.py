@@ -21,7 +21,7 @@ NO_LIMITS = {
         maildir.directory_state.MAX_TRUSTED_SECONDS maildir.in_place_rules.MAX_PREEMPTED
         maildir.job_queue.MAX_USED_SECONDS maildir.message_fetch.MAX_STRING_SIZE maildir.search_values.MAX_ROW_SIZE
         maildir.text_index_file.CACHE_SIZE maildir.watch.MAX_REMOVED maildir.worker.MAX_DELAY
-        maildir.worker.MAX_LONG_PAUSE maildir.worker.MAX_SHORT_PAUSE message.ordinary_structure.MAX_SIZE
+        maildir.call_pauses.MAX_LONG_PAUSE maildir.call_pauses.MAX_SHORT_PAUSE message.ordinary_structure.MAX_SIZE
         session.uid_collection.MAX_PARTS testing.memory_mailbox.MAX_STRING_SIZE
         """,
     "what operators see or write": """

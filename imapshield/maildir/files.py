@@ -25,6 +25,7 @@ from functools import partial
 from imapshield.errors import StoreLimitExceeded
 from imapshield.maildir.entry import Entry, Ownership, named
 from imapshield.maildir.filename import base
+from imapshield.maildir.handover import wait_for_disk
 from imapshield.maildir.local_disk import may_list, read_at
 from imapshield.wire.commands.base import LiteralData
 
@@ -45,13 +46,7 @@ _COPY_CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_NO_HARD_LINKS = (
-    errno.EPERM,
-    errno.EXDEV,
-    errno.ENOTSUP,
-    errno.EOPNOTSUPP,
-    errno.ENOSYS,
-)
+_NO_HARD_LINKS = (errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class UndoSteps(list[Callable[[], object]]):
@@ -151,7 +146,7 @@ def write_message(entry: Entry, content: LiteralData, mtime: int, owner: Ownersh
             offset += len(chunk)
         owner.give(fd, owner.mode & 0o666)
         os.utime(fd, (mtime, mtime))
-        os.fsync(fd)
+        wait_for_disk(os.fsync, fd)
 
 
 def create_empty(entry: Entry, owner: Ownership) -> None:

@@ -12,8 +12,8 @@ Rules
   memory.
 * So do all accounts of a file system on which some calls took long, or one took very long. A sick disk stops the
   reactor for few calls in a minute, however many accounts it has.
-* A call that writes waits for a disk, so it runs in a thread. By the same rules, the reactor waits for its end for a
-  moment: two threads that both compute hand the interpreter over and over, which takes longer than the call.
+* A call that writes waits for a disk, so it runs in a thread. By the same rules, the reactor waits for a moment while
+  the call computes (`handover`), and also while it waits for the disk, as long as that is quick.
 * A call that turned out to need a thread has cost its work twice. If that happens again and again, as for a client that
   reads old mail, calls of the kind are tried in place less often. So are first calls in the account, and in others of
   the file system if it happens in several accounts.
@@ -25,17 +25,19 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 SHORT_SECONDS = 0.002
-"""A kind of call is short if the last one took at most this long, in place or in a thread. Most take a tenth of it."""
+"""A kind of call is short if the last one took at most this long, in place or in a thread. Most take a tenth of it.
+Waits for the processor or the interpreter do not count: the next call may have neither."""
 
 SHORT_WRITE_SECONDS = 0.01
-"""The same for calls that write. In a thread beside a busy reactor, they take several times as long as awaited."""
+"""The same for the processor time of calls that write. In a thread beside a busy reactor, they take several times as
+much as awaited."""
 
 SLOW_SECONDS_IN_PLACE = 0.005
 """A call in place that takes longer shows that its disk is slow: the limit is the time after which the reactor returns
 to its sockets anyway (`limits.turn_seconds`), with room for an interrupted thread."""
 
 AWAITED_SECONDS = 0.002
-"""How long the reactor waits for a call that writes, and therefore runs in a thread, if such calls were short."""
+"""How long the reactor waits at a time for a call that writes, and so runs in a thread, if such calls were short."""
 
 THREADS_ONLY_SECONDS = 60.0
 """How long an account, or a file system, uses threads because calls in place took long."""
@@ -77,7 +79,8 @@ class CallKind(NamedTuple):
     mailbox: int = 0
 
 
-_AWAITED = CallKind("")  # no operation: all calls for which the reactor waits
+# No operations: all calls for which the reactor waits while they compute, and while they wait for a disk.
+_COMPUTING, _AT_DISK = CallKind(""), CallKind("disk")
 
 
 @dataclass(slots=True)
@@ -199,17 +202,25 @@ class InPlaceRules:
     ) -> bool:
         """Return whether the reactor may wait for a call that writes. The arguments are those of `may_run`."""
         is_expected = self.may_run(history, kind, volumes, now)
-        return is_expected and not self._operation(_AWAITED, volumes).is_skipped()
+        return is_expected and not self._operation(_COMPUTING, volumes).is_skipped()
+
+    def may_await_disk(self, volumes: Collection[int]) -> bool:
+        """Return whether the reactor may wait for a call also while that waits for a disk."""
+        return not self._operation(_AT_DISK, volumes).is_skipped()
 
     def was_awaited(
         self, history: CallHistory, kind: CallKind, volumes: Collection[int], *, in_vain: bool
     ) -> None:
-        """Note whether the reactor has waited in vain for a call that writes.
+        """Note whether the reactor has waited in vain for a call that computes.
 
         The accounts of a file system count together, too: their disk is slow for all of them.
         """
-        for known in (_record(history, kind), self._operation(_AWAITED, volumes)):
+        for known in (_record(history, kind), self._operation(_COMPUTING, volumes)):
             known.tried(in_vain=in_vain)
+
+    def disk_was_awaited(self, volumes: Collection[int], *, in_vain: bool) -> None:
+        """Note whether the reactor has waited in vain for a call that waits for a disk."""
+        self._operation(_AT_DISK, volumes).tried(in_vain=in_vain)
 
     def succeeded(
         self,

@@ -31,6 +31,7 @@ from imapshield.errors import IndexLocked, NoSpace, StoreBusy, StoreError, Store
 from imapshield.mailbox.in_place import is_in_place, is_late, may_block
 from imapshield.maildir.entry import Ownership
 from imapshield.maildir.files import UndoSteps
+from imapshield.maildir.handover import wait_for_disk
 from imapshield.maildir.index_files import IndexFiles, is_copy
 from imapshield.maildir.index_handover import usable_version
 from imapshield.maildir.index_schema import VERSION, check_schema, create_tables, migrate
@@ -210,7 +211,7 @@ class IndexDatabase:
             yield db
             if begins_epoch:
                 self._begin_epoch()
-            db.execute("COMMIT")
+            wait_for_disk(db.execute, "COMMIT")
         except BaseException:
             if begins_epoch:
                 self._epoch = None

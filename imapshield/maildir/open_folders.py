@@ -19,7 +19,7 @@ from contextlib import suppress
 
 from imapshield.errors import BadMailboxName, NoSuchMailbox
 from imapshield.mailbox.in_place import may_block
-from imapshield.maildir import files
+from imapshield.maildir import files, handover
 from imapshield.maildir.entry import Entry, Ownership, naming_errors
 from imapshield.maildir.fs_layout import fs_layout_warning, fs_mailbox, may_be_fs_folder
 from imapshield.maildir.local_disk import OneVolume
@@ -123,7 +123,7 @@ class Folder:
         for number in numbers:
             fd = self.directory(number)
             with naming_errors(self.path + b"/" + DIRECTORY_NAMES[number]):
-                os.fsync(fd)
+                handover.wait_for_disk(os.fsync, fd)
 
     def complete(self) -> None:
         """Create the directories that the folder lacks, and sync the folder.

@@ -17,6 +17,7 @@ from imapshield.limits import LimitReached
 from imapshield.mailbox.in_place import WouldBlock, call_in_place
 from imapshield.mailbox.request import Request, current_request
 from imapshield.maildir import in_place_rules
+from imapshield.maildir.call_pauses import Pauses
 from imapshield.maildir.handover import Handover
 from imapshield.maildir.in_place_rules import CallHistory, CallKind, InPlaceRules, Waits
 from imapshield.maildir.job_queue import SLOW_SECONDS, JobQueue, Share
@@ -27,18 +28,6 @@ T = TypeVar("T")
 
 LOCKED_SECONDS = 10.0
 """Seconds for which a call is repeated while another process holds the lock of its index."""
-
-SECONDS_BETWEEN_PAUSES = 0.0005
-"""Time that a long call computes before it looks again whether it should pause."""
-
-MAX_SHORT_PAUSE = 0.003
-"""Time that a long call waits while short ones run: it has at least a seventh of the processor."""
-
-MAX_LONG_PAUSE = 0.05
-"""Time that a long call waits while an earlier one computes. The sum of their work does not change by that."""
-
-PAUSE_STEP = 0.001
-"""Seconds between two looks whether a pause is over."""
 
 FIRST_DELAY = 0.01
 MAX_DELAY = 0.25
@@ -88,24 +77,42 @@ class SharedThreads:
         while (share := self._queue.start_next(self.reactor.seconds())) is not None:
             call = self._workers.pop(share).next_call()
             share.is_background = call.is_background
-            pauses = _Pauses(self._queue, share, self.reactor.seconds, self._sleep)
-            timed = _Timed(call.function, call.args, pauses, self._cpu_seconds)
+            pauses = Pauses(self._queue, share, self.reactor.seconds, self._sleep)
+            waits = None if call.writes or call.kind is None else self._waits
+            timed = _TimedCall(call.function, call.args, pauses, self._cpu_seconds, waits)
             is_awaited = call.may_be_awaited and not share.is_slow
-            ended = partial(self._finished, share, timed, call)
-            handover = Handover(self.reactor.callFromThread, ended, is_awaited=is_awaited)
-            self._pool.callInThreadWithCallback(handover.end, timed)
-            if not is_awaited:
-                continue
-            has_ended = handover.wait(in_place_rules.AWAITED_SECONDS)
-            assert call.kind is not None  # `run_short` allows it
-            self._rules.was_awaited(
-                call.worker.history, call.kind, call.volumes, in_vain=not has_ended
+            handover = Handover(
+                self.reactor.callFromThread,
+                partial(self._finished, share, timed, call),
+                partial(self._give_turn, share, timed, call),
+                is_awaited=is_awaited,
+                waits_for_disk=is_awaited and self._rules.may_await_disk(call.volumes),
             )
-            if has_ended:
+            self._pool.callInThreadWithCallback(handover.end, handover.run, timed)
+            if is_awaited and self._wait_for(call, handover):
                 self._note_end(share, timed, call, handover.result)
         if self._queue.is_waiting and self._delayed_call is None:
             # A call becomes slow by running, and a slow account becomes another one by waiting.
             self._delayed_call = self.reactor.callLater(SLOW_SECONDS / 2, self._check_again)
+
+    def _wait_for(self, call: "_Call", handover: Handover) -> bool:
+        """Wait while a call computes, and return whether it has ended."""
+        has_ended = handover.wait(in_place_rules.AWAITED_SECONDS)
+        is_late, is_at_disk = handover.is_late, handover.is_at_disk
+        assert call.kind is not None  # `run_short` allows it
+        self._rules.was_awaited(
+            call.worker.history, call.kind, call.volumes, in_vain=is_late and not is_at_disk
+        )
+        if handover.waits_for_disk:
+            self._rules.disk_was_awaited(call.volumes, in_vain=is_late and is_at_disk)
+            handover.waits_for_disk = not is_late
+        return has_ended
+
+    def _give_turn(
+        self, share: Share, timed: "_TimedCall", call: "_Call", handover: Handover
+    ) -> None:
+        if handover.give_turn() and self._wait_for(call, handover):
+            self._finished(share, timed, call, handover.result)
 
     def _check_again(self) -> None:
         self._delayed_call = None
@@ -148,17 +155,25 @@ class SharedThreads:
             self._queue.is_in_place = False
         now = clock()
         seconds = now - started_at
+        has_waited, needed = self._waited(before, seconds)
         if result is not None:
-            self._rules.succeeded(history, kind, volumes, seconds, now)
+            self._rules.succeeded(history, kind, volumes, needed, now)
         else:
             self._rules.needed_thread(history, kind, volumes)
-        if seconds > in_place_rules.SLOW_SECONDS_IN_PLACE and in_place_rules.has_waited(
-            before, self._waits(), seconds, with_others=self._queue.is_running
-        ):
+        if has_waited and seconds > in_place_rules.SLOW_SECONDS_IN_PLACE:
             slow_volumes = self._rules.was_slow(history, volumes, seconds, now, is_first=is_first)
             if slow_volumes:
                 self._on_slow_volumes(slow_volumes, seconds)
         return result
+
+    def _waited(self, before: Waits, seconds: float) -> tuple[bool, float]:
+        """Return whether a call in place has waited for a disk, and how long it took without other processes."""
+        if seconds <= in_place_rules.SHORT_SECONDS:
+            return False, seconds
+        after, is_running = self._waits(), self._queue.is_running
+        if in_place_rules.has_waited(before, after, seconds, with_others=is_running):
+            return True, seconds
+        return False, min(seconds, after.process_seconds - before.process_seconds)
 
     def may_await(self, call: "_Call") -> bool:
         """Return whether the reactor may wait for a call that runs in a thread, because it is known to be short."""
@@ -166,7 +181,7 @@ class SharedThreads:
         assert call.kind is not None
         return self._rules.may_await(call.worker.history, call.kind, call.volumes, now)
 
-    def _finished(self, share: Share, timed: "_Timed", call: "_Call", result: Any) -> None:
+    def _finished(self, share: Share, timed: "_TimedCall", call: "_Call", result: Any) -> None:
         # The time of a call that ends while it is awaited is a part of the reactor's, which is counted too.
         if call.request is not None:
             call.request.count_seconds(timed.cpu_seconds)
@@ -175,35 +190,47 @@ class SharedThreads:
         self._start()
         call.fire()
 
-    def _note_end(self, share: Share, timed: "_Timed", call: "_Call", result: Any) -> None:
+    def _note_end(self, share: Share, timed: "_TimedCall", call: "_Call", result: Any) -> None:
         now = self.reactor.seconds()
         self._queue.finish(share, timed.seconds, now)
         if call.kind is not None:
+            # The reactor would not have to wait for the interpreter, and only while a call that writes computes.
+            seconds = timed.seconds if timed.has_waited else timed.cpu_seconds
             self._rules.ended_in_thread(
-                call.worker.history, call.kind, call.volumes, timed.seconds, now, writes=call.writes
+                call.worker.history, call.kind, call.volumes, seconds, now, writes=call.writes
             )
         else:
             call.worker.history.warm_until = now + in_place_rules.WARM_SECONDS
         call.worker.call_ended(call, result)
 
 
-class _Timed:
-    """Calls a function, and measures how long that takes without its pauses, and how long it computes."""
+class _TimedCall:
+    """Calls a function in a thread, and measures that.
+
+    Attributes:
+        seconds: how long it has taken without its pauses.
+        cpu_seconds: how long it has computed.
+        has_waited: whether it has waited for a disk, if that is measured.
+    """
 
     def __init__(
         self,
         function: Callable[..., Any],
         args: tuple[object, ...],
-        pauses: "_Pauses",
+        pauses: Pauses,
         now_cpu: Callable[[], float],
+        waits: Callable[[], Waits] | None,
     ) -> None:
         self._function = function
         self._args = args
         self._pauses = pauses
         self._now_cpu = now_cpu
+        self._waits = waits
         self.seconds = self.cpu_seconds = 0.0
+        self.has_waited = False
 
     def __call__(self) -> Any:
+        before = self._waits and self._waits()
         started_at, cpu_before = self._pauses.now(), self._now_cpu()
         try:
             return call_with_pauses(partial(self._function, *self._args), self._pauses.pause)
@@ -212,43 +239,10 @@ class _Timed:
         finally:
             self.seconds = self._pauses.now() - started_at - self._pauses.slept
             self.cpu_seconds = self._now_cpu() - cpu_before
-
-
-class _Pauses:
-    """The pauses of one call, in which others have the interpreter lock; used in the thread of the call."""
-
-    def __init__(
-        self,
-        queue: JobQueue,
-        share: Share,
-        now: Callable[[], float],
-        sleep: Callable[[float], object],
-    ) -> None:
-        self._queue = queue
-        self._share = share
-        self._sleep = sleep
-        self._next = 0.0
-        self.now = now
-        self.slept = 0.0
-
-    def pause(self) -> None:
-        """Wait while others should compute, if the call is long. Called often (`message.pauses`)."""
-        now = self.now()
-        if now < self._next:
-            return
-        self._share.computed_at = now
-        if self._share.is_long(now):
-            self._wait_while(self._queue.others_compute, MAX_LONG_PAUSE)
-            self._wait_while(self._queue.is_short_running, MAX_SHORT_PAUSE)
-        self._next = self.now() + SECONDS_BETWEEN_PAUSES
-
-    def _wait_while(self, condition: Callable[[Share, float], bool], seconds: float) -> None:
-        """Wait in steps, whose number does not depend on a clock."""
-        for _ in range(round(seconds / PAUSE_STEP)):
-            if not condition(self._share, self.now()):
-                return
-            self._sleep(PAUSE_STEP)
-            self.slept += PAUSE_STEP
+            if self._waits and before:
+                self.has_waited = in_place_rules.has_waited(
+                    before, self._waits(), self.seconds, with_others=True
+                )
 
 
 class _Call:

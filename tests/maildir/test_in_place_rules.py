@@ -226,6 +226,21 @@ class InPlaceRulesTests(SynchronousTestCase):
         self.rules.was_awaited(self.history, KIND, DISK, in_vain=False)
         self.assertTrue(self.rules.may_await(self.history, KIND, DISK, 0.0))
 
+    def test_waiting_for_a_disk(self) -> None:
+        """The reactor waits for few calls that wait for a slow disk. It still waits while calls compute."""
+        waited = 0
+        for _ in range(1000):
+            if self.rules.may_await_disk(DISK):
+                waited += 1
+                self.rules.disk_was_awaited(DISK, in_vain=True)
+        self.assertLess(waited, 1000 / MAX_SKIPPED + 10)
+        self.rules.ended_in_thread(self.history, KIND, DISK, 0.0, 0.0, writes=True)
+        self.assertTrue(self.rules.may_await(self.history, KIND, DISK, 0.0))
+        while not self.rules.may_await_disk(DISK):
+            pass
+        self.rules.disk_was_awaited(DISK, in_vain=False)
+        self.assertTrue(self.rules.may_await_disk(DISK))
+
     def test_kind_in_use_is_remembered(self) -> None:
         """A kind that is used in place is not forgotten, however many others there are."""
         for kind in range(2, 2 * MAX_KINDS):

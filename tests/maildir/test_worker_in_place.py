@@ -5,22 +5,46 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 from imapshield.mailbox.in_place import is_in_place, may_block
 from imapshield.mailbox.request import Request, current_request
 from imapshield.maildir import in_place_rules
-from imapshield.maildir.in_place_rules import HANGING_SECONDS, SLOW_SECONDS_IN_PLACE, Waits
+from imapshield.maildir.handover import wait_for_disk
+from imapshield.maildir.in_place_rules import (
+    HANGING_SECONDS,
+    SHORT_SECONDS,
+    SLOW_SECONDS_IN_PLACE,
+    Waits,
+)
 from imapshield.maildir.worker import SerialWorker, SharedThreads
 from imapshield.message.pauses import pause_point
-from tests.maildir.worker_case import KIND, WorkerCase
+from tests.maildir.worker_case import KIND, Reactor, WorkerCase
 
 
 class StartedThreads:
     """A thread pool that runs each call at once, in a thread of its own."""
 
-    def callInThreadWithCallback(self, on_result: Any, function: Callable[[], Any]) -> None:
-        threading.Thread(target=lambda: on_result(True, function())).start()
+    def callInThreadWithCallback(
+        self, on_result: Any, function: Callable[..., Any], *args: object
+    ) -> None:
+        threading.Thread(target=lambda: on_result(True, function(*args))).start()
+
+
+class QueuedReactor(Reactor):
+    """A reactor that does what threads want when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.from_threads: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
+
+    def callFromThread(self, *call: Any, **_: object) -> None:
+        self.from_threads.put(call)
+
+    def run_next(self) -> None:
+        function, *args = self.from_threads.get(timeout=60)
+        function(*args)
 
 
 class FakeTurn:
@@ -92,6 +116,36 @@ class ShortCallTests(WorkerCase):
             pause_point()
             self.fail("not given up")
 
+    def test_call_without_a_processor_is_short(self) -> None:
+        """A call in place that took long counts as short if the process has hardly computed meanwhile."""
+        self.warm()
+        for waits, uses_threads in (
+            (Waits(0, 0, 0.0), False),
+            (Waits(0, 0, 2 * SHORT_SECONDS), True),
+        ):
+            self.run_short(lambda: self.delay(waits, 2 * SHORT_SECONDS))  # noqa: B023
+            self.reactor.advance(1)
+            self.run_short()
+            self.assertEqual(bool(self.pool.calls), uses_threads)
+
+    def test_call_in_a_thread_without_a_processor_is_short(self) -> None:
+        """A call in a thread is long if it has computed or read for long, not if it has waited for the interpreter."""
+        for waits, cpu, uses_threads in (
+            (Waits(0, 1, 0.0), 0.0, False),
+            (Waits(1, 1, 0.0), 0.0, True),
+            (Waits(1, 1, 0.0), 2 * SHORT_SECONDS, True),
+        ):
+            self.setUp()
+            self.run_short(lambda: self.delay(waits, 2 * SHORT_SECONDS, cpu))  # noqa: B023
+            self.pool.step()
+            self.reactor.advance(1)
+            self.run_short()
+            self.assertEqual(bool(self.pool.calls), uses_threads)
+
+    def delay(self, waits: Waits, seconds: float, cpu: float = 0.0) -> None:
+        self.reactor.advance(seconds)
+        self.waits, self.cpu = waits, cpu
+
     def test_slow_disk_is_reported(self) -> None:
         """If a call in place hangs, its file system is reported, with the time that the call took."""
         self.warm()
@@ -137,6 +191,24 @@ class ShortCallTests(WorkerCase):
             while not self.reactor.woken:
                 time.sleep(0.001)
         self.assertNotIn(threading.current_thread().name, names)
+
+    def test_reactor_does_not_wait_for_a_slow_disk(self) -> None:
+        """Other calls run until the disk is ready. Then the call has a turn, in which it ends."""
+        reactor = QueuedReactor()
+        threads = SharedThreads(StartedThreads(), reactor)
+        self.worker = SerialWorker(threads)
+        self.patch(in_place_rules, "AWAITED_SECONDS", 60.0)
+        disk = threading.Lock()
+        disk.acquire()
+        self.worker.run_short(int, KIND, (1,), writes=True)
+        reactor.run_next()
+        for _ in range(2):
+            threads._rules.disk_was_awaited((1,), in_vain=True)
+        result = self.worker.run_short(lambda: wait_for_disk(disk.acquire), KIND, (1,), writes=True)
+        self.assertNoResult(result)
+        disk.release()
+        reactor.run_next()
+        self.assertTrue(self.successResultOf(result))
 
     def test_reactor_does_not_wait_long_for_a_call_that_writes(self) -> None:
         """If the call does not end in time, the reactor goes on, and the result arrives later. Others are served."""

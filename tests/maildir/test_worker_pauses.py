@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from imapshield.maildir.job_queue import COMPUTING_SECONDS, MAX_USED_SECONDS, SLOW_SECONDS
-from imapshield.maildir.worker import (
+from imapshield.maildir.call_pauses import (
     MAX_LONG_PAUSE,
     MAX_SHORT_PAUSE,
     SECONDS_BETWEEN_PAUSES,
-    SerialWorker,
 )
+from imapshield.maildir.job_queue import COMPUTING_SECONDS, MAX_USED_SECONDS, SLOW_SECONDS
+from imapshield.maildir.worker import SerialWorker
 from tests.maildir.worker_case import WorkerCase
 
 
