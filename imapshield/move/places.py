@@ -17,6 +17,7 @@ With ``--index-root``, the index of the user has the same names beside it.
 """
 
 import ctypes
+import errno
 import hashlib
 import math
 import os
@@ -34,6 +35,11 @@ from imapshield.maildir.paths import MAX_FILE_NAME
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _AT_FDCWD = -100
 _EXCHANGE = 2  # RENAME_EXCHANGE of linux/fs.h
+
+_RESERVE = b"imapshield.reserve.tmp"  # no move copies it, and rsync leaves it where it is
+
+RESERVE_BYTES = 4 << 20
+"""Bytes that a copy keeps free: more than the index and the directories need when it becomes the mail of the user."""
 
 MOVE_LETTERS = 16
 """Letters and digits that identify a move."""
@@ -124,6 +130,34 @@ def exchange(one: bytes, other: bytes) -> bool:
     """Exchange the names of two directories in one step; return False if the system cannot do that."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     return renameat2 is not None and not renameat2(_AT_FDCWD, one, _AT_FDCWD, other, _EXCHANGE)
+
+
+def reserve_space(directory: bytes) -> None:
+    """Let a directory have `RESERVE_BYTES` of its disk, until `free_reserve`, so that the disk cannot be full then.
+
+    Raises:
+        OSError: the disk, or a quota of this user, has not so much.
+    """
+    path = os.path.join(directory, _RESERVE)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, 0o600)
+    except FileExistsError:
+        return
+    try:
+        os.posix_fallocate(fd, 0, RESERVE_BYTES)
+    except OSError as error:
+        os.unlink(path)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(fd)
+
+
+def free_reserve(directory: bytes) -> None:
+    """Give the space of `reserve_space` back, for what is written next."""
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(directory, _RESERVE))
 
 
 def sync_file_system(path: bytes) -> None:

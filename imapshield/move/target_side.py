@@ -21,8 +21,10 @@ from imapshield.move.places import (
     MoveError,
     Places,
     as_this_user,
+    free_reserve,
     is_maildir,
     open_file,
+    reserve_space,
     stub_text,
     sync_directory,
     sync_file_system,
@@ -148,8 +150,14 @@ class TargetSide:
         return sum(1 for _ in copied_files(self._incoming))
 
     def sync(self) -> list[float]:
-        """Put the copy on stable storage, and return when that began, as `_moment` does."""
+        """Put the copy on stable storage, and return when that began, as `_moment` does.
+
+        Space for `accept` is reserved: on a disk that is full by then, nobody would serve the user.
+        """
         began = self._moment()
+        for path in {*self._incoming}:
+            with self._acting(path):
+                reserve_space(path)
         for path in {*self._incoming}:
             sync_file_system(path)
         return began
@@ -224,6 +232,8 @@ class TargetSide:
         hold_copy(self._incoming.maildir)
         state = self._state_unless_occupied()
         if state == "incoming":
+            for path in {self._copied_index, self._incoming.maildir}:
+                free_reserve(path)
             changed = self._moment()
             with self._acting(self._copied_index):
                 index_handover.seal(self._copied_index, self._move, node)

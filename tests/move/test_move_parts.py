@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import time
@@ -207,6 +208,26 @@ class SideTests(MoveCase):
             file.write("moved")
         self.source().reopen("m")
         self.assertTrue(os.path.exists(path))
+
+    def test_reserve(self) -> None:
+        """Space is reserved once, and given back; a full disk is an error, and a file system that cannot is none."""
+        path = os.fsencode(self.maildir("one"))
+        name = os.path.join(path, b"imapshield.reserve.tmp")
+        for _ in range(2):
+            places.reserve_space(path)
+            self.assertEqual(os.stat(name).st_size, places.RESERVE_BYTES)
+        self.assertNotIn(b"imapshield.reserve.tmp", dict(manifest.copied_files(self.places("one"))))
+        for _ in range(2):
+            places.free_reserve(path)
+            self.assertFalse(os.path.exists(name))
+        for number in (errno.ENOSPC, errno.EOPNOTSUPP):
+            error = OSError(number, os.strerror(number))
+            with mock.patch.object(os, "posix_fallocate", side_effect=error):
+                if number == errno.ENOSPC:
+                    self.assertRaises(OSError, places.reserve_space, path)
+                else:
+                    places.reserve_space(path)
+            self.assertFalse(os.path.exists(name))
 
     def test_target_without_mail_root(self) -> None:
         os.rmdir(f"{self.base}/two/mail")
