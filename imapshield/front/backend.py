@@ -21,7 +21,7 @@ from imapshield.front.backend_connection import BackendConnection, BackendUnavai
 from imapshield.front.circuit_breaker import CircuitBreaker
 from imapshield.front.offered_capabilities import WITHOUT_CHECK
 from imapshield.front.proxy_v2 import proxy_header
-from imapshield.front.response_stream import MAX_CAPABILITY_LINE
+from imapshield.front.response_stream import MAX_HELD_LINE
 from imapshield.limits import Limits
 
 _log = Logger(namespace="imapshield")
@@ -197,7 +197,7 @@ class Backend:
         # Only now: who sends a greeting before STARTTLS has not proved who it is.
         if _SAFE_GREETING.fullmatch(client.greeting_text):
             self.greeting = client.greeting_text
-        if len(b" ".join(names)) > MAX_CAPABILITY_LINE:
+        if len(b" ".join(names)) > MAX_HELD_LINE:
             raise BackendUnavailable("a line of capabilities without an end")
         self.capabilities = names
         client.log_out()

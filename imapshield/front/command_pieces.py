@@ -18,6 +18,9 @@ The others wait: those that change what later commands mean (SELECT, ENABLE, MOV
 command (IDLE, LOGOUT), and all that the shield does not know.
 """
 
+_TAG_OF_NO_ANSWER = re.compile(rb"[\[\]~]")
+"""Dovecot and Courier answer tags with these bytes without the tag. So nobody would know when the command has ended."""
+
 _LINE_BREAK = re.compile(rb"[\r\n\0]")
 _OUTSIDE_QUOTES = re.compile(rb'[^"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*"[^"]*+)*')
 _LIKE_A_LITERAL = re.compile(rb"\{[^{}\"]*\}\Z")
@@ -40,12 +43,15 @@ def pieces(command: RawCommand) -> list[Piece]:
 
     Raises:
         BadCommand: it has no tag or no name, or other servers could see other boundaries in it than the framer does:
-            the rest of the line or a literal would then run as commands that nobody has counted.
+            the rest of the line or a literal would then run as commands that nobody has counted. Or its tag is one
+            that servers do not repeat.
     """
     if command.rejection is not None:
         raise command.rejection
     if command.tag is None or not command.name:
         raise BadCommand("Expected a command name after the tag")
+    if _TAG_OF_NO_ANSWER.search(command.tag):
+        raise BadCommand("A tag may not have brackets or a tilde")
     return list(_pieces(command.tag + b" ", command.parts))
 
 

@@ -223,13 +223,15 @@ class BackendRelay:
     def data_received(self, data: bytes) -> None:
         """Pass on what the backend sends, and stop reading from it while the client does not read."""
         io, stream = self._io, self._stream
-        started_at = self._heard_at = self._backend.reactor.seconds()
+        started_at = self._backend.reactor.seconds()
         before, lines = (stream.ended, stream.continuations), stream.lines
         violation = ""
         try:
             passed = stream.feed(data)
         except ProtocolViolation as error:
             passed, violation = error.passed, str(error)
+        if passed or before[1] != stream.continuations:
+            self._heard_at = started_at  # what neither the client nor a command gets is no answer
         if passed:
             io.write_at_once(passed)
         if self.lost:

@@ -4,7 +4,8 @@ Rules
 -----
 * Literals are data: nothing inside them is taken for a response, whatever it contains.
 * Bytes are passed on as they arrive. What is held back is the beginning of a line until its kind is known, the end of
-  a line that may announce a literal, and a line with capabilities, which is rewritten.
+  a line that may announce a literal, a line with capabilities, which is rewritten, and a continuation request, which
+  is dropped.
 * A tagged response that nobody waits for is a `ProtocolViolation`: client and backend are no longer in step.
 """
 
@@ -13,8 +14,9 @@ from collections.abc import Callable
 
 from imapshield.wire.abnf import TAG
 
-MAX_CAPABILITY_LINE = 8 << 10
-"""Bytes of a line with capabilities, which is held until it is complete. Dovecot's longest has 700."""
+MAX_HELD_LINE = 8 << 10
+"""Bytes of a line that is held until it is complete: one with capabilities, of which Dovecot's longest has 700, or a
+continuation request that the client does not get."""
 
 MAX_UNASKED_CONTINUATIONS = 100
 """Continuation requests that belong to no literal and no IDLE, and are dropped. Servers send none."""
@@ -180,20 +182,21 @@ class ResponseStream:
             return self._continue_data(data, position, passed)
         found = data.find(b"\r\n", position)
         end = found + 2 if found >= 0 else len(data)
-        if kind.endswith("capability"):
-            if found < 0 or end - position > MAX_CAPABILITY_LINE:
-                if len(data) - position > MAX_CAPABILITY_LINE:
-                    raise ProtocolViolation("a line of capabilities without an end")
+        if kind == "continuation" or kind.endswith("capability"):
+            if found < 0 or end - position > MAX_HELD_LINE:
+                if len(data) - position > MAX_HELD_LINE:
+                    what = "capabilities" if kind != "continuation" else "a continuation request"
+                    raise ProtocolViolation(f"a line of {what} without an end")
                 self._held = data[position:]
                 return -1
-            passed.append(self._rewrite(data[position:end]))
+            if kind != "continuation":
+                passed.append(self._rewrite(data[position:end]))
         elif found < 0:
             end -= data.endswith(b"\r")  # which may be the half of a CRLF
-            if kind != "continuation":
-                passed.append(data[position:end])
+            passed.append(data[position:end])
             self._held = data[end:]
             return -1
-        elif kind != "continuation":
+        else:
             passed.append(data[position:end])
         if kind.startswith("tagged"):
             self._command_ended()

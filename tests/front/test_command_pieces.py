@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
-from imapshield.front.command_pieces import announcement, pieces
+from imapshield.front.command_pieces import announcement, pieces, pipelined_line
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.framing import Framer, RawCommand
 
@@ -46,6 +46,12 @@ class PiecesTests(SynchronousTestCase):
                 pieces(command(line))
         quoted = RawCommand(b"a", b"LOGIN", (b'SEARCH "', MemoryLiteral(b"x"), b""), 40)
         self.assertRaises(BadCommand, pieces, quoted)
+
+    def test_tags_that_servers_do_not_repeat_are_refused(self) -> None:
+        """Dovecot refuses a tag with a bracket, and Courier one with a tilde, in a response without that tag."""
+        for tag in (b"a]", b"[a", b"a~b"):
+            self.assertRaises(BadCommand, pieces, RawCommand(tag, b"NOOP", (b"NOOP",), 10))
+            self.assertIsNone(pipelined_line(RawCommand(tag, b"NOOP", (b"NOOP",), 10)))
 
     def test_braces_that_announce_nothing_pass(self) -> None:
         """A brace in quotes, in a name, or escaped quotes pass."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.front.response_stream import (
-    MAX_CAPABILITY_LINE,
+    MAX_HELD_LINE,
     ProtocolViolation,
     ResponseStream,
 )
@@ -117,9 +117,10 @@ class CapabilityTests(SynchronousTestCase):
             self.assertEqual(found.feed(lines[:at]) + found.feed(lines[at:]), rewrite(lines))
             self.assertEqual(found.awaited, [])
 
-    def test_endless_capabilities_are_a_violation(self) -> None:
-        """A line of capabilities has a maximum length, complete or not."""
-        for line in (b"* CAPABILITY " + b"A" * MAX_CAPABILITY_LINE,):
+    def test_endless_line_that_is_held_is_a_violation(self) -> None:
+        """What is held has a maximum length, complete or not."""
+        for start in (b"* CAPABILITY ", b"+ "):
+            line = start + b"A" * MAX_HELD_LINE
             for end in (b"", b"\r\n"):
                 self.assertRaises(ProtocolViolation, stream().feed, line + end)
 
@@ -137,7 +138,7 @@ class ViolationTests(SynchronousTestCase):
 
     def test_line_without_an_end_is_not_held(self) -> None:
         """Whatever the backend sends, only a few bytes are held back."""
-        for start in (b"* 1 ", b"* LIST ", b"* OK ", b"+ ", b"a1 OK "):
+        for start in (b"* 1 ", b"* LIST ", b"* OK ", b"a1 OK "):
             found = stream()
             passed = found.feed(start + b"x" * 100_000)
             passed += found.feed(b"x" * 100_000)
