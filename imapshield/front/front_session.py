@@ -208,9 +208,8 @@ class FrontSession:
             self._io.bad_command(log_sample(command.tag, command.name), text)
         elif condition:
             self._io.command_parsed()
-            if (
-                command.name == b"LOGOUT" and condition == b"OK"
-            ):  # not Courier's answer to UID LOGOUT
+            # Courier refuses UID LOGOUT, and the session goes on.
+            if command.name == b"LOGOUT" and condition == b"OK":
                 self._io.close(logged_out=True)
 
     def _compress(self, command: RawCommand) -> None:

@@ -66,8 +66,8 @@ class ResponseStream:
         awaited: the commands whose tagged response is awaited, in the order in which they were sent.
         ended: how many commands have ended.
         lines: how many lines have begun whose kind had to be found out.
-        continuations: how many continuation requests (``+``) have arrived.
-        asked: for how many of them the backend was asked.
+        continuations: how many continuation requests (``+``) have arrived while a command was awaited.
+        asked: for how many of them the backend was asked, less those that have arrived while none was.
         passes_continuation: whether the next continuation request is passed on: that of IDLE, which belongs between
             the responses that the backend sends before and after it.
         said_bye: whether BYE has arrived.
@@ -206,7 +206,12 @@ class ResponseStream:
         return end
 
     def _continuation_ended(self) -> None:
-        self.continuations += 1
+        if self.awaited:
+            self.continuations += 1
+        else:
+            # It follows the answer to a command, and is no request for its next literal: it may be text of the client
+            # that the backend has repeated.
+            self.asked -= 1
         self.passes_continuation = False
         if self.continuations - self.asked > MAX_UNASKED_CONTINUATIONS:
             raise ProtocolViolation("continuation requests without an end")

@@ -52,6 +52,16 @@ class SilenceTests(FrontCase):
         self.clock.advance(10)
         self.assertTrue(self.link.ended)
 
+    def test_request_after_the_answer_is_none(self) -> None:
+        """Dovecot repeats text of the client, also CRLF and a plus. What follows does not run as commands."""
+        client = self.log_in()
+        client.send(b"a SEARCH X {7+}\r\n\r\n+ x\r\n {8+}\r\nb NOOP\r\n\r\n")
+        self.link.send(b"+ go\r\n")
+        self.link.received()
+        self.link.send(b"a BAD Unknown charset \r\n+ x\r\n")
+        self.assertEqual(client.read(), b"a BAD Unknown charset \r\n")
+        self.assertEqual(self.link.received(), b"")
+
     def test_client_that_does_not_read_is_no_silence(self) -> None:
         """While the client does not read, the backend is not to blame."""
         client = self.log_in()
