@@ -78,7 +78,7 @@ NODE_COMMANDS: Sequence[
         "nodes",
         _show_nodes,
         "list the mail nodes behind the server",
-        (("--check", {"action": "store_true", "help": "check them now, in at most 4 seconds"}),),
+        (("--check", {"action": "store_true", "help": "check them now, in at most 3 seconds"}),),
     ),
     ("drain", _show_drain, "let a mail node have no further logins; sessions go on", (_NODE,)),
     ("undrain", _show_undrain, "let a drained mail node have logins again", (_NODE,)),

@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred
 
 from imapshield.front.backend import Backend
 
-CHECK_SECONDS = 4.0
-"""Seconds for which a command waits for checks: less than the supervising process waits for a worker."""
+CHECK_SECONDS = 3.0
+"""Seconds for which a command waits for checks: less than the supervising process waits for a busy worker."""
 
 REPEAT_SECONDS = 1.0
 """Seconds between the begins of two checks. A command that comes sooner gets the result of the last one, so several
