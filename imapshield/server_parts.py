@@ -133,10 +133,12 @@ class ServerParts:
         """Make the guard, the observers of events, and the factories of connections."""
         settings, reactor = self.settings, self.reactor
         limits = settings.limits
-        self.guard = ProcessGuard(limits, NetworkSet.parse(settings.trust))
+        is_worker = self.process.earlier is not None
+        processes = settings.workers if is_worker else 1
+        self.guard = ProcessGuard(limits, NetworkSet.parse(settings.trust), processes=processes)
         self.log = LogObserver(verbose=settings.verbose)
         observers: list[EventObserver] = [*self.operator.observers]
-        if self.process.earlier is None:  # the supervising process has the events of all workers
+        if not is_worker:  # the supervising process has the events of all workers
             observers.insert(0, self.log)
         self.factory = ShieldedIMAP4Factory(
             self._portal,

@@ -288,6 +288,7 @@ class Admission:
 
     def report_refused(self) -> None:
         """Report how many connections bans have refused since the last call."""
-        for network, connections, remaining in self.guard.take_refused(self._now()):
+        guard = self.guard
+        for network, connections, remaining in guard.refused.take(guard.bans, self._now()):
             event = events.ConnectionsRefused(0, network, connections, remaining)
             publish(event, self._observers)

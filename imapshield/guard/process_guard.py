@@ -10,17 +10,15 @@ Rules
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from heapq import nlargest
-from operator import itemgetter
-from typing import NamedTuple
 
 from imapshield.guard.bans import Ban, Bans
 from imapshield.guard.bounded_table import BoundedTable
 from imapshield.guard.guess_rates import Guess
 from imapshield.guard.login_failures import FailedLogin, LoginFailures
 from imapshield.guard.login_news import News
-from imapshield.guard.networks import Network, NetworkSet, describe, level_factor, networks_of
+from imapshield.guard.networks import Network, NetworkSet, level_factor, networks_of
 from imapshield.guard.rates import RateTable
+from imapshield.guard.refused_connections import RefusedConnections
 from imapshield.guard.shares import Connection, ConnectionShares, Eviction
 from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
@@ -45,9 +43,6 @@ RATE_PACE = 0.005
 PROBATION_SECONDS = 10.0
 MAX_PROBATIONS = 10_000
 """Addresses on probation. One more ends the probation that would end first."""
-
-MAX_REFUSED = 50
-"""Banned networks about which the log says every ten seconds how many connections were refused; those with most."""
 
 # The first byte of a violation (`Bans.count_violation`).
 _OTHER_KIND, _RATE_KIND = b"\0", b"\1"
@@ -78,14 +73,6 @@ class Arrival:
     violations: LimitReached | None = None
 
 
-class Refused(NamedTuple):
-    """How many `connections` the ban of a `network` has refused, and the seconds until it ends."""
-
-    network: str
-    connections: int
-    remaining: float
-
-
 class ProcessGuard:
     """Applies `limits` to all connections of a server together.
 
@@ -93,25 +80,35 @@ class ProcessGuard:
         limits: the limits.
         trusted: the networks without rates and bans.
         key: a secret of up to 64 bytes for the hashes of `failures`.
+        processes: how many processes have such `limits`, each for a part of the connections of one server, and share
+            what they count.
 
     Attributes:
         shares: the open connections.
         bans: the banned addresses.
         failures: the failed logins, and the users who have logged in from each address.
+        refused: the connections that bans have refused.
         limits: as above.
         rate_news: collects what addresses and networks take here of `connections_per_minute`, for other processes
             (`SharedGuard`); None collects nothing.
     """
 
-    def __init__(self, limits: Limits, trusted: NetworkSet = NO_NETWORKS, key: bytes = b"") -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        trusted: NetworkSet = NO_NETWORKS,
+        key: bytes = b"",
+        processes: int = 1,
+    ) -> None:
         self.trusted = trusted
-        self.shares = ConnectionShares(limits)
+        self.shares = ConnectionShares(limits, processes=processes)
         self.bans = Bans(limits)
-        self.failures = LoginFailures(limits, key)
+        self._processes = processes
+        self.failures = LoginFailures(self._of_all(limits), key)
         self.limits = limits
         self._rates: dict[int, RateTable] = {}
         self.rate_news: News[Hashable] | None = None
-        self._refused: dict[Network, int] = {}  # banned network → connections, until `take_refused`
+        self.refused = RefusedConnections()
         # address → end of its probation, and the seconds between two of its connections
         self._probations: BoundedTable[Network, tuple[float, float]] = BoundedTable(
             MAX_PROBATIONS, lambda probation: probation[0]
@@ -125,14 +122,18 @@ class ProcessGuard:
         self.limits = limits
         self.shares.set_limits(limits)
         self.bans.set_limits(limits)
-        self.failures.set_limits(limits)
+        self.failures.set_limits(self._of_all(limits))
+
+    def _of_all(self, limits: Limits) -> Limits:
+        """Return the limits of guesses, which count in all processes: so must the checks that run."""
+        return replace(limits, max_login_checks=limits.max_login_checks * self._processes)
 
     def connect(self, address: str, now: float) -> Arrival:
         """Decide about a new connection, whose client is at `address`."""
         is_trusted = address in self.trusted
         ban = self.ban_of(address, now)
         if ban is not None and not ban.strangers_only:
-            self._refused[ban.network] = self._refused.get(ban.network, 0) + 1
+            self.refused.add(ban.network)
             return Arrival(None, reached=BANNED, ban=ban, silent=True)
         networks = networks_of(address)
         reported = self._take_rate(networks, now)
@@ -155,21 +156,6 @@ class ProcessGuard:
         """Return how many connections of an address count for `connections_per_minute`."""
         networks = networks_of(address)
         return self.rate_of(networks[0]).taken(networks[0], now) if networks else 0.0
-
-    def take_refused(self, now: float) -> list[Refused]:
-        """Return how many connections bans have refused since the last call, for the `MAX_REFUSED` largest networks.
-
-        The others are one entry more. If they were kept for later, there could be ever more of them.
-        """
-        refused, self._refused = self._refused, {}
-        most = nlargest(MAX_REFUSED, refused.items(), key=itemgetter(1))
-        others = sum(refused.values()) - sum(count for _, count in most)
-        bans = [(self.bans.saved(network, now), network, count) for network, count in most]
-        found = [
-            Refused(describe(network), count, max(0.0, ban.remaining) if ban else 0.0)
-            for ban, network, count in bans
-        ]
-        return [*found, Refused("others", others, 0.0)] if others else found
 
     def ban_of(self, address: str, now: float) -> Ban | None:
         """Return the ban that applies to an address, or None."""

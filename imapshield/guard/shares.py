@@ -86,6 +86,7 @@ class ConnectionShares:
     Args:
         limits: the limits of the shares.
         open_files: how many files the system permits the process to open; None means no limit.
+        processes: as for `ProcessGuard`.
 
     Attributes:
         logins: the number of connections with a login.
@@ -96,14 +97,13 @@ class ConnectionShares:
         hash_user: returns the hash of a user by which `remote` counts.
     """
 
-    def __init__(self, limits: Limits, open_files: int | None = None) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, open_files: int | None = None, processes: int = 1) -> None:
+        self._limits, self._processes = limits, processes
         self._strangers: PreauthConnections[Connection] = PreauthConnections()
         # Dicts, because a Counter calls a Python function for each new key and for each that is deleted.
         self._users: dict[str, int] = {}
         self._addresses: dict[str, int] = {}  # of connections with a login
-        self._open = 0
-        self.logins = 0
+        self._open = self.logins = 0
         self._per_login, self._per_account = FILES_PER_LOGIN, FILES_PER_ACCOUNT
         self.remote: RemoteCounts | None = None
         self.user_news: CountNews[str] | None = None
@@ -125,8 +125,7 @@ class ConnectionShares:
 
         A quarter of them is for the accounts that stay open after the last session has ended (`max_idle_accounts`).
         """
-        limits = self._limits
-        self._open_files = open_files
+        limits, self._open_files = self._limits, open_files
         self.max_connections = limits.max_connections
         if open_files is None:
             self.max_idle_accounts: int | None = None
@@ -138,7 +137,8 @@ class ConnectionShares:
             self._available = spare - of_idle_accounts
             self.max_connections = max(1, min(limits.max_connections, self._available))
         self.max_strangers = max(1, min(limits.max_preauth_connections, self.max_connections // 2))
-        self._max_per_address = max(1, min(limits.max_preauth_per_address, self.max_strangers // 2))
+        of_all = self.max_strangers * self._processes  # as the connections of an address are
+        self._max_per_address = max(1, min(limits.max_preauth_per_address, of_all // 2))
         # Each share is at most a part of the one before, which then determines it.
         shares = {
             "open_files": True,

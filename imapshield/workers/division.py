@@ -1,6 +1,7 @@
 """What each worker gets of the settings of a server. Pure."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 from imapshield.config import Settings
 from imapshield.limits import Limits
@@ -13,9 +14,19 @@ DIVIDED = (
 worker as they are: they are of one connection, of a time, or of counts that the workers share."""
 
 
+LEAST = {"max_login_checks": 2, "max_backend_exchanges": 2}
+"""What each worker has at least, unless less is configured. With one, a client whose login takes long would delay those
+of all others."""
+
+
 def divided_limits(limits: Limits, count: int) -> Limits:
     """Return the limits of each of `count` workers."""
-    return replace(limits, **{name: -(-getattr(limits, name) // count) for name in DIVIDED})
+    parts: dict[str, Any] = {name: _part(name, getattr(limits, name), count) for name in DIVIDED}
+    return replace(limits, **parts)
+
+
+def _part(name: str, value: int, count: int) -> int:
+    return min(value, max(-(-value // count), LEAST.get(name, 1)))
 
 
 def worker_settings(settings: Settings) -> Settings:

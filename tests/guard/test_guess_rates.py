@@ -6,8 +6,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.guard.guess_rates import Guess, GuessRates
 from imapshield.guard.networks import Network
+from imapshield.guard.process_guard import ProcessGuard
 from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
+from imapshield.workers.division import divided_limits
 
 SMALL, MIDDLE, LARGE = (6, 56, 1), (6, 48, 1), (6, 32, 1)
 LIMITS = Limits(
@@ -35,6 +37,15 @@ class GuessRateTests(SynchronousTestCase):
             if reached is not None:
                 return count, reached
         raise AssertionError("no limit")
+
+    def test_checks_of_many_workers(self) -> None:
+        """The checks that run in all workers do not use up the burst of a network in one of them."""
+        limits = Limits(max_login_checks=200)
+        for count in (1, 8, 16):
+            guard = ProcessGuard(divided_limits(limits, count), processes=count)
+            guard.set_limits(divided_limits(limits, count))
+            self.rates = guard.failures.guess_rates
+            self.assertGreaterEqual(self.looked_at(SMALL, now=0.0)[0], 200 + 3 * 10)
 
     def test_guesses_of_a_network_at_once(self) -> None:
         """A network has as many at once as its share of `max_failed_pairs`, and one for each check that runs."""

@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.guard import process_guard
+from imapshield.guard import refused_connections
 from imapshield.guard.guess_rates import Guess
 from imapshield.guard.networks import NetworkSet
 from imapshield.guard.process_guard import BANNED, RATE_PACE, VIOLATION_PACE, ProcessGuard
@@ -222,16 +222,16 @@ class BanTests(SynchronousTestCase):
 
     def test_refused_connections_are_counted(self) -> None:
         """The connections that bans refuse are counted for each network, and taken out once, the largest first."""
-        self.patch(process_guard, "MAX_REFUSED", 1)
+        self.patch(refused_connections, "MAX_REFUSED", 1)
         guard = ProcessGuard(Limits())
         for address in (ADDRESS, "2001:db8::1"):
             guard.bans.ban(address, "backlog", 0.0)
         for address in (ADDRESS, "2001:db8::1", ADDRESS, "2001:db8::2", ADDRESS):
             self.assertTrue(guard.connect(address, 100.0).silent)
         self.assertEqual(
-            guard.take_refused(100.0), [("192.0.2.1/32", 3, 500.0), ("others", 2, 0.0)]
+            guard.refused.take(guard.bans, 100.0), [("192.0.2.1/32", 3, 500.0), ("others", 2, 0.0)]
         )
-        self.assertEqual(guard.take_refused(700.0), [])
+        self.assertEqual(guard.refused.take(guard.bans, 700.0), [])
 
     def test_refused_connections_of_a_ban_that_has_ended(self) -> None:
         """Connections that were refused are reported with 0 seconds if the ban has ended since then."""
@@ -241,7 +241,8 @@ class BanTests(SynchronousTestCase):
             guard.connect(address, 599.5)
         guard.bans.unban(OTHER)
         self.assertEqual(
-            guard.take_refused(601.0), [("192.0.2.1/32", 1, 0.0), (f"{OTHER}/32", 1, 0.0)]
+            guard.refused.take(guard.bans, 601.0),
+            [("192.0.2.1/32", 1, 0.0), (f"{OTHER}/32", 1, 0.0)],
         )
 
     def test_trusted_networks_have_no_rate_of_guesses(self) -> None:

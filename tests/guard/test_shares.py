@@ -6,6 +6,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.guard.guard_report import GuardReport
+from imapshield.guard.networks import networks_of
+from imapshield.guard.process_guard import ProcessGuard
+from imapshield.guard.shared_guard import SharedGuard
 from imapshield.guard.shares import (
     ALIKE_PARTS,
     FILES_PER_ACCOUNT,
@@ -115,6 +119,21 @@ class ServerShareTests(SynchronousTestCase):
             connect(shares, f"11.0.{i}.1", evicted)
         self.assertEqual(len(evicted), 100)
         self.assertFalse({*evicted} & {*office})
+
+    def test_share_of_an_address_with_many_workers(self) -> None:
+        """The share of an address is that in all workers together, so it does not become smaller with their number."""
+        for count in (1, 2, 16, 64):
+            guard = ProcessGuard(divided_limits(Limits(), count), processes=count)
+            shared = SharedGuard(guard, "one")
+            most, reports = Limits().max_preauth_per_address, []
+            for n in range(1, count):
+                held = ((networks_of(VICTIM)[0], most // count),)
+                reports.append((f"worker {n}", GuardReport(1, 0.0, True, connections=held)))
+            for name, report in reports:
+                shared.merge_report(name, report, 0.0)
+            for _ in range(most - (count - 1) * (most // count)):
+                self.assertEqual(guard.shares.connect(VICTIM)[1], [])
+            self.assertEqual(len(guard.shares.connect(VICTIM)[1]), 1)
 
     def test_strangers_never_take_the_places_of_users(self) -> None:
         """Strangers have at most half of all connections, whatever their own limit is."""

@@ -251,6 +251,15 @@ class MessagesTests(SynchronousTestCase):
             else:
                 self.assertEqual(own, whole, field.name)
 
+    def test_division_by_many(self) -> None:
+        """Nothing becomes 0, and no worker has a single place for logins that one client could hold."""
+        for count in (2, 8, 9, 64, 100_000):
+            part = divided_limits(Limits(), count)
+            self.assertTrue(all(getattr(part, name) >= 1 for name in DIVIDED))
+            self.assertGreaterEqual(min(part.max_login_checks, part.max_backend_exchanges), 2)
+        few = divided_limits(Limits(max_login_checks=1, max_backend_exchanges=1), 4)
+        self.assertEqual((few.max_login_checks, few.max_backend_exchanges), (1, 1))
+
     def test_worker_settings(self) -> None:
         """A worker has no ports for operators, and keeps no state."""
         given = {"admin": "tcp:1:interface=127.0.0.1", "metrics": "tcp:2", "ban-command": "/x"}
