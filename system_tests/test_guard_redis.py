@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.control.client import ask as ask_server
 from imapshield.control.request_lines import Request
+from imapshield.shared.rate_script import SCRIPT
 from system_tests.certificate import write_certificate
 from system_tests.server import TIMEOUT, Server, free_port, wait_until
 from system_tests.server_case import FAULTS, PASSWORD, close_quietly, find_program
@@ -173,6 +175,13 @@ class SharingTests(GuardRedisCase):
         ).stdout
         self.assertNotIn(b"alice", names)
         self.assertNotIn(b"127.0.0.1", names)
+        for key in names.split():
+            left = subprocess.run(
+                ["redis-cli", "-p", str(self.redis_port), "pttl", key],
+                capture_output=True,
+                check=True,
+            ).stdout
+            self.assertNotEqual(left.strip(), b"-1", key)
 
         # Two wrong passwords at each server ban this address at both. alice is known here; mallory is nobody.
         for number, server in enumerate((one, two, one, two)):
@@ -182,6 +191,45 @@ class SharingTests(GuardRedisCase):
             close_quietly(client)
         for name in ("one", "two"):
             wait_until(lambda: "127.0.0.1" in str(self.ask(name, "bans")))  # noqa: B023
+
+
+class RateScriptTests(SynchronousTestCase):
+    """What the script for rates does in a real Redis."""
+
+    def setUp(self) -> None:
+        base = tempfile.mkdtemp(prefix="imapshield-")
+        self.addCleanup(shutil.rmtree, base, ignore_errors=True)
+        self.port = free_port()
+        self.addCleanup(Redis(base, self.port).end)
+        wait_until(lambda: self.redis("ping") == "PONG")
+
+    def redis(self, *command: str) -> str:
+        arguments = ["redis-cli", "-p", str(self.port), *command]
+        return subprocess.run(arguments, capture_output=True, text=True, check=False).stdout.strip()
+
+    def take(self, amount: float) -> float:
+        """Take from a rate of one in 10 seconds, and 20 at once; return what all have taken."""
+        return float(self.redis("eval", SCRIPT, "1", "key", str(amount), "10", "20"))
+
+    def test_many_at_once(self) -> None:
+        """What many servers take at the same moment is added up, and expires when it is used up."""
+        command = ["redis-cli", "-p", str(self.port), "eval", SCRIPT, "1", "key", "1", "10", "20"]
+        for each in [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(9)]:
+            each.wait(TIMEOUT)
+        self.assertTrue(8 < self.take(1) <= 10)
+        self.assertTrue(1 <= int(self.redis("pttl", "key")) <= 100_000)
+        self.assertEqual(self.take(1000), 2 * 20)
+        self.assertEqual(self.take(-1000), 0)
+        self.assertEqual(self.redis("exists", "key"), "0")
+
+    def test_clock_that_is_set(self) -> None:
+        """After the clock was set back an hour, what was taken stays; forward, it is used up."""
+        now = time.time()
+        for written, taken in ((now + 3600, 4), (now - 20, 2), (now - 3600, 1)):
+            self.redis("set", "key", f"{written:.6f} 30")
+            self.assertTrue(taken - 1 < self.take(1) <= taken)
+        self.redis("set", "key", "nonsense")
+        self.assertEqual(self.take(1), 1)
 
 
 class FailureTests(GuardRedisCase):

@@ -1,7 +1,8 @@
 """The Lua script that adds what a server has taken of rates, and returns how much all servers have taken. Pure.
 
 It does the same as `RateTable.add_taken`, for all keys of a report at once. The names of keys are hashes, and a key
-expires when what was taken is used up.
+expires when what was taken is used up. Its value is the time at which it was written, and how many seconds later that
+is. When the clock is set back, nothing is used up meanwhile, or each key would have taken all that it may.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,10 +19,12 @@ local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local taken = {{}}
 for i, key in ipairs(KEYS) do
   local amount, each, burst = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
-  local before = tonumber(redis.call('GET', key) or '0') or 0
-  local used = math.min(math.max(before, now) + amount * each - now, burst * each * {MAX_BURSTS})
+  local written, before = string.match(redis.call('GET', key) or '', '^(%S+) (%S+)$')
+  local passed = math.max(now - (tonumber(written) or now), 0)
+  local left = math.max((tonumber(before) or 0) - passed, 0)
+  local used = math.min(left + amount * each, burst * each * {MAX_BURSTS})
   if used > 0.001 then
-    redis.call('SET', key, string.format('%.6f', now + used), 'PX', math.ceil(used * 1000))
+    redis.call('SET', key, string.format('%.6f %.6f', now, used), 'PX', math.ceil(used * 1000))
   else
     redis.call('DEL', key)
     used = 0

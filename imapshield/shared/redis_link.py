@@ -4,7 +4,7 @@ Rules
 -----
 * There are two connections: one for messages, which are published on one channel, and one for commands.
 * A reply that takes longer than `REPLY_SECONDS` ends both. So a Redis that is slow or stopped is as one that is down.
-* The log has a line when Redis is lost, and one when it is back.
+* The log has a line when Redis is lost, and one when it is back: when it has published a message.
 """
 
 import random
@@ -87,7 +87,8 @@ class RedisLink:
         self._commands: RedisCommands | None = None
         self._channel = f"{address.prefix}:reports"
         self._running: Deferred[None] | None = None
-        self._was_ready, self._is_full = True, False
+        self._works, self._has_clock, self._is_full = False, False, False
+        self._is_loss_news = True
 
     def start(self) -> None:
         """Connect, and connect again after each end."""
@@ -102,23 +103,23 @@ class RedisLink:
     async def _run(self) -> None:
         delay = RETRY_SECONDS[0]
         while True:
-            self.problem = "the connection has ended"
+            self._works = False
             try:
                 await self._session()
             except CancelledError:
                 raise
             except Exception as error:  # of Twisted, txredisapi and OpenSSL, which raise many kinds
                 self.problem = _text(error)
-            if self.is_ready:
+            if self._works:
                 delay = RETRY_SECONDS[0]
             self.is_ready = False
-            if self._was_ready:
+            if self._is_loss_news:
                 _log.warn(
                     "guard-redis {address}: {problem}; this server decides alone until it is back",
                     address=self._address.text,
                     problem=self.problem,
                 )
-            self._was_ready = False
+            self._is_loss_news = False
             await deferLater(self._reactor, delay * (0.5 + random.random() / 2))  # noqa: S311
             delay = min(2 * delay, RETRY_SECONDS[1])
 
@@ -131,9 +132,7 @@ class RedisLink:
             listener.on_message = self._heard
             await self._ask(listener, "SUBSCRIBE", self._channel)
             self._commands, self.is_ready, self.problem = commands, True, ""
-            if not self._was_ready:
-                _log.info("guard-redis {address}: connected again", address=self._address.text)
-            self._was_ready, self._is_full = True, False
+            self._is_full = False
             self.on_ready()
             self._heard_at = self._reactor.seconds()
             await self._until_lost(commands, listener)
@@ -222,7 +221,10 @@ class RedisLink:
             seconds, microseconds = map(int, reply)
         except (TypeError, ValueError):
             raise RedisError("malformed reply to TIME") from None
-        self.clock_offset = seconds + microseconds / 1e6 - (before + self._reactor.seconds()) / 2
+        # The clock of Redis was read at some time between the two, which may be seconds if Redis is slow.
+        time, after = seconds + microseconds / 1e6, self._reactor.seconds()
+        known = self.clock_offset if self._has_clock else time - (before + after) / 2
+        self.clock_offset, self._has_clock = min(max(known, time - after), time - before), True
 
     def send(self, data: bytes, rates: tuple[RateTaken, ...]) -> Deferred[list[float] | None]:
         """Publish a message, and add up rates.
@@ -239,6 +241,7 @@ class RedisLink:
         added = self._add_rates(commands, rates) if rates else None
         try:
             await published
+            self._published()
             return None if added is None else await added
         except Exception as error:
             commands.problem = commands.problem or _text(error)
@@ -246,6 +249,13 @@ class RedisLink:
                 added.addErrback(lambda _: None)
             commands.transport.abortConnection()
             raise RedisError(commands.problem) from None
+
+    def _published(self) -> None:
+        """Note that Redis can be used: one that permits too little lets clients connect, too."""
+        if not self._is_loss_news:
+            self._is_loss_news = True
+            _log.info("guard-redis {address}: connected again", address=self._address.text)
+        self._works = True
 
     def _add_rates(
         self, commands: RedisCommands, rates: tuple[RateTaken, ...]

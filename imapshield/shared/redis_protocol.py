@@ -5,7 +5,7 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.python.failure import Failure
-from txredisapi import BaseRedisProtocol
+from txredisapi import BaseRedisProtocol, ResponseError
 
 MAX_BULK_BYTES = 2 << 20
 """Bytes of one string that Redis may send. The longest message has a half of that."""
@@ -72,7 +72,9 @@ class RedisCommands(BaseRedisProtocol):  # type: ignore[misc]
         elif self.replyQueue.waiting:
             super().replyReceived(reply)
         else:
-            self._refuse("a reply that nobody has asked for")
+            # Redis says at once why it wants no more clients, or none from other machines.
+            is_error = isinstance(reply, ResponseError)
+            self._refuse(str(reply) if is_error else "a reply that nobody has asked for")
 
     def _refuse(self, problem: str) -> None:
         self.problem = self.problem or problem

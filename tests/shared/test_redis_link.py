@@ -15,10 +15,24 @@ from imapshield.shared.redis_address import RedisAddress
 from imapshield.shared.redis_link import RedisLink
 from imapshield.shared.redis_protocol import RedisError
 from tests.real_reactor import turns, until
-from tests.shared.fake_redis import FakeRedis, bulk
+from tests.shared.fake_redis import FakeRedis, FakeRedisProtocol, bulk
 
 reactor: Any = installed_reactor
 RATES = (RateTaken("scram", b"1" * 16, 1.0),)
+
+
+class _Times:
+    """A reactor whose clock shows some times, one after another."""
+
+    def __init__(self, *times: float) -> None:
+        self.seconds, self.callLater = iter(times).__next__, reactor.callLater
+
+
+def _refuse(client: FakeRedisProtocol) -> None:
+    client.buffer = b""
+    client.factory.connections.append(client)
+    client.transport.write(b"-ERR max number of clients reached\r\n")
+    client.transport.loseConnection()
 
 
 class RedisLinkTests(TestCase):
@@ -116,10 +130,45 @@ class RedisLinkTests(TestCase):
         del self.redis.answers[b"TIME"]
         self.redis.answers[b"TIME"] = b"*2\r\n" + bulk(b"1") + bulk(b"2")
         await until(lambda: self.ready == 2)
+        await link.send(b"x", ())
         about = [line for line in self.lines if line.startswith("guard-redis")]
         self.assertEqual(len(about), 2)
         self.assertIn("this server decides alone until it is back", about[0])
         self.assertIn("connected again", about[1])
+
+    async def test_a_redis_that_permits_too_little(self) -> None:
+        """If no message can be published, the log has one line, although the connections are made again and again."""
+        self.redis.answers[b"PUBLISH"] = b"-NOPERM this user has no permissions\r\n"
+        link = self.make()
+        link.on_ready = lambda: link.send(b"x", ()).addErrback(lambda _: None)
+        await until(
+            lambda: self.redis.commands.count([b"PUBLISH", b"imapshield:reports", b"x"]) > 3
+        )
+        self.assertEqual(len(self.lines), 1, self.lines)
+        self.assertIn(
+            "NOPERM this user has no permissions; this server decides alone", self.lines[0]
+        )
+
+    async def test_a_redis_that_wants_no_clients(self) -> None:
+        """What Redis says before it closes the connection is the problem."""
+        self.patch(FakeRedisProtocol, "connectionMade", _refuse)
+        link = self.make()
+        await until(lambda: link.problem == "ERR max number of clients reached")
+
+    async def test_the_clock_of_a_slow_redis(self) -> None:
+        """A reply that took long says little about the clock of Redis; what it does not contradict stays."""
+        link = self.make()
+        await until(lambda: link.is_ready)
+        assert link._commands is not None
+        known, said = link.clock_offset, 5000.5
+        for sent, answered, offset in (
+            (said - known - 1.0, said - known + 2.0, known),
+            (100.0, 101.0, said - 101.0),
+        ):
+            self.patch(link, "_reactor", _Times(sent, answered))
+            await link._read_clock(link._commands)
+            self.assertAlmostEqual(link.clock_offset, offset, places=3)
+        link._reactor = reactor
 
     async def test_a_silent_redis(self) -> None:
         """A reply that takes too long ends the connections, whatever it is the reply to."""
