@@ -47,6 +47,10 @@ class Site:
     Args:
         base: a directory for everything.
         over_ssh: whether ``two`` is reached over ssh.
+
+    Attributes:
+        port: that of the shield.
+        ports: those of the nodes.
     """
 
     def __init__(self, base: str, over_ssh: bool = False) -> None:
@@ -54,7 +58,7 @@ class Site:
         self._ssh = LoopbackSsh(Path(base, "ssh"), free_port()) if over_ssh else None
         self._processes: list[subprocess.Popen[bytes]] = []
         self._log = open(f"{base}/log", "wb")  # noqa: SIM115
-        ports = {name: free_port() for name in ("one", "two")}
+        ports = self.ports = {name: free_port() for name in ("one", "two")}
         self.port = free_port()
         auth = f"memory:alice:{PASSWORD}"
         for name, port in ports.items():
@@ -103,9 +107,10 @@ class Site:
         """Return what all servers have printed."""
         return Path(f"{self.base}/log").read_text(errors="replace")
 
-    def connect(self) -> imaplib.IMAP4:
-        """Return a connection of the user."""
-        client = imaplib.IMAP4("127.0.0.1", self.port, timeout=30)
+    def connect(self, node: str = "") -> imaplib.IMAP4:
+        """Return a connection of the user, through the shield or directly to a node."""
+        port = self.ports[node] if node else self.port
+        client = imaplib.IMAP4("127.0.0.1", port, timeout=30)
         client.login("alice", PASSWORD)
         return client
 

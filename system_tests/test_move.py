@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import imaplib
 import random
 import re
 import subprocess
@@ -29,7 +30,7 @@ class MoveTests(SynchronousTestCase):
     def test_a_quiet_move_changes_nothing(self) -> None:
         """Every answer to LIST, LSUB, STATUS, GETMETADATA, EXAMINE and FETCH is the same after a move, and back.
 
-        That is so for mailboxes that are named as what is not moved.
+        That is so for mailboxes that are named as what is not moved. The node that the user has left refuses the login.
         """
         with running_site() as site:
             fill(site, 20)
@@ -45,6 +46,9 @@ class MoveTests(SynchronousTestCase):
             for node in ("two", "one"):
                 self.assertIn(f"to {node}", site.move(node))
                 self.assertEqual(dump(site), before)
+                left = "one" if node == "two" else "two"
+                with self.assertRaisesRegex(imaplib.IMAP4.error, "UNAVAILABLE.*being moved"):
+                    site.connect(left)
             self.check_log(site)
 
     def test_clients_work_while_the_user_moves_and_the_command_is_killed(self) -> None:
