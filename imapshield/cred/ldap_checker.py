@@ -34,6 +34,10 @@ THREADS = 8
 MAX_PENDING = 32
 """Checks that run or wait; more are refused. Only checks that the server has given up let so many come together."""
 
+MAX_ENTRIES = 10
+"""Entries that one search may find; more than one are an error. A filter that finds everybody would otherwise bring the
+whole directory."""
+
 TIMEOUT_SECONDS = 10.0
 """For one login: to connect, to begin TLS, to search and to bind."""
 
@@ -190,16 +194,18 @@ class Directory:
     ) -> list[tuple[str, list[bytes]]]:
         """Return the DNs of entries and the values of an attribute: of `base` itself if there is no filter.
 
-        Without an `attribute` it is `user_attribute`.
+        Without an `attribute` it is `user_attribute`. More than `MAX_ENTRIES` are not read, and have no values.
         """
         assert _ldap is not None
         self._limit()
         scope = _ldap.SCOPE_BASE if filter_text is None else _ldap.SCOPE_SUBTREE
         wanted = (attribute or self._settings.user_attribute).lower()
         try:
-            found = self._connection.search_s(
-                base, scope, filter_text or "(objectClass=*)", [wanted]
+            found = self._connection.search_ext_s(
+                base, scope, filter_text or "(objectClass=*)", [wanted], sizelimit=MAX_ENTRIES
             )
+        except _ldap.SIZELIMIT_EXCEEDED:
+            return [("", [])] * (MAX_ENTRIES + 1)
         except _ldap.NO_SUCH_OBJECT:
             if filter_text is None:  # the user who has logged in may not read the own entry
                 return []

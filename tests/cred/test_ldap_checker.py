@@ -25,7 +25,7 @@ from tests.cred.fakes import FakePool, FakeReactor
 BIND = ['uri = "ldaps://a"', 'bind-as = "uid={user},dc=x"']
 SEARCH = ['uri = "ldap://a"', 'base = "dc=x"', 'filter = "(|(uid={user})(mail={user}))"']
 SEARCHER = [*SEARCH, 'search-dn = "cn=s"', 'search-password = "s3"']
-NAMES = ("LDAPError", "SERVER_DOWN", "TIMEOUT", *ldap_checker._REFUSALS)
+NAMES = ("LDAPError", "SERVER_DOWN", "TIMEOUT", "SIZELIMIT_EXCEEDED", *ldap_checker._REFUSALS)
 
 
 class FakeLdap:
@@ -73,8 +73,12 @@ class FakeLdap:
         if self.passwords.get(dn) != password:
             raise self.module.INVALID_CREDENTIALS
 
-    def search_s(self, base: str, scope: int, text: str, names: list[str]) -> Any:
+    def search_ext_s(
+        self, base: str, scope: int, text: str, names: list[str], *, sizelimit: int
+    ) -> Any:
         self._called("search", base, text)
+        if len(self.entries) > sizelimit:
+            raise self.module.SIZELIMIT_EXCEEDED
         return self.entries
 
     def unbind_s(self) -> None:

@@ -62,6 +62,13 @@ class MapLdapTests(SynchronousTestCase):
         for values in ((), (b"mail1", b"mail2"), (b"mail9",)):
             self.failureResultOf(self.ask(nodes=values), EntryWrong)
 
+    def test_filter_that_finds_everybody(self) -> None:
+        """The directory sends a few entries at most, and the service works for others."""
+        found = self.make(*SEARCHER, 'node-attribute = "mailHost"')
+        self.fake.entries = [(f"uid=u{n},dc=x", {"mailHost": [b"mail1"]}) for n in range(1000)]
+        asked = Deferred.fromCoroutine(found.ask(Query("alice")))
+        self.assertIn("several entries", str(self.failureResultOf(asked, EntryWrong).value))
+
     def test_directory_that_fails(self) -> None:
         """The reason is for the log."""
         self.fake.errors = {"search": self.fake.module.SERVER_DOWN({"desc": "down"})}
