@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
+from unicodedata import normalize
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
@@ -25,6 +26,9 @@ from imapshield.front.nodes import Nodes
 from imapshield.front.user_map import MapSource, UserMap
 from imapshield.limits import Limits
 
+_NAME_BYTES = 256
+"""Bytes of a name whose characters may be written in several ways: NFKC makes it up to six times as long."""
+
 
 @implementer(ICredentialsChecker)
 class BackendChecker:
@@ -37,11 +41,15 @@ class BackendChecker:
         """Return the name that counts: that of the user whose password it is.
 
         It is the one after the star in the name of a master user: a guesser of its password could otherwise begin with
-        another name each time. Most servers ignore the case of letters, also of those that are not ASCII.
+        another name each time. Most servers ignore the case of letters, also of those that are not ASCII. Cyrus ignores
+        spaces around a name, and SCRAM how its characters are written (RFC 4013).
         """
         name = user.rpartition(b"*")[2] or user
         try:
-            return name.decode("utf-8").lower().encode("utf-8")
+            text = name.decode("utf-8")
+            if len(name) <= _NAME_BYTES:
+                text = normalize("NFKC", text)
+            return text.lower().strip().encode("utf-8")
         except UnicodeDecodeError:
             return name.lower()
 

@@ -64,7 +64,12 @@ def _token(fields: list[bytes]) -> bytes:
 
 
 def _both(acting_for: bytes, user: bytes) -> bytes:
-    return user if acting_for in (b"", user) else acting_for + b"*" + user
+    if acting_for in (b"", user):
+        return user
+    if b"*" in acting_for + user:
+        # A server could open the mailbox of another user than the one whose node is looked up.
+        raise BadCommand("A user name with a star cannot act for another user")
+    return acting_for + b"*" + user
 
 
 def _saslname(name: bytes) -> bytes:

@@ -162,6 +162,9 @@ class PasswordTests(FrontCase):
             self.assertEqual(resolve(name), b"alice")
         self.assertEqual(resolve("bob*M\u00dcLLER".encode()), "m\u00fcller".encode())
         self.assertEqual(resolve(b"M\xdcLLER"), b"m\xdcller")
+        for text in (" alice  ", "\uff41lice", "bob* Alice"):
+            self.assertEqual(resolve(text.encode()), b"alice")
+        self.assertEqual(resolve("\ufdfa".encode() * 100), "\ufdfa".encode() * 100)
         self.assertEqual(resolve(b"alice*"), b"alice*")
 
     def test_empty_password_does_not_reach_the_backend(self) -> None:

@@ -164,6 +164,8 @@ class SaslUserTests(SynchronousTestCase):
         for mechanism, message in (
             (b"PLAIN", b"alice"),
             (b"PLAIN", b"\0\0secret"),
+            (b"PLAIN", b"bob\0carol*master\0secret"),
+            (b"SCRAM-SHA-256", b"n,a=bob*carol,n=master,r=abc"),
             (b"XOAUTH2", b"auth=x"),
             (b"XOAUTH2", b"user=alice\x01auth=Bearer t\x01user=bob\x01\x01"),
             (b"OAUTHBEARER", b"n,,\x01auth=x\x01\x01"),
