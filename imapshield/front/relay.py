@@ -205,8 +205,12 @@ class BackendRelay:
             await self._event()
         if self._runs(awaited):
             self._await(b"IDLE")
-            # Any other line becomes one that the backend can only refuse: it is not a command that was counted.
-            self._connection.write(b"DONE\r\n" if lines[0].upper() == b"DONE" else b"NOT-DONE\r\n")
+            # Any other line becomes one that the backend can only refuse: it is not a command that was counted. Courier
+            # permits spaces after DONE.
+            line = lines[0].upper()
+            self._connection.write(
+                (line if line.rstrip(b" ") == b"DONE" else b"NOT-DONE") + b"\r\n"
+            )
 
     def _event(self) -> Deferred[None]:
         """Wait until something has happened."""

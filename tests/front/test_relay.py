@@ -221,6 +221,15 @@ class IdleTests(FrontCase):
             self.assertEqual(client.send(line), b"a BAD IDLE has no arguments\r\n")
         self.assertEqual(self.link.received(), b"")
 
+    def test_spaces_after_done(self) -> None:
+        """The backend decides about them: Courier permits them."""
+        client = self.log_in()
+        client(b"a IDLE")
+        self.link.send(b"+ idling\r\n")
+        self.link.received()
+        client(b"Done ")
+        self.assertEqual(self.link.received(), b"DONE \r\n")
+
     def test_no_command_ends_idle(self) -> None:
         """A line other than DONE does not reach the backend as it is."""
         client = self.log_in()
