@@ -64,7 +64,8 @@ class Reloader:
         settings: those with which the server runs now.
         before, after: called before and after each reload.
         renewals: as above.
-        level: the level of lines about what has changed.
+        level: the level of lines about what has changed. Below info, problems have it, too: a worker returns them to
+            the supervising process, which logs them.
     """
 
     def __init__(
@@ -111,9 +112,7 @@ class Reloader:
             problems = list(self._reopen())
             done, is_applied = await self._settings_reloaded()
             if is_applied:
-                for renew in self.renewals:
-                    problems += await renew()
-                problems = [*dict.fromkeys(problems)]  # workers may have the same ones
+                problems += await self._renew()
                 _log.emit(
                     self.level,
                     "reloaded: changes={changes} problems={problems}",
@@ -123,6 +122,15 @@ class Reloader:
             return replace(done, problems=[*done.problems, *problems])
         finally:
             self.after()
+
+    async def _renew(self) -> list[str]:
+        """Read files again; return the problems, which are logged here: what finds one logs it once, and not again."""
+        found = [problem for renew in self.renewals for problem in await renew()]
+        problems = [*dict.fromkeys(found)]  # workers may have the same ones
+        for problem in problems:
+            level = LogLevel.warn if self.level >= LogLevel.info else self.level
+            _log.emit(level, "reload: {problem}", problem=problem)
+        return problems
 
     async def _settings_reloaded(self) -> tuple[Reloaded, bool]:
         """Apply new settings; return what has changed, and whether they could be applied."""

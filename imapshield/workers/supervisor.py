@@ -265,11 +265,12 @@ class Supervisor:
             link.close()
         worker.is_ready = False
         self.counts.set(worker.number)
+        # Who waits for an answer must see that the worker does not run.
+        ended, worker.ended = worker.ended, None
         requests, worker.requests = worker.requests, {}
         for answer, _ in requests.values():
             answer.errback(ControlError(f"worker {worker.number} has ended; try again"))
         self.lost(worker)
-        ended, worker.ended = worker.ended, None
         if ended is not None:
             ended.callback(None)
         if self._is_stopping:
@@ -372,6 +373,10 @@ class Supervisor:
         seconds = self.limits().closing_seconds + STOP_SECONDS
         kill = self._reactor.callLater(seconds, self._kill, waiting)
         done = DeferredList([_fires_with(worker.ended) for worker in waiting])
+        # Those that start have no clients, and on a busy machine read the message much later.
+        for worker in waiting:
+            if not worker.is_ready:
+                worker.kill(signal.SIGTERM)
         return done.addCallback(lambda _: kill.cancel() if kill.active() else None)
 
     def _kill(self, workers: Sequence[WorkerProcess]) -> None:

@@ -76,11 +76,12 @@ class ReloadTests(SynchronousTestCase):
         self.assertEqual(self.calls, ["before", "reopen", "renew", "after"])
 
     def test_problem_of_several_workers(self) -> None:
-        """A problem that several parts have is told once."""
+        """A problem that several parts have is in the answer and in the log once."""
         self.problems = ["the map is wrong", "the map is wrong", "worker 1: busy"]
         done, lines = self.reload()
         self.assertEqual(done.problems, ["the map is wrong", "worker 1: busy"])
-        self.assertEqual(lines, ["reloaded: changes=0 problems=2"])
+        logged = ["reload: the map is wrong", "reload: worker 1: busy"]
+        self.assertEqual(lines, [*logged, "reloaded: changes=0 problems=2"])
 
     def test_changes_have_old_and_new_values(self) -> None:
         """Each change is a line with the old and the new value; it is none at the next reload."""

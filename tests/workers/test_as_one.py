@@ -214,6 +214,20 @@ class AsOneTests(ClusterTestCase):
         told = [each for each in sent if isinstance(each, Reload)]
         self.assertEqual([each.settings.limits.idle_seconds for each in told], [77, 78])
 
+    def test_reload_while_workers_end(self) -> None:
+        """A worker that ends during a reload is no problem: the next one reads the new settings."""
+        reloader = self.parts.control_process.reloader
+        reloader._run_in_thread = _at_once
+        self.patch(PasswordFile, "refresh", _refreshed)
+        for process in self.processes:
+            process.hangs = True
+        answer = reloader.reload()
+        self.pump(1)
+        self.assertNoResult(answer)
+        for process in self.processes:
+            process.signalProcess(9)
+        self.assertEqual(self.successResultOf(answer).problems, [])
+
     def test_keys_reach_a_worker_that_starts(self) -> None:
         """The keys of a state file that is loaded late reach workers that start, even if no other serves."""
         for process in self.processes:

@@ -97,6 +97,15 @@ class SupervisorTests(ClusterTestCase):
         self.pump()
         self.successResultOf(stopping)
 
+    def test_stop_while_a_process_starts(self) -> None:
+        """A worker that does not serve clients yet does not delay the stop either, however long it needs to start."""
+        self.kill(1)
+        self.reactor.advance(0)
+        self.processes[0].hangs = True
+        stopping = self.supervisor.stop()
+        self.pump()
+        self.successResultOf(stopping)
+
     def test_ready_after_all(self) -> None:
         """The server is ready when all workers are."""
         called = []
