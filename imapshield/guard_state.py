@@ -258,7 +258,7 @@ class GuardState:
 
     def _end_ban(self, network: Network, now: float) -> None:
         ban = self._bans.saved(network, now)
-        self._bans.forget(network)
+        self._bans.forget(network, now)
         if ban is not None and ban.remaining > 0:
             self.on_unban(ban.network)
 

@@ -243,7 +243,7 @@ class Admission:
         target = ban_target(network)
         active = self.guard.bans.active(self._now())
         ended = [describe(ban.network) for ban in active if is_inside(ban.network, target)]
-        self.guard.bans.unban(network)
+        self.guard.bans.unban(network, self._now())
         for text in ended:
             self.unbanned(text)
         return ended

@@ -13,6 +13,7 @@ Rules
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from math import inf
 from typing import NamedTuple
 
 from imapshield.guard.bounded_table import BoundedTable
@@ -85,8 +86,8 @@ class Bans:
 
     Attributes:
         changed: collects the networks for which `saved` returns something else than before. None collects nothing.
-        news: each collects the networks whose ban was made or ended here, for other processes, and whether an earlier
-            ban was ended.
+        news: each collects the networks whose ban was made or ended here, for other processes, and when an earlier ban
+            was ended, or None.
         violation_news: collects the violations counted here, for other processes (`share_violations`). None collects
             nothing.
     """
@@ -101,7 +102,7 @@ class Bans:
         )
         self._violation_count = 0
         self.changed: set[Network] | None = None
-        self.news: list[dict[Network, bool]] = []
+        self.news: list[dict[Network, float | None]] = []
         self.violation_news: News[tuple[Network, bytes]] | None = None
         self._member = b""
 
@@ -224,10 +225,10 @@ class Bans:
             seconds = min(limits.ban_seconds * 2.0 ** min(number - 1, 64), limits.max_ban_seconds)
         ban = Ban(target, reason, now + seconds, seconds, number, strangers_only)
         self._put(ban)
-        self._note_news(target, is_ended=last is not None and ban.until < last.until)
+        self._note_news(target, now if last is not None and ban.until < last.until else None)
         return ban
 
-    def unban(self, network: str) -> bool:
+    def unban(self, network: str, now: float = inf) -> bool:
         """End the bans of an address (IPv6: of its /64), or all bans inside a network, and forget how many there were.
 
         Returns:
@@ -239,14 +240,17 @@ class Bans:
         target = ban_target(network)
         inside = [other for other in self._bans if is_inside(other, target)]
         for other in inside:
-            self.forget(other)
+            self.forget(other, now)
         return bool(inside)
 
-    def forget(self, network: Network) -> None:
-        """Forget the ban of exactly this network, how many there were, and the violations that have been counted."""
+    def forget(self, network: Network, now: float = inf) -> None:
+        """Forget the ban of exactly this network, how many there were, and the violations that have been counted.
+
+        Other processes end the bans that were made until `now`; without it, until they are told.
+        """
         self._bans.pop(network)
         self._note_change(network)
-        self._note_news(network, is_ended=True)
+        self._note_news(network, now)
         self._violations.forget(network)
 
     def forget_ended(self, now: float) -> None:
@@ -347,20 +351,22 @@ class Bans:
         if ban.network[:2] not in ((4, 32), (6, 64)):
             self._other_prefixes.add(ban.network[:2])
 
-    def _note_news(self, network: Network, *, is_ended: bool = False) -> None:
+    def _note_news(self, network: Network, ended: float | None = None) -> None:
         for news in self.news:
-            note_news(news, network, is_ended=is_ended)
+            note_news(news, network, ended)
 
     def _note_change(self, network: Network) -> None:
         if self.changed is not None:
             self.changed.add(network)
 
 
-def note_news(news: dict[Network, bool], network: Network, *, is_ended: bool) -> None:
-    """Note in one of `Bans.news` that the ban of a network was made, or that an earlier one was ended."""
+def note_news(
+    news: dict[Network, float | None], network: Network, ended: float | None = None
+) -> None:
+    """Note in one of `Bans.news` that the ban of a network was made, or when an earlier one was ended."""
     if network not in news and len(news) >= MAX_NEWS:
         del news[next(iter(news))]
-    news[network] = is_ended or news.get(network, False)
+    news[network] = news.get(network) if ended is None else ended
 
 
 def ban_target(text: str) -> Network:

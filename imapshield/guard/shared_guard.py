@@ -132,7 +132,7 @@ class SharedGuard:
         guard.failures.share(name.encode(), self.guesses, LoginNews(self.pairs, self.logins))
         guard.bans.share_violations(name.encode(), self.violations)
         self._count_news = guard.shares.share_counts(guard.failures.hash_account)
-        self._bans = dict.fromkeys(guard.bans, False)
+        self._bans: dict[Network, float | None] = dict.fromkeys(guard.bans)
         guard.bans.news.append(self._bans)
 
     def call_on_news(self, call: Callable[[], object]) -> None:
@@ -147,7 +147,7 @@ class SharedGuard:
         self.counts.tell_all_counts()
         self.logins.send_again()
         for network in (*self.guard.bans, *self._ended):
-            self._bans.setdefault(network, False)
+            self._bans.setdefault(network)
         if logins_at is not None:
             self.guard.failures.tell_all(self.logins, logins_at)
 
@@ -186,10 +186,10 @@ class SharedGuard:
         found: list[SavedBan] = []
         ended: list[tuple[str, float]] = []
         for network in list(islice(self._bans, MAX_ENTRIES)):
-            is_ended, ban = self._bans.pop(network), bans.saved(network, now)
-            if is_ended:
+            ended_at, ban = self._bans.pop(network), bans.saved(network, now)
+            if ended_at is not None:
                 made = now if ban is None else now + ban.remaining - ban.seconds
-                self._note_end(network, made)
+                self._note_end(network, min(ended_at, made))
             if network in self._ended:
                 ended.append((describe(network), self._ended.get(network, 0.0) + self.clock_offset))
             if ban is not None:
@@ -281,7 +281,7 @@ class SharedGuard:
         """Tell the others of a ban in another group, or when it was ended by hand."""
         if ended is not None:
             self._note_end(network, ended)
-        note_news(self._bans, network, is_ended=False)
+        note_news(self._bans, network)
 
     def _note_end(self, network: Network, time: float) -> bool:
         """Note when a ban was ended by hand; return whether it is news."""
@@ -306,7 +306,7 @@ class SharedGuard:
         for saved in report.bans:
             network = ban_target(saved.network)
             made = made_at + saved.remaining - saved.seconds
-            if made + _ROUNDING < self._ended.get(network, made) or self._ends(network):
+            if made + _ROUNDING < self._ended.get(network, made) or self._ends(network, made):
                 continue
             remaining = min(saved.remaining - elapsed, self.guard.limits.max_ban_seconds)
             ban, before = Ban(network, saved.reason, now + remaining, *saved[3:]), bans.get(network)
@@ -320,9 +320,10 @@ class SharedGuard:
                 else:
                     bans.forget_violations(network)
 
-    def _ends(self, network: Network) -> bool:
-        """Return whether a ban was ended here by hand, which the next report says."""
-        return self._bans.get(network, False) and self.guard.bans.get(network) is None
+    def _ends(self, network: Network, made: float) -> bool:
+        """Return whether a ban that was `made` then was ended here by hand, which the next report says."""
+        ended_at = self._bans.get(network)
+        return ended_at is not None and made <= ended_at and self.guard.bans.get(network) is None
 
     def _merge_logins(
         self, report: GuardReport, made_at: float, now: float

@@ -26,7 +26,7 @@ class Server:
         self.outer = SharedGuard(self.guard, name)
         self.inner = SharedGuard(self.guard, "supervisor")
         GuardRelay(self.inner, self.outer)
-        self.workers = [Member(f"worker {n}", limits) for n in (1, 2)]
+        self.workers = [Member(f"worker {n} {name}", limits) for n in (1, 2)]
 
     def share(self, now: float) -> bool:
         """Have workers and supervising process tell each other what is new; return whether there was anything."""

@@ -61,6 +61,16 @@ class LateTests(SynchronousTestCase):
         bans = self.two.guard.bans
         self.assertEqual([bans.violations(ADDRESS, now) for now in (10.0, 111.0)], [3, 0])
 
+    def test_the_end_of_a_ban(self) -> None:
+        """An end that is reported late does not end a ban that was made meanwhile."""
+        self.one.guard.bans.ban(ADDRESS, "backlog", 0.0, seconds=100.0)
+        exchange(self.one, self.two, now=0.0)
+        self.one.guard.bans.unban(ADDRESS, 10.0)
+        self.two.guard.bans.ban(ADDRESS, "backlog", 200.0, seconds=9000.0)
+        exchange(self.one, self.two, now=300.0)
+        for member in (self.one, self.two):
+            self.assertIsNotNone(member.guard.bans.banned(ADDRESS, 300.0))
+
     def test_known_users_that_are_told_again(self) -> None:
         """Known users whom a server asks for are not renewed: an address is shared for a month after the logins."""
         for n in range(SHARED_USERS):
