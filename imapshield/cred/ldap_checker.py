@@ -202,7 +202,12 @@ class Directory:
         wanted = (attribute or self._settings.user_attribute).lower()
         try:
             found = self._connection.search_ext_s(
-                base, scope, filter_text or "(objectClass=*)", [wanted], sizelimit=MAX_ENTRIES
+                base,
+                scope,
+                filter_text or "(objectClass=*)",
+                [wanted],
+                timeout=self._connection.timeout,
+                sizelimit=MAX_ENTRIES,
             )
         except _ldap.SIZELIMIT_EXCEEDED:
             return [("", [])] * (MAX_ENTRIES + 1)

@@ -46,7 +46,8 @@ class MovedCheck:
     def __init__(self, worker: SerialWorker, maildir: str, reactor: Any) -> None:
         self._worker, self._maildir, self._reactor = worker, maildir, reactor
         self._path = os.path.join(maildir, os.fsdecode(MOVED_FILE))
-        self._volumes: frozenset[int] = frozenset()  # none before the first look
+        self._volumes: frozenset[int] = frozenset()  # none until a look, or of a remote Maildir
+        self._has_looked = False
         self._looks = 0
 
     def require_here(self, account: StoreAccount) -> Deferred[None]:
@@ -72,14 +73,14 @@ class MovedCheck:
     def _look(self) -> Deferred[bool]:
         """Return whether the file is there."""
         # Another look is waited for: clients open several connections at once.
-        if self._volumes and self._worker.is_busy and self._looks == 1:
+        if self._has_looked and self._worker.is_busy and self._looks == 1:
             return succeed(False)
         return self._worker.run_short(self._is_there, ("moved", ""), self._volumes)
 
     def _is_there(self) -> bool:
         """Look for the file; in a thread the first time, and then perhaps in place."""
         if not is_in_place():
-            self._volumes = self._local_volumes()
+            self._volumes, self._has_looked = self._local_volumes(), True
         return os.path.lexists(self._path)
 
     def _local_volumes(self) -> frozenset[int]:

@@ -17,6 +17,10 @@ T = TypeVar("T")
 TURN_SECONDS = 0.05
 """How long a call waits for its turn before it goes on beside the reactor: several turns of a busy one."""
 
+TURNS_PER_CALL = 8
+"""Turns that a call waits for. Few calls wait for a disk more often: an APPEND of many messages, or a COPY without hard
+links, which may hold the lock of the index meanwhile. They would wait for the reactor longer than for the disk."""
+
 
 class _Thread(local):
     handover: Handover | None = None
@@ -70,6 +74,7 @@ class Handover:
         self._on_turn = on_turn
         self._lock = Lock()
         self._is_awaited = self._has_turns = is_awaited
+        self._turns_left = TURNS_PER_CALL
         self._has_ended = False
         self._reactor_goes_on = Lock()
         self._reactor_goes_on.acquire()
@@ -100,6 +105,10 @@ class Handover:
             self.is_at_disk = False
             if self._is_awaited or not self._has_turns:
                 return
+            if not self._turns_left:
+                self._has_turns = False
+                return
+            self._turns_left -= 1
         self._call_from_thread(self._on_turn, self)
         if not self._call_goes_on.acquire(timeout=TURN_SECONDS):
             with self._lock:
@@ -133,5 +142,7 @@ class Handover:
             with self._lock:
                 if not self._reactor_goes_on.acquire(blocking=False):
                     self.is_late, self._is_awaited = True, False
+                    self._has_turns = self.is_at_disk  # a call that computes for long has no more
                     return False
-        return self._has_ended
+        # A call that has left its turn may have ended by now, too: its result is on the way then.
+        return self._is_awaited

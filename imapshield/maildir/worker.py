@@ -100,9 +100,9 @@ class SharedThreads:
         has_ended = handover.wait(in_place_rules.AWAITED_SECONDS)
         is_late, is_at_disk = handover.is_late, handover.is_at_disk
         assert call.kind is not None  # `run_short` allows it
-        self._rules.was_awaited(
-            call.worker.history, call.kind, call.volumes, in_vain=is_late and not is_at_disk
-        )
+        is_long = is_late and not is_at_disk
+        if is_long or has_ended:  # otherwise a later turn shows it
+            self._rules.was_awaited(call.worker.history, call.kind, call.volumes, in_vain=is_long)
         if handover.waits_for_disk:
             self._rules.disk_was_awaited(call.volumes, in_vain=is_late and is_at_disk)
             handover.waits_for_disk = not is_late
@@ -191,6 +191,8 @@ class SharedThreads:
         call.fire()
 
     def _note_end(self, share: Share, timed: "_TimedCall", call: "_Call", result: Any) -> None:
+        if isinstance(result, Exception):  # the system permits no thread for the call
+            result = Failure(result)  # type: ignore[no-untyped-call]
         now = self.reactor.seconds()
         self._queue.finish(share, timed.seconds, now)
         if call.kind is not None:

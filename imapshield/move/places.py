@@ -138,6 +138,7 @@ def reserve_space(directory: bytes) -> None:
     Raises:
         OSError: the disk, or a quota of this user, has not so much.
     """
+    free_reserve(directory)  # a move that was killed may have made the file only
     path = os.path.join(directory, _RESERVE)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -156,7 +157,7 @@ def reserve_space(directory: bytes) -> None:
 
 def free_reserve(directory: bytes) -> None:
     """Give the space of `reserve_space` back, for what is written next."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # the owner may have made a directory with this name
         os.unlink(os.path.join(directory, _RESERVE))
 
 

@@ -74,8 +74,16 @@ class FakeLdap:
             raise self.module.INVALID_CREDENTIALS
 
     def search_ext_s(
-        self, base: str, scope: int, text: str, names: list[str], *, sizelimit: int
+        self,
+        base: str,
+        scope: int,
+        text: str,
+        names: list[str],
+        *,
+        timeout: float,
+        sizelimit: int,
     ) -> Any:
+        assert timeout > 0.0
         self._called("search", base, text)
         if len(self.entries) > sizelimit:
             raise self.module.SIZELIMIT_EXCEEDED

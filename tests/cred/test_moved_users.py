@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.cred.moved_users import LOOK_SECONDS, UserMoved
 from imapshield.cred.realm import MaildirRealm
 from imapshield.mailbox.account_api import IAccount
-from imapshield.maildir import index_handover
+from imapshield.maildir import index_handover, local_disk
 from imapshield.maildir.index_handover import Mark
 from imapshield.maildir.store import MaildirStore
 from tests.cred.fakes import FakePool, FakeReactor
@@ -104,13 +104,19 @@ class MovedUserTests(SynchronousTestCase):
         self.pool.run_pending()
 
     def test_login_does_not_wait_for_another_command_of_the_user(self) -> None:
-        account = self.use()[1]  # which makes the Maildir
-        self.successResultOf(self.login())
-        self.pool.paused = True
-        running = Deferred.fromCoroutine(account.mailboxes())
-        self.successResultOf(self.login())
-        self.pool.run_pending()
-        self.successResultOf(running)
+        """Also if the Maildir is on another host, so that each login looks for the file in a thread."""
+        for is_remote in (False, True):
+            with self.subTest(is_remote=is_remote):
+                self.setUp()
+                if is_remote:
+                    self.patch(local_disk, "volumes", lambda _: frozenset())
+                account = self.use()[1]  # which makes the Maildir
+                self.successResultOf(self.login())
+                self.pool.paused = True
+                running = Deferred.fromCoroutine(account.mailboxes())
+                self.successResultOf(self.login())
+                self.pool.run_pending()
+                self.successResultOf(running)
 
     def test_several_logins_at_once_are_refused(self) -> None:
         """A client opens several connections: none is logged in because the look of another one runs."""

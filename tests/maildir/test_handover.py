@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -23,6 +25,7 @@ class HandoverTests(SynchronousTestCase):
         self.ended: list[object] = []
         self.disk = threading.Lock()
         self.disk.acquire()
+        self.before_disk: Callable[[], object] = bool
 
     def start(self, *, is_awaited: bool = True, waits_for_disk: bool = False) -> Handover:
         found = Handover(
@@ -38,6 +41,7 @@ class HandoverTests(SynchronousTestCase):
         return found
 
     def call(self) -> str:
+        self.before_disk()
         wait_for_disk(self.disk.acquire)
         return "result"
 
@@ -83,6 +87,41 @@ class HandoverTests(SynchronousTestCase):
         self.disk.release()
         self.thread.join()
         self.assertFalse(self.run_from_thread())
+        self.assertEqual(self.run_from_thread(), "result")
+
+    def test_result_comes_once(self) -> None:
+        """The reactor gets no processor when a call leaves its turn, and the call ends before it does."""
+        self.patch(handover, "TURN_SECONDS", 0.0)
+        self.disk.release()
+        found = self.start()
+        self.thread.join()
+        self.assertFalse(found.wait(LONG))
+        self.assertFalse(self.run_from_thread())
+        self.assertEqual(self.run_from_thread(), "result")
+        self.assertTrue(self.from_thread.empty())
+
+    def test_call_that_computes_for_long(self) -> None:
+        """It gets no further turns."""
+        computing = threading.Lock()
+        computing.acquire()
+        self.before_disk = computing.acquire
+        found = self.start()
+        self.assertFalse(found.wait(0.0))
+        self.assertEqual((found.is_late, found.is_at_disk), (True, False))
+        self.disk.release()
+        computing.release()
+        self.assertEqual(self.run_from_thread(), "result")
+
+    def test_call_that_waits_for_the_disk_often(self) -> None:
+        """After some turns, it goes on beside the reactor."""
+        self.patch(handover, "TURNS_PER_CALL", 1)
+        self.before_disk = partial(wait_for_disk, bool)
+        self.disk.release()
+        found = self.start()
+        self.assertFalse(found.wait(LONG))
+        self.assertTrue(self.run_from_thread())
+        self.assertFalse(found.wait(LONG))
+        self.assertFalse(found.is_late)
         self.assertEqual(self.run_from_thread(), "result")
 
     def test_call_that_is_not_awaited(self) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 from imapshield.mailbox.in_place import is_in_place, may_block
@@ -16,6 +17,7 @@ from imapshield.maildir.in_place_rules import (
     HANGING_SECONDS,
     SHORT_SECONDS,
     SLOW_SECONDS_IN_PLACE,
+    CallKind,
     Waits,
 )
 from imapshield.maildir.worker import SerialWorker, SharedThreads
@@ -209,6 +211,32 @@ class ShortCallTests(WorkerCase):
         disk.release()
         reactor.run_next()
         self.assertTrue(self.successResultOf(result))
+
+    def test_call_without_a_thread(self) -> None:
+        """If the system permits no thread, the call fails: nobody may take the exception for its result."""
+        self.patch(
+            self.pool,
+            "callInThreadWithCallback",
+            lambda on_result, *_: on_result(False, RuntimeError()),
+        )
+        self.failureResultOf(self.worker.run(int), RuntimeError)
+
+    def test_turn_that_a_call_leaves_for_a_disk_shows_nothing(self) -> None:
+        """Only one in which it computes for long, or ends: the first turn is short on a slow disk, too."""
+        noted: list[bool] = []
+        self.patch(
+            self.threads._rules, "was_awaited", lambda *_, in_vain=False: noted.append(in_vain)
+        )
+        call: Any = SimpleNamespace(worker=self.worker, kind=CallKind("append"), volumes=(1,))
+        for has_ended, is_late in ((False, False), (False, True), (True, False)):
+            turn: Any = SimpleNamespace(
+                wait=lambda _, has_ended=has_ended: has_ended,
+                is_late=is_late,
+                is_at_disk=False,
+                waits_for_disk=False,
+            )
+            self.assertEqual(self.threads._wait_for(call, turn), has_ended)
+        self.assertEqual(noted, [True, False])
 
     def test_reactor_does_not_wait_long_for_a_call_that_writes(self) -> None:
         """If the call does not end in time, the reactor goes on, and the result arrives later. Others are served."""

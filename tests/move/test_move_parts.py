@@ -213,6 +213,8 @@ class SideTests(MoveCase):
         """Space is reserved once, and given back; a full disk is an error, and a file system that cannot is none."""
         path = os.fsencode(self.maildir("one"))
         name = os.path.join(path, b"imapshield.reserve.tmp")
+        with open(name, "wb"):
+            pass  # of a move that was killed
         for _ in range(2):
             places.reserve_space(path)
             self.assertEqual(os.stat(name).st_size, places.RESERVE_BYTES)
@@ -228,6 +230,9 @@ class SideTests(MoveCase):
                 else:
                     places.reserve_space(path)
             self.assertFalse(os.path.exists(name))
+        os.mkdir(name)  # the owner can do that, and keeps nobody from ending the move
+        places.reserve_space(path)
+        places.free_reserve(path)
 
     def test_target_without_mail_root(self) -> None:
         os.rmdir(f"{self.base}/two/mail")
