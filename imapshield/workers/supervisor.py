@@ -167,6 +167,7 @@ class Supervisor:
         self._delayed: dict[WorkerProcess, Any] = {}
         self._next_request = 0
         self._when_ready: list[Callable[[], None]] = []
+        self._checked = 0.0
         self._loop = LoopingCall(self._check)
         self._loop.clock = reactor
 
@@ -179,6 +180,7 @@ class Supervisor:
         """Start all workers."""
         for worker in self.workers:
             self._start(worker)
+        self._checked = self._reactor.seconds()
         self._loop.start(CHECK_SECONDS, now=False)
 
     def when_ready(self, call: Callable[[], None]) -> None:
@@ -241,7 +243,10 @@ class Supervisor:
     def _check(self) -> None:
         """Kill the workers that do not answer."""
         limit, now = self.limits().worker_silent_seconds, self._reactor.seconds()
+        # A supervising process that was stopped, or swapped out, has not read yet what they have said meanwhile.
+        late, self._checked = max(0.0, now - self._checked - CHECK_SECONDS), now
         for worker in self.workers:
+            worker.heard = min(now, worker.heard + late)
             silent = now - worker.heard
             most = limit if worker.is_ready else max(limit, START_SECONDS)
             if worker.is_running and silent > most and not worker.is_killed:

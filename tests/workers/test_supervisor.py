@@ -63,6 +63,15 @@ class SupervisorTests(ClusterTestCase):
         self.assertIn("is killed: pid=1000", lines[0])
         self.assertEqual([each.pid for each in self.processes], [1002, 1001])
 
+    def test_stopped_supervisor_kills_nobody(self) -> None:
+        """Time in which the supervising process did not run, such as SIGSTOP, is no silence of the workers."""
+        self.processes[1].hangs = True
+        self.reactor.advance(100)
+        self.pump(28)
+        self.assertEqual([each.pid for each in self.processes], [1000, 1001])
+        self.pump(4)
+        self.assertEqual([each.pid for each in self.processes], [1000, 1002])
+
     def test_output_is_logged(self) -> None:
         """What a worker prints is in the log, line by line."""
         protocol = self.processes[0].protocol
