@@ -31,12 +31,12 @@ HUNG_SECONDS = 1.0
 """Seconds that a connection waits for a worker that hangs since it was woken for it."""
 
 MORE_CONNECTIONS, MORE_SHARE = 1, 1.1
-"""A worker is ahead if it has more than so many connections more, and so many times as many, as the one that has
-fewest."""
+"""A worker is ahead if it has more connections than so many times those of the one that has fewest, and so many more
+(the first of the two numbers)."""
 
 MORE_ACCEPTED, MORE_ACCEPTED_SHARE = 100, 1.5
-"""A worker has accepted too many if these are so many more, and so many times as many, as another one has accepted in
-the same second. Workers that share clients by their connections stay below it."""
+"""A worker has accepted too many if these are more than so many times what another one has accepted in the same
+second, and so many more. Workers that share clients by their connections stay below it."""
 
 CHECK_EACH = 8
 """Accepted connections between two comparisons with other workers."""
