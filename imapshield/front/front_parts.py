@@ -49,6 +49,7 @@ class BackendChecker:
             text = name.decode("utf-8")
             if len(name) <= _NAME_BYTES:
                 text = normalize("NFKC", text)
+            text = text.rpartition("*")[2] or text  # NFKC makes a star of others
             return text.lower().strip().encode("utf-8")
         except UnicodeDecodeError:
             return name.lower()

@@ -130,7 +130,8 @@ def _reason(errors: Sequence[BaseException]) -> str:
         return f"the answer has more than MAX_ANSWER_BYTES={MAX_ANSWER_BYTES}"
     for each in errors:
         if isinstance(each, SSL.Error):
-            reasons = [reason for _, _, reason in each.args[0]] if each.args else []
+            details = each.args[0] if each.args else ()  # a number in a SysCallError
+            reasons = [reason for _, _, reason in details] if isinstance(details, list) else []
             return f"TLS: {', '.join(reasons) or 'the connection has ended'}"
     if all(isinstance(each, ConnectionClosed) for each in errors):
         return "the connection has ended before the answer"

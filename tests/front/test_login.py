@@ -166,6 +166,7 @@ class PasswordTests(FrontCase):
             self.assertEqual(resolve(text.encode()), b"alice")
         self.assertEqual(resolve("\ufdfa".encode() * 100), "\ufdfa".encode() * 100)
         self.assertEqual(resolve(b"alice*"), b"alice*")
+        self.assertEqual(resolve("bob\uff0aalice".encode()), b"alice")
 
     def test_empty_password_does_not_reach_the_backend(self) -> None:
         """An empty password is wrong without a question."""

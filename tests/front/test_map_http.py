@@ -148,6 +148,7 @@ class MapHttpTests(SynchronousTestCase):
             (ValueError("wrong number of parts", b"\x1b[2J"), "the answer is not HTTP"),
             (SSL.Error([("", "", "certificate verify failed")]), "TLS: certificate verify failed"),
             (SSL.Error(), "TLS: the connection has ended"),
+            (SSL.SysCallError(-1, "EOF"), "TLS: the connection has ended"),
             (ConnectionAborted(), "the answer has more than MAX_ANSWER_BYTES=65536"),
             (ConnectionLost(), "the connection has ended before the answer"),
         ):
