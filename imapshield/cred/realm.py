@@ -209,7 +209,7 @@ class MaildirRealm:
 
         Raises:
             UnauthorizedLogin: the user name is not valid in the mail root. The log says why.
-            UserMoved: the mail of the user was moved to another node.
+            CheckerUnavailable: the mail of the user was moved to another node.
         """
         if IAccount not in interfaces:
             raise NotImplementedError(
