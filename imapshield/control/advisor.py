@@ -60,8 +60,8 @@ class Advisor(events.EventHandlers):
         wall_clock: returns the seconds since 1970.
 
     Attributes:
-        memory: returns the bytes that are held for the connections of users, the user for whom most is held, and how
-            much that is.
+        memory: returns the bytes that are held for the connections of users, the user with the largest part, and
+            its bytes.
     """
 
     def __init__(self, reactor: Any, wall_clock: Callable[[], float] = time.time) -> None:

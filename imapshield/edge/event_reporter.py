@@ -102,7 +102,7 @@ class EventReporter:
         user: the user who is logged in; "" before login.
         master: the master user who has logged in as `user`, or "".
         client_id: what the client has sent with ID, made printable.
-        was_reset: whether the server has reset the connection. TLS does not tell that in the reason of the end.
+        was_reset: whether the server has reset the connection. With TLS, the reason of the end does not show it.
         logged_out: whether the server closes the connection because the client has sent LOGOUT.
         cause: why the server ends the connection; "" while it does not.
         tap: is called with the dialogue while it is traced, otherwise None. The write buffer has the same.

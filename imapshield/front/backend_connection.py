@@ -135,7 +135,7 @@ class BackendConnection(TwistedProtocol):
             self._wake()
 
     def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008
-        """Tell all waiting callers that the connection has ended."""
+        """End the waits of all callers, because the connection has ended."""
         self._end(describe(reason.value))
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
@@ -268,9 +268,9 @@ class BackendConnection(TwistedProtocol):
             self.transport.loseConnection()
 
     def log_out(self, before: bytes = b"") -> None:
-        """Say LOGOUT, after the line that ends a command, and let the server close the connection. Nobody is told.
+        """Send LOGOUT, after the line that ends a command, and let the server close the connection.
 
-        So the session on the server has really ended when the connection has.
+        The relay gets no report of the end. The session on the server has ended when the connection has.
         """
         self._relay = None
         if self._lost is None:
