@@ -1,6 +1,7 @@
 """`Pauses`: lets a call of a store that runs in a thread pause while others should compute."""
 
 from collections.abc import Callable
+from threading import Lock
 
 from imapshield.maildir.job_queue import JobQueue, Share
 
@@ -44,6 +45,14 @@ class Pauses:
             self._wait_while(self._queue.others_compute, MAX_LONG_PAUSE)
             self._wait_while(self._queue.is_short_running, MAX_SHORT_PAUSE)
         self._next = self.now() + SECONDS_BETWEEN_PAUSES
+
+    def acquire(self, lock: Lock, seconds: float) -> bool:
+        """Wait for a lock, for `seconds` at most, as in a pause; return whether it came."""
+        began = self.now()
+        try:
+            return lock.acquire(timeout=seconds)
+        finally:
+            self.slept += self.now() - began
 
     def _wait_while(self, condition: Callable[[Share, float], bool], seconds: float) -> None:
         """Wait in steps, whose number does not depend on a clock."""

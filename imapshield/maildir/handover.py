@@ -48,6 +48,7 @@ class Handover:
         call_from_thread: the reactor's `callFromThread`.
         on_ended: called in the reactor's thread with the result, unless `wait` returns True.
         on_turn: called in the reactor's thread when the call wants a turn: it is to call `give_turn`, and then `wait`.
+        acquire: waits for a turn: `Pauses.acquire`. The account has no part in how long that takes.
         is_awaited: whether the reactor's thread is going to call `wait`. Otherwise the call has no turns.
         waits_for_disk: whether the reactor waits for the disk, too, because that is known to be quick.
 
@@ -62,6 +63,7 @@ class Handover:
         call_from_thread: Callable[..., object],
         on_ended: Callable[[Any], object],
         on_turn: Callable[[Handover], object],
+        acquire: Callable[[Lock, float], bool],
         *,
         is_awaited: bool,
         waits_for_disk: bool = True,
@@ -72,6 +74,7 @@ class Handover:
         self._call_from_thread = call_from_thread
         self._on_ended = on_ended
         self._on_turn = on_turn
+        self._acquire = acquire
         self._lock = Lock()
         self._is_awaited = self._has_turns = is_awaited
         self._turns_left = TURNS_PER_CALL
@@ -110,7 +113,7 @@ class Handover:
                 return
             self._turns_left -= 1
         self._call_from_thread(self._on_turn, self)
-        if not self._call_goes_on.acquire(timeout=TURN_SECONDS):
+        if not self._acquire(self._call_goes_on, TURN_SECONDS):
             with self._lock:
                 self._has_turns = self._call_goes_on.acquire(blocking=False)
 

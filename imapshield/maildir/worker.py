@@ -85,6 +85,7 @@ class SharedThreads:
                 self.reactor.callFromThread,
                 partial(self._finished, share, timed, call),
                 partial(self._give_turn, share, timed, call),
+                pauses.acquire,
                 is_awaited=is_awaited,
                 waits_for_disk=is_awaited and self._rules.may_await_disk(call.volumes),
             )

@@ -16,6 +16,10 @@ from imapshield.maildir.handover import Handover, wait_for_disk
 LONG = 60.0
 
 
+def acquire(lock: threading.Lock, seconds: float) -> bool:
+    return lock.acquire(timeout=seconds)
+
+
 class HandoverTests(SynchronousTestCase):
     """A call that waits for a disk, in a thread. The disk is a lock, and the test has the reactor's thread."""
 
@@ -32,6 +36,7 @@ class HandoverTests(SynchronousTestCase):
             lambda *call: self.from_thread.put(call),
             self.ended.append,
             lambda found: self.ended.append(found.give_turn()),
+            acquire,
             is_awaited=is_awaited,
             waits_for_disk=waits_for_disk,
         )
@@ -140,6 +145,7 @@ class HandoverTests(SynchronousTestCase):
             lambda *call: call[0](*call[1:]),
             self.ended.append,
             lambda found: self.ended.append(found.give_turn()),
+            acquire,
             is_awaited=True,
         )
         self.assertRaises(OSError, found.run, lambda: wait_for_disk(fail))

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from threading import Lock
+
 from imapshield.maildir.call_pauses import (
     MAX_LONG_PAUSE,
     MAX_SHORT_PAUSE,
     SECONDS_BETWEEN_PAUSES,
+    Pauses,
 )
-from imapshield.maildir.job_queue import COMPUTING_SECONDS, MAX_USED_SECONDS, SLOW_SECONDS
+from imapshield.maildir.job_queue import (
+    COMPUTING_SECONDS,
+    MAX_USED_SECONDS,
+    SLOW_SECONDS,
+    JobQueue,
+    Share,
+)
 from imapshield.maildir.worker import SerialWorker
 from tests.maildir.worker_case import WorkerCase
 
@@ -105,3 +114,12 @@ class PauseTests(WorkerCase):
         self.assertGreater(self.reactor.seconds() - now, 2 * SLOW_SECONDS + 10 * MAX_SHORT_PAUSE)
         used = self.worker.share.used(self.reactor.seconds())
         self.assertAlmostEqual(used, 2 * SLOW_SECONDS + 20 * SECONDS_BETWEEN_PAUSES, 6)
+
+    def test_wait_for_a_turn_is_a_pause(self) -> None:
+        """The time that a call waits for a busy reactor is not counted for the account."""
+        times = iter([5.0, 5.25])
+        pauses = Pauses(JobQueue(), Share(), lambda: next(times), self.fail)
+        lock = Lock()
+        with lock:
+            self.assertFalse(pauses.acquire(lock, 0.0))
+        self.assertEqual(pauses.slept, 0.25)
