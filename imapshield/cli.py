@@ -71,7 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from imapshield import check_command
 
         return check_command.run(arguments[1:])
-    options = make_parser().parse_args(arguments)
+    parser = make_parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        # argparse itself would print the usage of `imapshield`, which does not list the options of a command.
+        text = f"unrecognized arguments: {' '.join(unknown)}; see imapshield {arguments[0]} --help"
+        parser.exit(2, f"imapshield: {text}\n")
     try:
         return int(options.run(options) or 0)
     except users.BadUserName as error:

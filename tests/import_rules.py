@@ -122,7 +122,14 @@ RULES = {
         (
             *(*BASE, "check_findings", "config", "control.request_lines", "cred.checker_threads"),
             *("cred.ldap_checker", "cred.ldap_settings", "cred.unavailable", "edge", "extras"),
-            *("mailbox", "regular_file", "session.dispatcher", "shared", "wire"),
+            *(
+                "connection_errors",
+                "mailbox",
+                "regular_file",
+                "session.dispatcher",
+                "shared",
+                "wire",
+            ),
         ),
         ("twisted", "zope", "OpenSSL", "service_identity"),
     ),
@@ -132,7 +139,7 @@ RULES = {
     ),
     "shared": Rule(
         (
-            *("config", "credentials", "edge.admission", "events", "extras"),
+            *("config", "connection_errors", "credentials", "edge.admission", "events", "extras"),
             *("front.backend_address", "front.backend_tls", "guard", "guard_state"),
             *("observe.talkers", "regular_file"),
         ),
@@ -246,6 +253,7 @@ RULES = {
     "command_output": Rule(()),
     "node_output": Rule(("command_output",)),
     "advise_command": Rule(("command_output", "observe.limit_advice")),
+    "connection_errors": Rule((), ("twisted",)),
     "regular_file": Rule(()),
     "replace_file": Rule(()),
     "unwritable": Rule(()),

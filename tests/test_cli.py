@@ -77,7 +77,10 @@ class CommandTests(CommandCase):
                 ("passwd", "x"),
                 "imapshield passwd: the following arguments are required: USER; usage: imapshield passwd [-h]",
             ),
-            (("bans", "192.0.2.1"), "imapshield: unrecognized arguments: 192.0.2.1; usage: "),
+            (
+                ("bans", "192.0.2.1"),
+                "imapshield: unrecognized arguments: 192.0.2.1; see imapshield bans --help\n",
+            ),
         ):
             err = io.StringIO()
             with mock.patch.object(sys, "stderr", err):

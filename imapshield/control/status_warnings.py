@@ -18,10 +18,8 @@ def status_warnings(status: Mapping[str, Any]) -> list[str]:
             )
     redis = status.get("guard_redis")
     if redis is not None and redis["problem"]:
-        advice = (
-            "this server decides alone: see whether Redis runs, and whether the password is right"
-        )
-        warnings.append(f"--guard-redis: {redis['problem']}; {advice}")
+        alone = "this server decides alone until it is back"
+        warnings.append(f"--guard-redis: {redis['problem']}; {alone}")
     if redis is not None and redis["refusal"]:
         warnings.append(
             f"--guard-redis: messages of other servers are refused, {redis['refused']} since the start:"

@@ -1,6 +1,5 @@
 """`Backend`: the other IMAP server: connects to it, and knows whether it works."""
 
-import os
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -8,12 +7,12 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
-from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from imapshield.connection_errors import connection_error
 from imapshield.edge.login_checks import LoginChecks
 from imapshield.front.backend_address import BackendAddress
 from imapshield.front.backend_client import BackendClient
@@ -344,10 +343,6 @@ def _reason(error: Exception, seconds: float) -> str:
     """Return why a connection could not be made, in one line."""
     if isinstance(error, (TimeoutError, ConnectTimeout, CancelledError)):
         return f"no connection in {seconds:g} seconds"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused (does the server run, and listen there?)"
-    if isinstance(error, DNSLookupError):
-        return "no name service knows its host"
-    if isinstance(error, ConnectError) and error.osError:
-        return os.strerror(error.osError)
+    if reason := connection_error(error):
+        return reason
     return (str(error) or type(error).__name__).rstrip(".").splitlines()[0]

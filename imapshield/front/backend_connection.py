@@ -55,11 +55,17 @@ class ClientSilent(BackendUnavailable):
     """The client has not answered a challenge while the backend waited for it."""
 
 
+_NO_TLS = ("wrong version number", "packet length too long", "http request", "record layer failure")
+"""What OpenSSL says of an answer in the clear, by version and by its first bytes."""
+
+
 def describe(error: BaseException | None) -> str:
     """Return why a connection has ended, in one line."""
     if isinstance(error, SSL.Error):
         details = error.args[0] if error.args and error.args[0] else [("closed by the backend",)]
         text = str(details[-1][-1] if isinstance(details, list) else details)
+        if text in _NO_TLS:
+            return "no TLS at this port: use starttls:, or the port for TLS"
         # The reason of OpenSSL for an authority that is unknown and for a certificate that has expired.
         advice = "; add :ca=FILE if its authority is not a public one"
         return f"TLS failed: {text}{advice if text == 'certificate verify failed' else ''}"

@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.error import TimeoutError as NoReply
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall, deferLater
@@ -20,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
+from imapshield.connection_errors import connection_error
 from imapshield.events import printable
 from imapshield.guard.guard_report import RateTaken
 from imapshield.guard.rates import RateTable
@@ -298,5 +300,7 @@ def _text(error: BaseException | None) -> str:
     """Return in one line why Redis cannot be used."""
     if isinstance(error, NoReply):
         return f"no reply within {REPLY_SECONDS:.0f} seconds"
-    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ConnectionClosed):
+        return "it closed the connection"
+    text = connection_error(error) or " ".join(str(error).split()) or type(error).__name__
     return printable(text.encode("utf-8", "replace"), MAX_PROBLEM_BYTES)

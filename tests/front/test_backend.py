@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError
 
 from imapshield.front.backend import _reason
+from imapshield.front.backend_connection import describe
 from imapshield.wire.proxy_header import ProxyHeader, ProxyHeaderReader
 from tests.front.front_case import FrontCase
 from tests.front.test_login import SCRAM, UNAVAILABLE
@@ -49,6 +51,11 @@ class FailureTests(FrontCase):
             (OSError("some. thing."), "some. thing"),
         ):
             self.assertEqual(_reason(error, 3), words)
+
+    def test_backend_without_tls(self) -> None:
+        """TLS with a port that has none, or of another protocol, is named as that."""
+        error = SSL.Error([("SSL routines", "", "wrong version number")])
+        self.assertEqual(describe(error), "no TLS at this port: use starttls:, or the port for TLS")
 
     def test_check_closes_the_circuit_breaker(self) -> None:
         """A check that succeeds lets logins pass again, and learns the capabilities."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import reactor as installed_reactor
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
+from txredisapi import ResponseError
 
 from imapshield.guard.guard_report import RateTaken
 from imapshield.guard.rates import RateTable
 from imapshield.shared import redis_link
 from imapshield.shared.redis_address import RedisAddress
-from imapshield.shared.redis_link import RedisLink
+from imapshield.shared.redis_link import RedisLink, _text
 from imapshield.shared.redis_protocol import RedisError
 from tests.real_reactor import turns, until
 from tests.shared.fake_redis import FakeRedis, FakeRedisProtocol, bulk
@@ -88,6 +90,18 @@ class RedisLinkTests(TestCase):
         await until(lambda: len(self.messages) == 3)
         self.assertEqual(self.messages, [b"hello", b"again", b"again"])
         self.assertEqual((self.ready, link.problem), (1, ""))
+
+    def test_reasons_are_our_own_words(self) -> None:
+        """Why Redis cannot be used is in words of ours, which say what to look at, or in those of Redis."""
+        for error, words in (
+            (
+                ConnectionRefusedError(osError=111),
+                "connection refused (does the server run, and listen there?)",
+            ),
+            (ConnectionDone(), "it closed the connection"),
+            (ResponseError("WRONGPASS no"), "WRONGPASS no"),
+        ):
+            self.assertEqual(_text(error), words)
 
     async def test_password_and_database(self) -> None:
         """The password is sent before anything else, with the user, if there is one."""
